@@ -1,0 +1,237 @@
+"""Loops, conds and handles of a GraphDef as groups that a cut must not divide.
+
+A tensor is *captive* when nothing outside may read it:
+
+  1. it lives in a while frame            Enter ─▶ Merge ─▶ Switch ─▶ … ─▶ NextIteration ─▶ (Merge)      ─▶ Exit
+  2. it may be dead, in a cond            Switch ─▶ … ─▶ Merge
+  3. it stands for something else         a resource, a variant (TensorList), a TensorArray's handle or flow
+
+The maker of a captive tensor and all its readers belong together; the groups are the components of that relation. A
+loop, its TensorArrays and what fills and empties them become one group without any rule for loops.
+
+Frames and dead tensors: http://download.tensorflow.org/paper/white_paper_tf_control_flow_implementation_2017_11_1.pdf
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from graphsplit.formats.graphdef.ops import op_table
+from graphsplit.graph import Group, Node
+
+__all__ = ["Grouping", "find_groups"]
+
+_ENTER, _EXIT = {"Enter", "RefEnter"}, {"Exit", "RefExit"}
+_SWITCH, _MERGE = {"Switch", "RefSwitch", "_SwitchN"}, {"Merge", "RefMerge"}
+_NEXT = {"NextIteration", "RefNextIteration"}
+_PASS = _ENTER | _EXIT | _SWITCH | _MERGE | _NEXT | {"Identity", "RefIdentity", "Select", "SelectV2"}
+# TensorArray op → the ports that carry its handle or flow; V1 and V2 handles are strings, flows are float32.
+_FLOWS = {
+    **dict.fromkeys(["TensorArrayV3", "TensorArrayGradV3", "TensorArrayGradWithShape"], (0, 1)),
+    **dict.fromkeys(["TensorArray", "TensorArrayV2", "TensorArrayGrad", "TensorArrayGradV2"], (0,)),
+    **{f"TensorArray{what}{v}": (0,) for what in ("Write", "Scatter", "Split", "Unpack") for v in ("", "V2", "V3")},
+}
+_HANDLES = {"resource", "variant"}
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """What was found: node → group name, the groups, the captive tensors and which of these are handles outside of loops."""
+
+    of_node: dict[str, str]
+    groups: dict[str, Group]
+    captive: frozenset[str]
+    handles: frozenset[str]
+
+
+def find_groups(
+    nodes: Sequence[Node],
+    *,
+    dtype_of: Callable[[str], str | None],
+    frame_name: Callable[[str], str],
+) -> Grouping:
+    """Find the groups of a graph.
+
+    dtype_of    dtype of a tensor, by name; asked only for the few that could be handles
+    frame_name  attribute ``frame_name`` of an Enter node, by the node's name
+    """
+    ops = {n.op for n in nodes}
+    if not (ops & (_ENTER | _SWITCH) or any(_may_make_handles(op) for op in ops)):
+        return Grouping({}, {}, frozenset(), frozenset())
+    graph = _Graph(nodes)
+    frames = _frames(graph, frame_name) if ops & _ENTER else {}
+    inside = {name for name, frame in frames.items() if frame}
+    inside |= set(_dead(graph, frames)) if ops & _SWITCH else set()
+    interior = {t for name in inside for t in graph.node[name].outputs}
+    handles = _handles(graph, dtype_of)
+    captive = interior | handles
+
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        parent.setdefault(name, name)
+        while parent[name] != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    for node in nodes:
+        for tensor in node.inputs:
+            if tensor in captive:
+                parent[root(node.name)] = root(graph.maker[tensor])
+        for name in node.after:
+            if name in inside:
+                parent[root(node.name)] = root(name)
+    for name in inside:
+        root(name)
+    for tensor in captive:
+        root(graph.maker[tensor])
+
+    members: dict[str, list[str]] = {}
+    for node in nodes:
+        if node.name in parent:
+            members.setdefault(root(node.name), []).append(node.name)
+    of_node: dict[str, str] = {}
+    groups: dict[str, Group] = {}
+    for names in members.values():
+        kind, name = _title([graph.node[n] for n in names], frame_name)
+        while name in groups:
+            name += "'"
+        groups[name] = Group(name, kind, tuple(names))
+        of_node.update(dict.fromkeys(names, name))
+    return Grouping(of_node, groups, frozenset(captive), frozenset(handles - interior))
+
+
+class _Graph:
+    """Nodes by name, makers of tensors, and successors through tensors and control edges."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self.nodes = nodes
+        self.node = {n.name: n for n in nodes}
+        self.maker = {t: n.name for n in nodes for t in n.outputs}
+        self.readers: dict[str, list[str]] = {}
+        self.next: dict[str, list[str]] = {}
+        for n in nodes:
+            for tensor in n.inputs:
+                self.readers.setdefault(tensor, []).append(n.name)
+                self.next.setdefault(self.maker[tensor], []).append(n.name)
+            for name in n.after:
+                self.next.setdefault(name, []).append(n.name)
+
+
+def _frames(graph: _Graph, frame_name: Callable[[str], str]) -> dict[str, tuple[str, ...]]:
+    """Node → the frames that its outputs live in, outermost first; () outside of loops."""
+    frames: dict[str, tuple[str, ...]] = {}
+    # Each node is reached first from outside: the way into every cycle of a legal graph is an Enter.
+    queue = deque((n.name, ()) for n in graph.nodes if not n.inputs and not n.after)
+    while queue:
+        name, frame = queue.popleft()
+        if name in frames:
+            continue
+        op = graph.node[name].op
+        if op in _ENTER:
+            frame = (*frame, frame_name(name))
+        elif op in _EXIT:
+            frame = frame[:-1]
+        frames[name] = frame
+        queue.extend((after, frame) for after in graph.next.get(name, ()))
+    return frames
+
+
+def _dead(graph: _Graph, frames: dict[str, tuple[str, ...]]) -> list[str]:
+    """Names of the nodes outside of loops whose outputs are dead in one branch of a cond.
+
+    A node is dead in the branches of all it reads; a Switch adds its own branch; a Merge keeps what its inputs have in
+    common, because one of them is alive whatever the predicate says.
+    """
+    switches = [n for n in graph.nodes if n.op in _SWITCH and not frames.get(n.name)]
+    below: set[str] = set()
+    stack = [n.name for n in switches]
+    while stack:
+        name = stack.pop()
+        if name not in below:
+            below.add(name)
+            stack.extend(graph.next.get(name, ()))
+
+    waits = dict.fromkeys(below, 0)
+    for name in below:
+        if graph.node[name].op not in _NEXT:
+            for after in graph.next.get(name, ()):
+                waits[after] += 1
+    ready = deque(name for name, count in waits.items() if count == 0)
+    branches: dict[str, frozenset[tuple[str, int]]] = {}
+    of_tensor: dict[str, frozenset[tuple[str, int]]] = {}
+    none: frozenset[tuple[str, int]] = frozenset()
+    while ready:
+        name = ready.popleft()
+        node = graph.node[name]
+        read = [of_tensor.get(t, none) for t in node.inputs] + [branches.get(c, none) for c in node.after]
+        if node.op in _MERGE:
+            mine = frozenset.intersection(*read) if read else none
+        else:
+            mine = frozenset().union(*read)
+        for port, tensor in enumerate(node.outputs):
+            here = mine
+            if node.op in _SWITCH and not frames.get(name):
+                here = mine | {(node.inputs[1] if len(node.inputs) > 1 else name, port)}
+            of_tensor[tensor] = here
+        branches[name] = frozenset().union(*(of_tensor[t] for t in node.outputs)) if node.outputs else mine
+        if node.op not in _NEXT:
+            for after in graph.next.get(name, ()):
+                waits[after] -= 1
+                if waits[after] == 0:
+                    ready.append(after)
+    return [name for name, found in branches.items() if found]
+
+
+def _may_make_handles(op: str) -> bool:
+    info = op_table().get(op)
+    return op in _FLOWS or (
+        info is not None and any(o.rpartition("*")[2] in _HANDLES or o.endswith("[]") for o in info.outputs)
+    )
+
+
+def _handles(graph: _Graph, dtype_of: Callable[[str], str | None]) -> set[str]:
+    """Tensors that stand for something else, followed from the ops that make them through those that pass them on."""
+    seeds = {op for op in {n.op for n in graph.nodes} if _may_make_handles(op)}
+    flows: set[str] = set()
+    handles: set[str] = set()
+    stack: list[str] = []
+
+    def add(tensor: str, into: set[str]) -> None:
+        if tensor not in into:
+            into.add(tensor)
+            stack.append(tensor)
+
+    for node in graph.nodes:
+        if node.op in seeds and node.kind != "input":
+            for port in _FLOWS.get(node.op, ()):
+                if port < len(node.outputs):
+                    add(node.outputs[port], flows)
+            for tensor in node.outputs:
+                if dtype_of(tensor) in _HANDLES:
+                    add(tensor, handles)
+    while stack:
+        tensor = stack.pop()
+        for name in graph.readers.get(tensor, ()):
+            reader = graph.node[name]
+            for port, made in enumerate(reader.outputs):
+                if tensor in flows and reader.op in _PASS and not (reader.op in _MERGE and port):
+                    add(made, flows)
+                elif dtype_of(made) in _HANDLES:
+                    add(made, handles)
+    return flows | handles
+
+
+def _title(nodes: list[Node], frame_name: Callable[[str], str]) -> tuple[str, str]:
+    """Kind and name of a group, from what stands in it."""
+    for node in nodes:
+        if node.op in _ENTER:
+            return "loop", frame_name(node.name)
+    for node in nodes:
+        if node.op in _SWITCH | _MERGE:
+            return "cond", node.name.rpartition("/")[0] or node.name
+    first = nodes[0]
+    return ("TensorArray" if first.op.startswith("TensorArray") else "resource"), first.name

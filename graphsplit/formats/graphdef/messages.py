@@ -1,0 +1,104 @@
+"""The protobuf messages of a GraphDef, defined by us under our own package name.
+
+Field numbers are those of TensorFlow's public ``tensorflow/core/framework/*.proto``. The messages live in a descriptor
+pool of their own, so that they never meet TensorFlow's in one process. Maps are written as repeated entries: the same
+bytes and the same text format, and the order of the file is kept.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from graphsplit.formats.graphdef.ops import op_table
+
+__all__ = ["dtype_number", "message"]
+
+_PACKAGE = "graphsplit.graphdef"
+
+_TEXT_NAME = {"float32": "FLOAT", "float64": "DOUBLE", "float16": "HALF"}
+
+# name number type; a capital letter starts a message, '*' means repeated, 'enum' is DataType.
+_MESSAGES = """
+GraphDef: node 1 *NodeDef, versions 4 VersionDef, version 3 int32, library 2 FunctionDefLibrary, debug_info 5 GraphDebugInfo
+GraphDebugInfo: files 1 *string
+VersionDef: producer 1 int32, min_consumer 2 int32, bad_consumers 3 *int32
+NodeDef: name 1 string, op 2 string, input 3 *string, device 4 string, attr 5 *AttrEntry, experimental_debug_info 6 ExperimentalDebugInfo, experimental_type 7 FullTypeDef
+ExperimentalDebugInfo: original_node_names 1 *string, original_func_names 2 *string
+FullTypeDef: type_id 1 int32, args 2 *FullTypeDef, s 3 string, i 4 int64
+AttrEntry: key 1 string, value 2 AttrValue
+AttrValue: list 1 ListValue, s 2 bytes, i 3 int64, f 4 float, b 5 bool, type 6 enum, shape 7 TensorShapeProto, tensor 8 TensorProto, placeholder 9 string, func 10 NameAttrList
+ListValue: s 2 *bytes, i 3 *int64, f 4 *float, b 5 *bool, type 6 *enum, shape 7 *TensorShapeProto, tensor 8 *TensorProto, func 9 *NameAttrList
+NameAttrList: name 1 string, attr 2 *AttrEntry
+TensorShapeProto: dim 2 *Dim, unknown_rank 3 bool
+Dim: size 1 int64, name 2 string
+TensorProto: dtype 1 enum, tensor_shape 2 TensorShapeProto, version_number 3 int32, tensor_content 4 bytes, half_val 13 *int32, float_val 5 *float, double_val 6 *double, int_val 7 *int32, string_val 8 *bytes, scomplex_val 9 *float, int64_val 10 *int64, bool_val 11 *bool, dcomplex_val 12 *double, uint32_val 16 *uint32, uint64_val 17 *uint64, float8_val 18 bytes
+FunctionDefLibrary: function 1 *FunctionDef, gradient 2 *GradientDef, registered_gradients 3 *RegisteredGradient
+GradientDef: function_name 1 string, gradient_func 2 string
+RegisteredGradient: gradient_func 1 string, registered_op_type 2 string
+FunctionDef: signature 1 OpDef, attr 5 *AttrEntry, arg_attr 7 *ArgAttrEntry, resource_arg_unique_id 8 *ResourceEntry, node_def 3 *NodeDef, ret 4 *StringEntry, control_ret 6 *StringEntry
+ArgAttrEntry: key 1 uint32, value 2 ArgAttrs
+ArgAttrs: attr 1 *AttrEntry
+ResourceEntry: key 1 uint32, value 2 uint32
+StringEntry: key 1 string, value 2 string
+OpDef: name 1 string, input_arg 2 *ArgDef, output_arg 3 *ArgDef, control_output 20 *string, attr 4 *AttrDef, deprecation 8 OpDeprecation, summary 5 string, description 6 string, is_commutative 18 bool, is_aggregate 16 bool, is_stateful 17 bool, allows_uninitialized_input 19 bool, is_distributed_communication 21 bool
+ArgDef: name 1 string, description 2 string, type 3 enum, type_attr 4 string, number_attr 5 string, type_list_attr 6 string, is_ref 16 bool, handle_data 7 *DtypeAndShape, experimental_full_type 17 FullTypeDef
+DtypeAndShape: dtype 1 enum, shape 2 TensorShapeProto
+AttrDef: name 1 string, type 2 string, default_value 3 AttrValue, description 4 string, has_minimum 5 bool, minimum 6 int64, allowed_values 7 AttrValue
+OpDeprecation: version 1 int32, explanation 2 string
+SavedModel: saved_model_schema_version 1 int64, meta_graphs 2 *MetaGraphDef
+MetaGraphDef: meta_info_def 1 MetaInfo, graph_def 2 GraphDef, saver_def 3 SaverDef, signature_def 5 *SignatureEntry
+MetaInfo: meta_graph_version 1 string, tags 4 *string
+SaverDef: filename_tensor_name 1 string, save_tensor_name 2 string, restore_op_name 3 string
+SignatureEntry: key 1 string, value 2 SignatureDef
+SignatureDef: inputs 1 *TensorInfoEntry, outputs 2 *TensorInfoEntry, method_name 3 string
+TensorInfoEntry: key 1 string, value 2 TensorInfo
+TensorInfo: name 1 string, dtype 2 enum, tensor_shape 3 TensorShapeProto
+"""  # noqa: E501
+
+
+def dtype_number(name: str) -> int:
+    """The DataType number of a dtype name. Raises KeyError for a name that is no dtype."""
+    return _numbers()[name]
+
+
+@cache
+def _numbers() -> dict[str, int]:
+    return {v: k for k, v in op_table().dtypes.items()}
+
+
+@cache
+def _pool() -> descriptor_pool.DescriptorPool:
+    file = descriptor_pb2.FileDescriptorProto(name="graphsplit/graphdef.proto", package=_PACKAGE, syntax="proto3")
+    field = descriptor_pb2.FieldDescriptorProto
+    enum = file.enum_type.add(name="DataType")
+    enum.value.add(name="DT_INVALID", number=0)
+    for number, dtype in op_table().dtypes.items():
+        text = _TEXT_NAME.get(dtype, dtype.upper())
+        enum.value.add(name=f"DT_{text}", number=number)
+        enum.value.add(name=f"DT_{text}_REF", number=number + 100)
+    for line in _MESSAGES.strip().splitlines():
+        name, _, fields = line.partition(": ")
+        out = file.message_type.add(name=name)
+        for spec in fields.split(", "):
+            key, number_text, kind = spec.split()
+            made = out.field.add(name=key, number=int(number_text))
+            made.label = field.LABEL_REPEATED if kind[0] == "*" else field.LABEL_OPTIONAL
+            kind = kind.removeprefix("*")
+            if kind == "enum":
+                made.type, made.type_name = field.TYPE_ENUM, f".{_PACKAGE}.DataType"
+            elif kind[0].isupper():
+                made.type, made.type_name = field.TYPE_MESSAGE, f".{_PACKAGE}.{kind}"
+            else:
+                made.type = getattr(field, f"TYPE_{kind.upper()}")
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return pool
+
+
+@cache
+def message(name: str) -> Any:
+    """The message class of that name: ``message("AttrValue").FromString(data)``."""
+    return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"{_PACKAGE}.{name}"))

@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""Write graphsplit/formats/graphdef/ops.json from the op registry of the installed TensorFlow.
+
+    python scripts/make_op_table.py            # rewrite the table
+    python scripts/make_op_table.py --stdout   # print it (the tests compare this with the file)
+
+The notation of an argument, so that a port's dtype can be read without TensorFlow:
+
+    float32       always this dtype                 @T         the dtype named by attribute T
+    N*float32     as many ports as attribute N      N*@T       both
+    @Tout[]       one port for each dtype in the list attribute Tout
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+TABLE = Path(__file__).resolve().parent.parent / "graphsplit" / "formats" / "graphdef" / "ops.json"
+
+
+def notation(arg: Any, dtype_name: dict[int, str]) -> str:
+    if arg.type_list_attr:
+        return f"@{arg.type_list_attr}[]"
+    dtype = f"@{arg.type_attr}" if arg.type_attr else dtype_name[arg.type % 100]
+    return f"{arg.number_attr}*{dtype}" if arg.number_attr else dtype
+
+
+def table() -> dict[str, Any]:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import tensorflow as tf
+    from tensorflow.core.framework import op_def_pb2, types_pb2
+    from tensorflow.python.client import pywrap_tf_session
+
+    dtype_name = {}
+    for number in types_pb2.DataType.values():
+        if 0 < number < 100:
+            try:
+                dtype_name[number] = tf.dtypes.as_dtype(number).name
+            except TypeError:  # in the enum, but unknown to this TensorFlow's Python
+                dtype_name[number] = types_pb2.DataType.Name(number)[3:].lower()
+    registry = op_def_pb2.OpList.FromString(
+        pywrap_tf_session.TF_GetBuffer(pywrap_tf_session.TF_GetAllOpList())
+    )
+    ops = {}
+    for op in sorted(registry.op, key=lambda op: op.name):
+        entry: dict[str, Any] = {
+            "in": [notation(a, dtype_name) for a in op.input_arg],
+            "out": [notation(a, dtype_name) for a in op.output_arg],
+        }
+        defaults = {
+            a.name: dtype_name[a.default_value.type % 100]
+            for a in op.attr
+            if a.type == "type" and a.HasField("default_value")
+        }
+        if defaults:
+            entry["defaults"] = defaults
+        if op.is_stateful or any(a.is_ref for a in (*op.input_arg, *op.output_arg)):
+            entry["stateful"] = True
+        ops[op.name] = entry
+    return {
+        "tensorflow": tf.__version__,
+        "dtypes": {str(k): v for k, v in sorted(dtype_name.items())},
+        "ops": ops,
+    }
+
+
+def render(content: dict[str, Any]) -> str:
+    """One op a line, so that a new TensorFlow shows as a readable change."""
+    lines = [f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in content["ops"].items()]
+    head = {k: v for k, v in content.items() if k != "ops"}
+    return json.dumps(head)[:-1] + ', "ops": {\n' + ",\n".join(lines) + "\n}}\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--stdout", action="store_true", help="print the table instead of writing it")
+    args = parser.parse_args()
+    content = table()
+    if args.stdout:
+        sys.stdout.write(render(content))
+    else:
+        TABLE.write_text(render(content), encoding="utf-8")
+        print(f"{TABLE.name}: {len(content['ops'])} ops of TensorFlow {content['tensorflow']}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
