@@ -207,8 +207,11 @@ class GraphDefReader:
 
     # index
 
-    def index(self) -> GraphIndex:
-        """The index of the graph. Raises GraphError for duplicate names and for inputs that are not there."""
+    def index(self, gives: tuple[str, ...] | None = None) -> GraphIndex:
+        """The index of the graph. Raises GraphError for duplicate names and for inputs that are not there.
+
+        gives  the tensors the graph gives, where that is known; else what nobody reads
+        """
         by_name = self.by_name
         calls = {n.name: c for n in self.nodes if (c := self.called(n))} if self.functions else {}
         canonical: dict[str, str] = {}
@@ -252,7 +255,7 @@ class GraphDefReader:
             nodes=tuple(nodes),
             tensors=tensors,
             inputs=tuple(n.outputs[0] for n in nodes if n.kind == "input"),
-            outputs=_outputs(nodes, grouping.captive),
+            outputs=_outputs(nodes, grouping.captive) if gives is None else gives,
             groups=MappingProxyType(grouping.groups),
             captive=grouping.captive,
             handles=grouping.handles,

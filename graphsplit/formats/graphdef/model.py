@@ -1,0 +1,186 @@
+"""A GraphDef as a model: its index, its sections, its bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from graphsplit.errors import FormatError, TrustError
+from graphsplit.formats.files import whole_file
+from graphsplit.formats.graphdef.reader import GraphDefReader, GraphError
+from graphsplit.formats.graphdef.skeleton import make_skeleton
+from graphsplit.formats.graphdef.wire import Buffer, WireError
+from graphsplit.formats.graphdef.writer import Chunk, write_section
+from graphsplit.graph import GraphIndex, TensorSpec
+
+__all__ = ["GraphDefModel"]
+
+_T = TypeVar("_T")
+_LIMIT = 2**31  # protobuf: no message of 2 GiB or more
+
+
+class GraphDefModel:
+    """A frozen graph.
+
+    format    "graphdef", or what it was frozen from: "saved_model", "keras"
+    path      the file (for a SavedModel the folder) it was read from; None for one made in memory
+    source    the file whose checksum stands for the model; None for one made in memory
+    """
+
+    #: What a section of this model is saved as.
+    suffix = "pb"
+    section_format = "graphdef"
+
+    def __init__(
+        self,
+        chunks: Iterable[Chunk | mmap.mmap],
+        *,
+        path: Path | None = None,
+        source: Path | None = None,
+        format: str = "graphdef",
+        output_names: Sequence[str] | None = None,
+    ) -> None:
+        self.path, self.source, self.format = path, source or path, format
+        self._chunks = tuple(chunks)
+        self._output_names = None if output_names is None else tuple(output_names)
+        if self.nbytes >= _LIMIT:
+            raise FormatError(f"{self.nbytes:,} bytes: a GraphDef of 2 GiB or more cannot be one protobuf message", path=path)
+
+    def __repr__(self) -> str:
+        where = f" {str(self.path)!r}" if self.path else ""
+        return f"<{type(self).__name__}{where}: {len(self.index.nodes)} nodes>"
+
+    # bytes
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the GraphDef."""
+        return sum(len(c) for c in self._chunks)
+
+    @property
+    def chunks(self) -> Iterator[memoryview]:
+        """The bytes of the GraphDef, piece by piece; nothing is copied."""
+        for chunk in self._chunks:
+            yield memoryview(chunk)
+
+    def serialized(self) -> bytes:
+        """The bytes of the GraphDef, in one piece."""
+        return b"".join(self.chunks)
+
+    @cached_property
+    def sha256(self) -> str:
+        """The checksum of the source file; for a model made in memory, of its bytes."""
+        total = hashlib.sha256()
+        if self.source is not None and self.format != "graphdef":
+            total.update(self.source.read_bytes())
+        else:
+            for chunk in self.chunks:
+                total.update(chunk)
+        return total.hexdigest()
+
+    def save(self, path: str | Path) -> Path:
+        """Write the GraphDef to a file, whole or not at all. An existing file is replaced."""
+        with whole_file(Path(path)) as file:
+            for chunk in self.chunks:
+                file.write(chunk)
+        return Path(path)
+
+    @property
+    def graph_def(self) -> Any:
+        """The model as a ``tf.compat.v1.GraphDef`` (imports TensorFlow)."""
+        from tensorflow.core.framework import graph_pb2
+
+        return graph_pb2.GraphDef.FromString(self.serialized())
+
+    # what it is
+
+    def _guard(self, read: Callable[[], _T]) -> _T:
+        try:
+            return read()
+        except (WireError, GraphError) as error:
+            kind = "not a whole GraphDef" if isinstance(error, WireError) else "not a legal graph"
+            raise FormatError(f"{kind}: {error}", path=self.path) from error
+
+    @cached_property
+    def reader(self) -> GraphDefReader:
+        """The walk over the bytes. Raises FormatError."""
+        first = self._chunks[0] if len(self._chunks) == 1 else None
+        data: Buffer = first if isinstance(first, (bytes, mmap.mmap)) else self.serialized()
+        return self._guard(lambda: GraphDefReader(data))
+
+    @cached_property
+    def index(self) -> GraphIndex:
+        """The index of the graph. Raises FormatError for a graph that is not one."""
+        return self._guard(lambda: self.reader.index(self._output_names))
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What to feed."""
+        return tuple(self.index.tensors[t] for t in self.index.inputs)
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What to fetch."""
+        return tuple(self.index.tensors[t] for t in self.index.outputs)
+
+    @cached_property
+    def reaches_outside(self) -> tuple[str, ...]:
+        """Names of the nodes that reach files, the network, Python or code nobody here knows."""
+        return self._guard(lambda: self.reader.outside)
+
+    def check_trust(self, trust: bool) -> None:
+        """Refuse to run a model that reaches outside itself. Raises TrustError that names the nodes."""
+        if trust or not self.reaches_outside:
+            return
+        nodes = self.reaches_outside
+        shown = ", ".join(f"{n} ({self.reader.by_name[n].op})" for n in nodes[:5]) + (" …" if len(nodes) > 5 else "")
+        raise TrustError(
+            f"the model reaches outside itself ({shown}): running it may read or write files, open connections or call "
+            "unknown code; --trust (trust=True) runs it all the same, split --no-verify cuts it without running anything",
+            nodes=nodes,
+        )
+
+    def check_frozen(self) -> None:
+        """Refuse a graph whose values live elsewhere. Raises FormatError that names the first such node."""
+        node = self._guard(lambda: self.reader.not_frozen)
+        if node is not None:
+            raise FormatError(
+                f"not frozen: {node.name!r} is a {node.op}, whose value is not in the file; freeze the graph first "
+                "(tf.compat.v1.graph_util.convert_variables_to_constants, or give the SavedModel folder)",
+                path=self.path,
+            )
+
+    def ints(self, node: str) -> tuple[int, ...] | None:
+        """The values of a small integer constant; None for any other node."""
+        found = self.reader.by_name.get(node)
+        if found is None or found.op != "Const" or found.end - found.start > 4096:
+            return None
+        value = self.reader.attribute(found, "value").tensor
+        if value.dtype not in (3, 9):
+            return None
+        raw = value.tensor_content
+        size = 4 if value.dtype == 3 else 8
+        if raw:
+            return tuple(int.from_bytes(raw[i : i + size], "little", signed=True) for i in range(0, len(raw), size))
+        return tuple(value.int_val or value.int64_val)
+
+    # surgery
+
+    def section(
+        self,
+        nodes: Sequence[str],
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[str],
+    ) -> tuple[GraphDefModel, Mapping[str, str]]:
+        """A model of some of the nodes, and what the tensors it is given and gives are called in it."""
+        made = self._guard(lambda: write_section(self.reader, nodes, inputs, outputs))
+        return GraphDefModel(made.chunks, output_names=[made.names[t] for t in outputs]), made.names
+
+    def skeleton(self, tensors: Iterable[str]) -> tuple[bytes, Mapping[str, str]]:
+        """A small, harmless GraphDef for the inference of shapes, and what the tensors it holds are called in it."""
+        made, held = self._guard(lambda: make_skeleton(self.reader, self.index, tensors))
+        return b"".join(made.chunks), {t: made.names[t] for t in held}

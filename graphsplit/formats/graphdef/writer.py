@@ -1,0 +1,195 @@
+"""Section → bytes of a GraphDef, by copying the original byte ranges.
+
+Nodes keep their bytes and their order unless one of three things must change: a reader of a border tensor that got a
+new name, a control input whose node is not in the section, a colocation with a node that is not there. Border tensors
+become placeholders at the place of the node that makes them:
+
+    X:0  → a placeholder named X, so that its readers stay as they are
+    X:1  → a placeholder of a new, unique name; its readers are rewired
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from graphsplit.errors import CutError
+from graphsplit.formats.graphdef.messages import dtype_number, message
+from graphsplit.formats.graphdef.reader import GraphDefReader
+from graphsplit.formats.graphdef.wire import BYTES, NodeRange, attributes, encode_field, encode_varint, fields
+from graphsplit.graph import Shape, TensorSpec
+
+__all__ = ["Chunk", "SectionBytes", "placeholder", "write_section"]
+
+Chunk = memoryview | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SectionBytes:
+    """A section, ready to be written.
+
+    chunks  the file, in order; most are views of the source
+    names   tensor of the whole → its name in this file, for the section's inputs and outputs
+    """
+
+    chunks: tuple[Chunk, ...]
+    names: Mapping[str, str]
+
+
+def write_section(
+    reader: GraphDefReader,
+    nodes: Sequence[str],
+    inputs: Sequence[TensorSpec],
+    outputs: Iterable[str] = (),
+) -> SectionBytes:
+    """The GraphDef of some nodes of a graph, given placeholders for the tensors they do not make.
+
+    nodes    names of the nodes to keep
+    inputs   tensors to be given, with dtype and (if known) shape; an input of the whole keeps its own placeholder
+    outputs  tensors that will be fetched (they only have to be named)
+
+    Raises CutError for an input whose dtype is not known.
+    """
+    view = memoryview(reader.data)
+    kept = set(nodes)
+    given: dict[str, list[TensorSpec]] = {}
+    for spec in inputs:
+        given.setdefault(spec.name.rpartition(":")[0], []).append(spec)
+    names = _names(reader, kept, given)
+    renamed = {t: n for t, n in names.items() if t != n}
+    there = kept | {n.removesuffix(":0") for n in names.values()}
+
+    chunks: list[Chunk] = []
+    run: tuple[int, int] | None = None  # a stretch of unchanged nodes, copied in one piece
+
+    def flush() -> None:
+        nonlocal run
+        if run is not None:
+            chunks.append(view[run[0] : run[1]])
+            run = None
+
+    for node in reader.nodes:
+        pieces: list[Chunk] | None = None
+        own_placeholder = node.name in given and node.op in ("Placeholder", "PlaceholderV2")
+        if node.name in kept or own_placeholder:
+            pieces = _changed(reader, view, node, renamed, there, kept)
+            if pieces is None:
+                if run is not None and run[1] == node.begin:
+                    run = (run[0], node.end)
+                else:
+                    flush()
+                    run = (node.begin, node.end)
+                continue
+        elif node.name in given:
+            pieces = [placeholder(names[s.name].removesuffix(":0"), s.dtype, s.shape) for s in given[node.name]]
+        if pieces:
+            flush()
+            chunks += pieces
+    flush()
+    chunks += _library(reader, view, kept)
+    chunks += [view[begin:end] for number, begin, end in reader.other_fields if number in (3, 4)]
+    return SectionBytes(tuple(chunks), {**{t: t for t in outputs}, **names})
+
+
+def _names(reader: GraphDefReader, kept: set[str], given: Mapping[str, list[TensorSpec]]) -> dict[str, str]:
+    names: dict[str, str] = {}
+    taken = set(reader.by_name)
+    for node, specs in given.items():
+        for spec in specs:
+            port = int(spec.name.rpartition(":")[2])
+            if port == 0 and node not in kept:
+                names[spec.name] = spec.name
+                continue
+            stem = name = f"{node}_port_{port}"
+            count = 0
+            while name in taken:
+                count += 1
+                name = f"{stem}_{count}"
+            taken.add(name)
+            names[spec.name] = f"{name}:0"
+    return names
+
+
+def _changed(
+    reader: GraphDefReader,
+    view: memoryview,
+    node: NodeRange,
+    renamed: Mapping[str, str],
+    there: set[str],
+    kept: set[str],
+) -> list[Chunk] | None:
+    """The pieces of a node that cannot be copied as it is; None for one that can."""
+    inputs = [
+        renamed.get(raw if ":" in raw else f"{raw}:0", raw) if not raw.startswith("^") else raw
+        for raw in node.inputs
+        if not raw.startswith("^") or raw[1:] in there
+    ]
+    classes = _colocation(reader, node, kept)
+    if tuple(inputs) == node.inputs and classes is None:
+        return None
+    content: list[Chunk] = []
+    written = False
+    for number, wire, begin, _, end in fields(reader.data, node.start, node.end):
+        if number == 3 and wire == BYTES:
+            if not written:
+                content += [encode_field(3, raw.encode()) for raw in inputs]
+                written = True
+        elif classes is not None and begin in classes:
+            content.append(classes[begin])
+        else:
+            content.append(view[begin:end])
+    return _node(content)
+
+
+def _colocation(reader: GraphDefReader, node: NodeRange, kept: set[str]) -> dict[int, bytes] | None:
+    """Attribute ``_class`` without the nodes that left: {where the entry begins: its new bytes}; None when nothing changes."""
+    for key, begin, _, start, end in attributes(reader.data, node.start, node.end):
+        if key == "_class":
+            value = message("AttrValue").FromString(reader.data[start:end])
+            stay = [s for s in value.list.s if not s.startswith(b"loc:@") or s[5:].decode(errors="replace") in kept]
+            if len(stay) == len(value.list.s):
+                return None
+            if not stay:
+                return {begin: b""}
+            del value.list.s[:]
+            value.list.s.extend(stay)
+            return {begin: encode_field(5, encode_field(1, b"_class") + encode_field(2, value.SerializeToString()))}
+    return None
+
+
+def _node(content: list[Chunk]) -> list[Chunk]:
+    content = [c for c in content if len(c)]
+    return [b"\x0a" + encode_varint(sum(map(len, content))), *content]
+
+
+def _library(reader: GraphDefReader, view: memoryview, kept: set[str]) -> Iterator[Chunk]:
+    """The function library, pruned to what the kept nodes call, directly or through other functions and gradients."""
+    if not reader.functions:
+        return
+    calls = tuple(dict.fromkeys(c for node in reader.nodes if node.name in kept for c in reader.called(node)))
+    used = reader.reachable_functions(calls)
+    pieces: list[Chunk] = [view[f.begin : f.end] for name, f in reader.functions.items() if name in used]
+    for name, gradient in reader.gradients.items():
+        if name in used:
+            pieces.append(encode_field(2, encode_field(1, name.encode()) + encode_field(2, gradient.encode())))
+    if pieces:
+        yield b"\x12" + encode_varint(sum(map(len, pieces)))
+        yield from pieces
+
+
+def placeholder(name: str, dtype: str | None, shape: Shape | None) -> bytes:
+    """The bytes of a Placeholder node, as one field of a GraphDef. Raises CutError when the dtype is not known."""
+    if dtype is None:
+        raise CutError(
+            f"the dtype of {name!r} is not known: its op is not one of TensorFlow's; cut before it or further on",
+            cut=(name,),
+        )
+    node = message("NodeDef")(name=name, op="Placeholder")
+    node.attr.add(key="dtype").value.type = dtype_number(dtype)
+    stated = node.attr.add(key="shape").value.shape
+    if shape is None:
+        stated.unknown_rank = True
+    else:
+        for size in shape:
+            stated.dim.add(size=-1 if size is None else size)
+    return encode_field(1, node.SerializeToString())
