@@ -1,0 +1,106 @@
+"""Cut TensorFlow inference graphs into sections, prove them equal to the whole, and place each on its device.
+
+    import graphsplit as gs
+    model = gs.load("frozen_inference_graph.pb")
+    parts = gs.split(model)                     # the preset that matches, or outputs=["scores", "boxes"]
+    gs.verify(model, parts).check()
+    gs.save(parts, "out")
+
+Nothing heavy is imported before it is used: neither this line nor `graphsplit --help` imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from graphsplit.errors import (
+    CutError,
+    EquivalenceError,
+    FeedError,
+    FormatError,
+    GraphSplitError,
+    MissingExtraError,
+    OverwriteError,
+    PlacementError,
+    SectionRunError,
+    TensorNotFoundError,
+    TrustError,
+)
+from graphsplit.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from graphsplit.equivalence import Report, verify
+    from graphsplit.folder import load_parts, save
+    from graphsplit.formats import load
+    from graphsplit.graph import GraphIndex, Node, TensorSpec
+    from graphsplit.parts import Part, Parts
+    from graphsplit.placement import Placed, place
+    from graphsplit.presets import Preset
+    from graphsplit.sections import Plan, Section
+    from graphsplit.surgery import plan, split
+
+# Exported name → the module that has it; looked up when the name is first used.
+_LAZY = {
+    "GraphIndex": "graph",
+    "Node": "graph",
+    "Part": "parts",
+    "Parts": "parts",
+    "Placed": "placement",
+    "Plan": "sections",
+    "Preset": "presets",
+    "Report": "equivalence",
+    "Section": "sections",
+    "TensorSpec": "graph",
+    "load": "formats",
+    "load_parts": "folder",
+    "place": "placement",
+    "plan": "surgery",
+    "save": "folder",
+    "split": "surgery",
+    "verify": "equivalence",
+}
+
+__all__ = [
+    "CutError",
+    "EquivalenceError",
+    "FeedError",
+    "FormatError",
+    "GraphIndex",
+    "GraphSplitError",
+    "MissingExtraError",
+    "Node",
+    "OverwriteError",
+    "Part",
+    "Parts",
+    "Placed",
+    "PlacementError",
+    "Plan",
+    "Preset",
+    "Report",
+    "Section",
+    "SectionRunError",
+    "TensorNotFoundError",
+    "TensorSpec",
+    "TrustError",
+    "__version__",
+    "load",
+    "load_parts",
+    "place",
+    "plan",
+    "save",
+    "split",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'graphsplit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"graphsplit.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

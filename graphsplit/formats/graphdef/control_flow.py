@@ -167,11 +167,11 @@ def _dead(graph: _Graph, frames: dict[str, tuple[str, ...]]) -> list[str]:
     while ready:
         name = ready.popleft()
         node = graph.node[name]
-        read = [of_tensor.get(t, none) for t in node.inputs] + [branches.get(c, none) for c in node.after]
+        # What comes round a loop is as dead as what went in, and not known yet.
+        read = [of_tensor.get(t, none) for t in node.inputs if graph.node[graph.maker[t]].op not in _NEXT]
         if node.op in _MERGE:
-            mine = frozenset.intersection(*read) if read else none
-        else:
-            mine = frozenset().union(*read)
+            read = [frozenset.intersection(*read)] if read else []
+        mine = frozenset().union(*read, *(branches.get(c, none) for c in node.after))
         for port, tensor in enumerate(node.outputs):
             here = mine
             if node.op in _SWITCH and not frames.get(name):

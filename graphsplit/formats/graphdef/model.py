@@ -180,7 +180,10 @@ class GraphDefModel:
         made = self._guard(lambda: write_section(self.reader, nodes, inputs, outputs))
         return GraphDefModel(made.chunks, output_names=[made.names[t] for t in outputs]), made.names
 
-    def skeleton(self, tensors: Iterable[str]) -> tuple[bytes, Mapping[str, str]]:
-        """A small, harmless GraphDef for the inference of shapes, and what the tensors it holds are called in it."""
-        made, held = self._guard(lambda: make_skeleton(self.reader, self.index, tensors))
+    def skeleton(self, tensors: Iterable[str], batch: int | None = None) -> tuple[bytes, Mapping[str, str]]:
+        """A small, harmless GraphDef for the inference of shapes, and what the tensors it holds are called in it.
+
+        batch  a size for every unknown leading dimension of an input
+        """
+        made, held = self._guard(lambda: make_skeleton(self.reader, self.index, tensors, batch))
         return b"".join(made.chunks), {t: made.names[t] for t in held}

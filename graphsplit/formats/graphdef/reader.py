@@ -380,6 +380,10 @@ class _Tensors(Mapping[str, TensorSpec]):
             if not value.shape.dim and reader.producer_version < _SCALAR_MEANS_UNKNOWN:
                 return None
             return read_shape(value.shape)
+        if node.op == "TensorArrayGatherV3":
+            element = reader.attribute(node, "element_shape")
+            shape = None if element is None else read_shape(element.shape)
+            return None if shape is None else (None, *shape)
         stated = reader.attribute(node, "_output_shapes")
         if stated is not None and port < len(stated.list.shape):
             return read_shape(stated.list.shape[port])

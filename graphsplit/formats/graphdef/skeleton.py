@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from graphsplit.formats.graphdef.ops import op_table
 from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.formats.graphdef.writer import SectionBytes, write_section
-from graphsplit.graph import GraphIndex, TensorSpec
+from graphsplit.graph import GraphIndex, Node, TensorSpec
 
 __all__ = ["LARGE", "make_skeleton"]
 
@@ -21,34 +21,54 @@ __all__ = ["LARGE", "make_skeleton"]
 LARGE = 4096
 
 
-def make_skeleton(reader: GraphDefReader, index: GraphIndex, tensors: Iterable[str]) -> tuple[SectionBytes, tuple[str, ...]]:
+def make_skeleton(
+    reader: GraphDefReader,
+    index: GraphIndex,
+    tensors: Iterable[str],
+    batch: int | None = None,
+) -> tuple[SectionBytes, tuple[str, ...]]:
     """The skeleton of all that some tensors need, and those of the tensors that it holds.
+
+    batch  a size for every unknown leading dimension of a placeholder
 
     The names of `SectionBytes` tell what each asked tensor is called in it.
     """
     wanted = tuple(dict.fromkeys(tensors))
-    outside = set(reader.outside)
     nodes = index.name_to_node_map
-    needed = index.ancestors(index.producer[t] for t in wanted)
+    outside = set(reader.outside)
+    all_needed = index.ancestors(index.producer[t] for t in wanted)
+    stops = {n for n in all_needed if n in outside or _states_its_shape(reader, index, nodes[n])}
+    needed = index.ancestors((index.producer[t] for t in wanted), known=stops)
 
     unknown: set[str] = set()  # what TensorFlow could not import, and all behind it
-    stack = [n for n in needed if n not in outside and op_table().get(nodes[n].op) is None and nodes[n].op not in reader.functions]
-    stack += [n for n in outside & needed if any(index.tensors[t].dtype is None for t in nodes[n].outputs)]
+    stack = [n for n in needed if op_table().get(nodes[n].op) is None and nodes[n].op not in reader.functions]
+    stack += [n for n in stops if any(index.tensors[t].dtype is None for t in nodes[n].outputs)]
     while stack:
         name = stack.pop()
         if name not in unknown:
             unknown.add(name)
             stack += [r for t in nodes[name].outputs for r in index.consumers.get(t, ())]
 
-    keep: list[str] = []
-    given: list[TensorSpec] = []
-    for node in reader.nodes:
-        name = node.name
-        if name not in needed or name in unknown:
-            continue
-        if name in outside or (node.op == "Const" and node.end - node.start >= LARGE and nodes[name].group is None):
-            given += [index.tensors[t] for t in nodes[name].outputs]
-        else:
-            keep.append(name)
+    replaced = stops - unknown | {n for n in needed if nodes[n].kind == "input"}
+    keep = [n.name for n in reader.nodes if n.name in needed and n.name not in unknown and n.name not in replaced]
+    given = [_batched(index.tensors[t], batch) for n in replaced for t in nodes[n].outputs]
     held = tuple(t for t in wanted if index.producer[t] not in unknown)
-    return write_section(reader, keep, given, held), held
+    return write_section(reader, keep, given, held, own_placeholders=False), held
+
+
+def _batched(spec: TensorSpec, batch: int | None) -> TensorSpec:
+    if batch is None or not spec.shape or spec.shape[0] is not None:
+        return spec
+    return TensorSpec(spec.name, spec.dtype, (batch, *spec.shape[1:]))
+
+
+def _states_its_shape(reader: GraphDefReader, index: GraphIndex, node: Node) -> bool:
+    """Nodes that a placeholder can stand for: large constants, and TensorArrays gathered with a known element shape.
+
+    TensorFlow infers nothing behind the latter (2.21), though attribute ``element_shape`` tells; on an SSD it holds what
+    the image resizer gives, and with it every shape behind it is known.
+    """
+    if node.op == "Const":
+        at = reader.by_name[node.name]
+        return node.group is None and at.end - at.start >= LARGE
+    return node.op == "TensorArrayGatherV3" and index.tensors[node.outputs[0]].shape is not None

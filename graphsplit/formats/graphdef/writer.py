@@ -41,12 +41,15 @@ def write_section(
     nodes: Sequence[str],
     inputs: Sequence[TensorSpec],
     outputs: Iterable[str] = (),
+    *,
+    own_placeholders: bool = True,
 ) -> SectionBytes:
     """The GraphDef of some nodes of a graph, given placeholders for the tensors they do not make.
 
     nodes    names of the nodes to keep
-    inputs   tensors to be given, with dtype and (if known) shape; an input of the whole keeps its own placeholder
+    inputs   tensors to be given, with dtype and (if known) shape
     outputs  tensors that will be fetched (they only have to be named)
+    own_placeholders  whether an input of the whole keeps its own placeholder, or gets one like any border tensor
 
     Raises CutError for an input whose dtype is not known.
     """
@@ -70,8 +73,8 @@ def write_section(
 
     for node in reader.nodes:
         pieces: list[Chunk] | None = None
-        own_placeholder = node.name in given and node.op in ("Placeholder", "PlaceholderV2")
-        if node.name in kept or own_placeholder:
+        own = own_placeholders and node.name in given and node.op in ("Placeholder", "PlaceholderV2")
+        if node.name in kept or own:
             pieces = _changed(reader, view, node, renamed, there, kept)
             if pieces is None:
                 if run is not None and run[1] == node.begin:

@@ -1,0 +1,5 @@
+"""``python -m graphsplit``."""
+
+from graphsplit.cli import main
+
+main()

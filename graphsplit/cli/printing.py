@@ -1,0 +1,113 @@
+"""How answers are printed: one JSON object, or readable tables; work in progress is shown on a terminal only."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from graphsplit.graph import Shape, TensorSpec
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["bytes_text", "console", "print_json", "quiet_tensorflow", "shape_text", "spec_json", "table", "working"]
+
+
+def print_json(answer: Any) -> None:
+    """One JSON object, the only thing on stdout."""
+    print(json.dumps(answer, indent=1, ensure_ascii=False))
+
+
+def console() -> Console:
+    """A console for stdout; outside of a terminal lines are never broken, so that they can be searched."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True) if sys.stdout.isatty() else Console(highlight=False, width=100_000)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table; names fold instead of being cut off."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(title=Text(title, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold", justify="right" if column in ("nodes", "bytes", "count") else "left")
+    for row in rows:
+        made.add_row(*(Text(str(cell)) for cell in row))
+    out = console()
+    out.soft_wrap = False
+    out.print(made)
+
+
+def shape_text(shape: Shape | Sequence[int | None] | None) -> str:
+    """``[?, 1917, 90]``; ``?`` alone for an unknown rank."""
+    return "?" if shape is None else "[" + ", ".join("?" if d is None else str(d) for d in shape) + "]"
+
+
+def bytes_text(count: int | None) -> str:
+    """Bytes for people."""
+    if count is None:
+        return "?"
+    value = float(count)
+    for unit in ("B", "KB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"
+
+
+def spec_json(spec: TensorSpec) -> dict[str, Any]:
+    """A tensor as JSON."""
+    return {"tensor": spec.name, "dtype": spec.dtype, "shape": None if spec.shape is None else list(spec.shape)}
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """A spinner on stderr while something takes long; nothing outside of a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
+
+
+@contextmanager
+def quiet_tensorflow(verbose: bool) -> Iterator[None]:
+    """Import TensorFlow without the lines its C++ side writes to stderr before logging is set up.
+
+    They are kept back and shown when the import fails.
+    """
+    if verbose or "tensorflow" in sys.modules:
+        yield
+        return
+    import tempfile
+
+    sys.stderr.flush()
+    try:
+        number = sys.stderr.fileno()
+    except (OSError, ValueError):  # not a real file, as in a notebook
+        yield
+        return
+    with tempfile.TemporaryFile() as kept:
+        before = os.dup(number)
+        os.dup2(kept.fileno(), number)
+        try:
+            import tensorflow  # noqa: F401
+        except BaseException:
+            sys.stderr.flush()
+            kept.seek(0)
+            os.write(before, kept.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(before, number)
+            os.close(before)
+    yield

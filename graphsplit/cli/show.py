@@ -1,0 +1,150 @@
+"""graphsplit show: what is in a model."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from graphsplit.cli.arguments import add_command
+from graphsplit.cli.printing import console, print_json, quiet_tensorflow, shape_text, spec_json, table, working
+from graphsplit.errors import TrustError
+from graphsplit.formats import GraphDefModel, load
+from graphsplit.graph import TensorSpec
+from graphsplit.presets import match
+
+__all__ = ["add"]
+
+_MOST = 15  # rows of a table on the terminal; --json has all
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "show",
+        run,
+        "inputs, outputs, nodes by op and scope, loops, functions, ops that reach outside, family",
+    )
+    parser.add_argument("model", metavar="MODEL", help="frozen .pb or .pbtxt, SavedModel folder, .keras file")
+    parser.add_argument("--node", metavar="NAME", help="one node: its attributes, inputs and consumers")
+    parser.add_argument("--shapes", action="store_true", help="infer the shapes that the file does not state (takes TensorFlow)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    model = _load(args.model)
+    if args.node is not None:
+        return _show_node(model, args)
+    index = model.index
+    outputs = model.outputs
+    if args.shapes:
+        from graphsplit.shapes import infer
+
+        with quiet_tensorflow(args.verbose), working("inferring shapes"):
+            outputs = tuple(infer(model, index.outputs).values())
+    found = match(index)
+    ops = Counter(n.op for n in index.nodes)
+    answer = {
+        "format": model.format,
+        "inputs": [spec_json(s) for s in model.inputs],
+        "outputs": [spec_json(s) for s in outputs],
+        "nodes": len(index.nodes),
+        "ops": dict(ops.most_common()),
+        "scopes": dict(Counter(n.name.split("/")[0] for n in index.nodes if "/" in n.name).most_common()),
+        "groups": [{"kind": g.kind, "name": g.name, "nodes": len(g.nodes)} for g in index.groups.values()],
+        "functions": {name: list(f.ops) for name, f in index.functions.items()},
+        "family": None if found is None else found.preset.family,
+        "preset": None if found is None else found.preset.name,
+        "reaches_outside": list(model.reaches_outside),
+    }
+    if args.json:
+        print_json(answer)
+        return 0
+    _print(args.model, model, answer, outputs, "" if found is None else f"{found.preset.title} ({found.reason})")
+    return 0
+
+
+def _load(path: str) -> GraphDefModel:
+    try:
+        return load(path)
+    except TrustError:
+        # A SavedModel that would run something while it is frozen: shown as it lies there, unfrozen.
+        from graphsplit.formats.saved_model import scan
+
+        return scan(Path(path))
+
+
+def _print(path: str, model: GraphDefModel, answer: dict[str, Any], outputs: tuple[TensorSpec, ...], family: str) -> None:
+    out = console()
+    out.print(f"[bold]{path}[/]: {answer['format']}, {answer['nodes']:,} nodes, {model.nbytes:,} bytes", soft_wrap=True)
+    out.print(f"family: {family or 'none that is known; name a cut with --outputs'}", soft_wrap=True)
+    rows = [("input", s.name, s.dtype or "?", shape_text(s.shape)) for s in model.inputs]
+    rows += [("output", s.name, s.dtype or "?", shape_text(s.shape)) for s in outputs]
+    table("Inputs and outputs", ["", "tensor", "dtype", "shape"], rows)
+    table("Ops", ["op", "count"], _most(answer["ops"]))
+    if answer["scopes"]:
+        table("Scopes", ["scope", "nodes"], _most(answer["scopes"]))
+    if answer["groups"]:
+        table(
+            "Kept whole (a cut never goes through these)",
+            ["kind", "name", "nodes"],
+            [(g["kind"], g["name"], g["nodes"]) for g in answer["groups"]],
+        )
+    if answer["functions"]:
+        rows_f = [(name, ", ".join(ops[:8]) + (" …" if len(ops) > 8 else "")) for name, ops in answer["functions"].items()]
+        table("Functions", ["name", "ops"], rows_f)
+    if answer["reaches_outside"]:
+        rows_o = [(name, model.reader.by_name[name].op) for name in answer["reaches_outside"]]
+        table("Reaches outside the graph (never run without --trust)", ["node", "op"], rows_o)
+
+
+def _most(counts: dict[str, int]) -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = list(counts.items())[:_MOST]
+    if len(counts) > _MOST:
+        rest = sum(list(counts.values())[_MOST:])
+        rows.append((f"… {len(counts) - _MOST} more", rest))
+    return rows
+
+
+def _show_node(model: GraphDefModel, args: argparse.Namespace) -> int:
+    index = model.index
+    node = index.node(args.node)
+    at = model.reader.by_name[node.name]
+    specs = [index.tensors[t] for t in node.outputs]
+    if args.shapes and node.kind == "op":
+        from graphsplit.shapes import infer
+
+        with quiet_tensorflow(args.verbose), working("inferring shapes"):
+            found = infer(model, [t for t in node.outputs if t not in index.captive])
+        specs = [found.get(s.name, s) for s in specs]
+    attributes = {k: " ".join(str(v).split()) for k, v in model.reader.attributes(at).items()}
+    answer = {
+        "name": node.name,
+        "op": node.op,
+        "device": at.device,
+        "position": index.node_seq[node.name],
+        "inputs": list(node.inputs),
+        "after": list(node.after),
+        "outputs": [{**spec_json(s), "consumers": list(index.consumers.get(s.name, ()))} for s in specs],
+        "attributes": attributes,
+        "stateful": node.stateful,
+        "group": node.group,
+        "functions": list(index.calls.get(node.name, ())),
+        "reaches_outside": node.name in model.reaches_outside,
+    }
+    if args.json:
+        print_json(answer)
+        return 0
+    console().print(f"[bold]{node.name}[/]: {node.op}, node {answer['position']} of {len(index.nodes)}", soft_wrap=True)
+    rows: list[tuple[str, object]] = [("reads", t) for t in node.inputs] + [("after", c) for c in node.after]
+    rows += [(f"attribute {k}", v) for k, v in attributes.items()]
+    rows += [("device", at.device)] if at.device else []
+    rows += [("inside", f"{index.groups[node.group].kind} {node.group}")] if node.group else []
+    rows += [("holds state", "yes")] if node.stateful else []
+    for spec in specs:
+        rows.append(("gives", f"{spec.name} {spec.dtype or '?'} {shape_text(spec.shape)}"))
+        rows += [("  read by", name) for name in index.consumers.get(spec.name, ())]
+    table("", ["", ""], rows)
+    return 0

@@ -1,0 +1,75 @@
+"""Crop files: a cut in JSON.
+
+    {"inputs": ["a"], "outputs": ["b", "c"]}        one model; either key may be left out, a string stands for a list
+    {"0": {…}, "1": {…}}   or   [{…}, {…}]          several models; a command on one model takes the first
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from graphsplit.errors import CutError, FormatError
+
+__all__ = ["Crop", "read_crop_file"]
+
+_LIMIT = 16 * 2**20  # bytes; a list of tensor names is far smaller
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """One entry of a crop file. ``entries`` tells how many there were."""
+
+    inputs: tuple[str, ...] | None
+    outputs: tuple[str, ...] | None
+    entries: int = 1
+
+
+def read_crop_file(path: str | PathLike[str], entry: int = 0) -> Crop:
+    """Read one entry of a crop file. Raises FormatError for a file that is no crop file, CutError for an empty cut."""
+    where = Path(path)
+    try:
+        if where.stat().st_size > _LIMIT:
+            raise FormatError("too large for a crop file", path=where)
+        content = json.loads(where.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FormatError(f"cannot be read: {error.strerror or error}", path=where) from error
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise FormatError(f"not JSON: {error}", path=where) from error
+    entries = _entries(content, where)
+    if entry >= len(entries):
+        raise FormatError(f"no entry {entry}: there are {len(entries)}", path=where)
+    return _crop(entries[entry], len(entries), where)
+
+
+def _entries(content: Any, where: Path) -> list[Any]:
+    if isinstance(content, list) and content:
+        return content
+    if isinstance(content, dict) and content and all(k.isdigit() for k in content):
+        return [content[k] for k in sorted(content, key=int)]
+    if isinstance(content, dict):
+        return [content]
+    raise FormatError('a crop file is {"inputs": […], "outputs": […]}, or several of these numbered or in a list', path=where)
+
+
+def _crop(entry: Any, count: int, where: Path) -> Crop:
+    if not isinstance(entry, dict):
+        raise FormatError(f"an entry is an object with 'inputs' and 'outputs', not {json.dumps(entry)[:60]}", path=where)
+    known = {"inputs": "inputs", "input": "inputs", "outputs": "outputs", "output": "outputs"}
+    found: dict[str, tuple[str, ...]] = {}
+    for key, value in entry.items():
+        if key not in known:
+            raise FormatError(f"unknown key {key!r}; there are {', '.join(known)}", path=where)
+        if known[key] in found:
+            raise FormatError(f"{known[key]!r} is given twice", path=where)
+        names = [value] if isinstance(value, str) else value
+        if not isinstance(names, list) or not all(isinstance(n, str) and n.strip() for n in names):
+            raise FormatError(f"{key!r} is a tensor name or a list of tensor names, not {json.dumps(value)[:60]}", path=where)
+        if names:
+            found[known[key]] = tuple(names)
+    if not found:
+        raise CutError(f"{where}: neither inputs nor outputs are named, so there is nothing to crop at")
+    return Crop(found.get("inputs"), found.get("outputs"), count)

@@ -1,0 +1,135 @@
+"""Sections as models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from graphsplit.formats import GraphDefModel
+from graphsplit.graph import Shape
+from graphsplit.sections import Added, Plan
+
+__all__ = ["DEFAULT_DEVICES", "Part", "Parts", "Port", "Source", "default_device"]
+
+#: Where sections run unless told otherwise. Sections of other names run on the CPU.
+DEFAULT_DEVICES = {"main": "/gpu:0"}
+
+
+def default_device(section: str) -> str:
+    """The device a section runs on unless told otherwise."""
+    return DEFAULT_DEVICES.get(section, "/cpu:0")
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A tensor that a section is given or gives.
+
+    tensor  its name in the whole model
+    name    its name in the section's file
+    dtype   ``float32`` …
+    shape   None where a size, or the whole shape, is unknown
+    """
+
+    tensor: str
+    name: str
+    dtype: str | None
+    shape: Shape | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A section with its model."""
+
+    name: str
+    model: GraphDefModel
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    device: str
+
+    @property
+    def graph_def(self) -> Any:
+        """The section as a ``tf.compat.v1.GraphDef`` (imports TensorFlow)."""
+        return self.model.graph_def
+
+    @property
+    def format(self) -> str:
+        """The format it is saved in."""
+        return self.model.section_format
+
+    def save(self, path: str | Path) -> Path:
+        """Write the section to a file, whole or not at all."""
+        return self.model.save(path)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The model that was split.
+
+    path    of its file or folder; None for a model made in memory
+    stem    what the names of its section files start with
+    model   the model itself, while it is at hand
+    stated  its checksum as a manifest states it; None: computed from the model when it is asked for
+    """
+
+    path: Path | None
+    format: str
+    stem: str
+    model: GraphDefModel | None = field(default=None, repr=False)
+    stated: str | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Checksum of the file (of a SavedModel: of saved_model.pb)."""
+        if self.stated is not None:
+            return self.stated
+        return "" if self.model is None else self.model.sha256
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The sections of a split, in the order they run.
+
+    inputs, outputs  tensors of the whole
+    added            border tensors beyond the named ones
+    replicated       nodes (no constants) that more than one section holds
+    plan             what was planned; None for parts that were loaded from a folder
+    """
+
+    sections: tuple[Part, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    source: Source
+    added: tuple[Added, ...] = ()
+    replicated: tuple[str, ...] = ()
+    rewrites: tuple[Mapping[str, Any], ...] = ()
+    plan: Plan | None = field(default=None, repr=False)
+
+    def __iter__(self) -> Iterator[Part]:
+        return iter(self.sections)
+
+    def __len__(self) -> int:
+        return len(self.sections)
+
+    def __getitem__(self, name: str) -> Part:
+        for part in self.sections:
+            if part.name == name:
+                return part
+        raise KeyError(f"no section {name!r}; there are {', '.join(p.name for p in self.sections)}")
+
+    @property
+    def keep(self) -> Part:
+        """The keep-graph: section ``main``, for the accelerator."""
+        return self["main"]
+
+    @property
+    def remove(self) -> Part:
+        """The remove-graph: section ``post``, for the CPU."""
+        return self["post"]
+
+    @property
+    def borders(self) -> tuple[str, ...]:
+        """Tensors that one section makes and a later one reads, in the order they are made."""
+        read = {p.tensor for part in self.sections for p in part.inputs}
+        return tuple(dict.fromkeys(p.tensor for part in self.sections for p in part.outputs if p.tensor in read))

@@ -1,0 +1,181 @@
+"""What a preset asks of a graph: descriptions of nodes and of who feeds whom, kept as data.
+
+    {"says":  "Postprocessor/Slice drops the background from Postprocessor/convert_scores",
+     "node":  "Postprocessor/Slice", "op": "{Slice,StridedSlice}",
+     "reads": "Postprocessor/convert_scores",
+     "feeds": "Postprocessor/BatchMultiClassNonMaxSuppression/*"}
+
+*There is a node of that name and op that reads …, feeds …* All keys but `says` are optional:
+
+    node    name; `*` stands for anything, `{a,b}` for one of several, tried in that order
+    op      op, written the same way; a node that calls a function has the ops of the function, too
+    kind    "input" for what is fed from outside, "const" for a constant
+    reads   a node it takes its value from, directly or through a few ops that keep every element in its place
+    feeds   a node that reads one of its outputs directly
+    needs   a node that it depends on at any distance
+    absent  true: there must be no such node
+
+What `reads`, `feeds` and `needs` name is described in the same way; a plain string is a node's name. Names are those
+of the exporter; a graph imported under a prefix (`import/…`) has it on all of them. Sizes are never looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import translate
+from functools import cache
+
+from graphsplit.graph import GraphIndex, Node
+
+__all__ = ["Condition", "Description", "Search", "alternatives"]
+
+# Ops between a tensor and what it is made from that keep every element in its place: scaling, a score function, a cast.
+# (softmax of a rank-3 tensor was Reshape, Softmax, Reshape before TensorFlow 1.9.)
+_LIGHT = {
+    "Identity", "StopGradient", "Snapshot", "PlaceholderWithDefault", "CheckNumerics", "Cast", "Reshape", "Squeeze",
+    "Mul", "Div", "RealDiv", "Add", "AddV2", "Sub", "Sigmoid", "Softmax",
+    "FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVars", "QuantizeAndDequantizeV2", "QuantizeAndDequantizeV3",
+}  # fmt: skip
+_STEPS = 8
+
+
+def alternatives(pattern: str) -> tuple[str, ...]:
+    """What `{a,b}` in a pattern stands for: ``'x/{a,b}'`` → ``('x/a', 'x/b')``."""
+    found = re.search(r"\{([^{}]*)\}", pattern)
+    if found is None:
+        return (pattern,)
+    head, tail = pattern[: found.start()], pattern[found.end() :]
+    return tuple(whole for part in found[1].split(",") for whole in alternatives(head + part + tail))
+
+
+@cache
+def _regex(pattern: str) -> re.Pattern[str]:
+    return re.compile("|".join(translate(p) for p in alternatives(pattern)))
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A node, described. See the module for what the fields mean."""
+
+    node: str = "*"
+    op: str = "*"
+    kind: str | None = None
+    reads: Description | None = None
+    feeds: Description | None = None
+    needs: Description | None = None
+
+    def __str__(self) -> str:
+        if self.node != "*":
+            return self.node if self.op == "*" else f"{self.op} in {self.node}" if "*" in self.node else f"{self.node} ({self.op})"
+        if self.op != "*":
+            return self.op
+        return "an input of the graph" if self.kind == "input" else "a constant" if self.kind == "const" else "any node"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A description that a node of the graph must fit, or with `absent` none may fit; `says` is the same in words."""
+
+    says: str
+    wanted: Description
+    absent: bool = False
+
+
+class Search:
+    """Looks for described nodes in one graph, whose names all begin with `prefix`."""
+
+    def __init__(self, index: GraphIndex, prefix: str = "") -> None:
+        self.index, self.prefix = index, prefix
+        self._fitting: dict[Description, tuple[str, ...]] = {}
+
+    def all(self, wanted: Description) -> tuple[str, ...]:
+        """Names of all nodes that fit: alternatives in their order, else in file order."""
+        if wanted not in self._fitting:
+            self._fitting[wanted] = tuple(n.name for n in self._named(wanted) if self._misfit(n, wanted) is None)
+        return self._fitting[wanted]
+
+    def first(self, wanted: Description) -> str | None:
+        """Name of the first node that fits, or None."""
+        if wanted in self._fitting:
+            return next(iter(self._fitting[wanted]), None)
+        return next((n.name for n in self._named(wanted) if self._misfit(n, wanted) is None), None)
+
+    def why_not(self, condition: Condition) -> str:
+        """What stands against a condition that does not hold: the node, and the value that is other than wanted."""
+        wanted = condition.wanted
+        if condition.absent:
+            name = self.first(wanted) or ""
+            return f"{name} ({self.index.name_to_node_map[name].op}) is there"
+        if wanted.node == "*" and not any(_regex(wanted.op).match(op) for n in self.index.nodes for op in self._ops(n)):
+            return f"there is no {wanted.op}"
+        misfits = [m for m in (self._misfit(n, wanted) for n in self._named(wanted)) if m is not None]
+        if not misfits:
+            return f"there is no {self.prefix}{wanted.node}"
+        return max(misfits, key=lambda m: m[0])[1]
+
+    def _named(self, wanted: Description) -> Iterator[Node]:
+        if "*" in wanted.node:
+            regex, start = _regex(wanted.node), len(self.prefix)
+            yield from (n for n in self.index.nodes if n.name.startswith(self.prefix) and regex.match(n.name[start:]))
+            return
+        for name in alternatives(wanted.node):
+            if (node := self.index.name_to_node_map.get(self.prefix + name)) is not None:
+                yield node
+
+    def _misfit(self, node: Node, wanted: Description) -> tuple[int, str] | None:
+        """How far a node of the right name is from fitting, and in what; None when it fits."""
+        title = f"{node.name} ({node.op})"
+        if wanted.op != "*" and not any(_regex(wanted.op).match(op) for op in self._ops(node)):
+            return 0, f"{title} is no {wanted.op}"
+        if wanted.kind is not None and node.kind != wanted.kind:
+            return 1, f"{title} is no {wanted.kind}"
+        if wanted.reads is not None and not any(self._fits(n, wanted.reads) for n in self._sources(node)):
+            return 2, f"{title} reads {_names(self._inputs(node))}, not {wanted.reads}"
+        if wanted.feeds is not None and not any(self._fits(n, wanted.feeds) for n in self._readers(node)):
+            return 3, f"{title} is read by {_names(self._readers(node))}, not by {wanted.feeds}"
+        if wanted.needs is not None and not self._needs(node, wanted.needs):
+            return 4, f"{title} does not depend on {wanted.needs}"
+        return None
+
+    def _fits(self, node: Node, wanted: Description) -> bool:
+        named = node.name.startswith(self.prefix) and _regex(wanted.node).match(node.name[len(self.prefix) :])
+        return bool(named) and self._misfit(node, wanted) is None
+
+    def _ops(self, node: Node) -> set[str]:
+        ops, functions = {node.op}, list(self.index.calls.get(node.name, ()))
+        seen: set[str] = set()
+        while functions:
+            name = functions.pop()
+            if name not in seen and name in self.index.functions:
+                seen.add(name)
+                ops.update(self.index.functions[name].ops)
+                functions.extend(self.index.functions[name].calls)
+        return ops
+
+    def _inputs(self, node: Node) -> list[Node]:
+        nodes, producer = self.index.name_to_node_map, self.index.producer
+        made_by = (nodes[producer[t]] for t in node.inputs)
+        return [n for n in dict.fromkeys(made_by) if n.kind != "const"]
+
+    def _sources(self, node: Node) -> Iterator[Node]:
+        seen, layer = {node.name: node}, [node]
+        for _ in range(_STEPS):
+            found = {n.name: n for near in layer for n in self._inputs(near) if n.name not in seen}
+            yield from found.values()
+            seen |= found
+            layer = [n for n in found.values() if n.op in _LIGHT]
+
+    def _readers(self, node: Node) -> list[Node]:
+        names = (name for t in node.outputs for name in self.index.consumers.get(t, ()))
+        return [self.index.name_to_node_map[name] for name in dict.fromkeys(names)]
+
+    def _needs(self, node: Node, wanted: Description) -> bool:
+        fitting = set(self.all(wanted)) - {node.name}
+        return bool(fitting) and not fitting.isdisjoint(self.index.ancestors([node.name]))
+
+
+def _names(nodes: list[Node]) -> str:
+    shown = ", ".join(f"{n.name} ({n.op})" for n in nodes[:3]) + (" …" if len(nodes) > 3 else "")
+    return f"[{shown}]" if nodes else "nothing"

@@ -1,0 +1,58 @@
+"""Shapes of border tensors: read from the file where it states them, else inferred on a skeleton of the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from graphsplit.errors import FormatError
+from graphsplit.formats import GraphDefModel
+from graphsplit.graph import Shape, TensorSpec
+
+__all__ = ["infer"]
+
+# Two batch sizes: what is the same for both does not depend on the batch, what differs stays unknown. Inference with an
+# unknown batch stops at every Reshape to [batch, -1, n], and with it the number of anchors would be lost.
+_BATCHES = (2, 3)
+
+
+def infer(model: GraphDefModel, tensors: Iterable[str]) -> dict[str, TensorSpec]:
+    """The specs of some tensors, with shapes as far as they can be known without running the model.
+
+    Imports TensorFlow only when the file leaves a shape open. Raises FormatError for a graph that TensorFlow refuses.
+    """
+    specs = {t: model.index.tensors[t] for t in tensors}
+    open_ones = [t for t, s in specs.items() if s.shape is None and model.index.name_to_node_map[model.index.producer[t]].kind == "op"]
+    if not open_ones:
+        return specs
+    shapes = _batched(model, open_ones)
+    if shapes is None:
+        shapes = _once(model, open_ones, None)
+    for tensor, (dtype, shape) in shapes.items():
+        specs[tensor] = TensorSpec(tensor, specs[tensor].dtype or dtype, shape)
+    return specs
+
+
+def _once(model: GraphDefModel, tensors: list[str], batch: int | None) -> dict[str, tuple[str, Shape | None]]:
+    from graphsplit.runtimes.tensorflow import infer_shapes
+
+    skeleton, names = model.skeleton(tensors, batch)
+    try:
+        found = infer_shapes(skeleton, list(names.values()))
+    except FormatError as error:
+        raise FormatError(f"{error} (--no-shapes leaves the shapes of border tensors open)", path=model.path) from error
+    return {t: found[name] for t, name in names.items()}
+
+
+def _batched(model: GraphDefModel, tensors: list[str]) -> dict[str, tuple[str, Shape | None]] | None:
+    """Shapes that two batch sizes agree on; None for a graph that does not take any batch size."""
+    try:
+        one, two = (_once(model, tensors, batch) for batch in _BATCHES)
+    except FormatError:
+        return None
+    return {t: (dtype, _common(shape, two[t][1])) for t, (dtype, shape) in one.items()}
+
+
+def _common(one: Shape | None, two: Shape | None) -> Shape | None:
+    if one is None or two is None or len(one) != len(two):
+        return None
+    return tuple(a if a == b else None for a, b in zip(one, two, strict=True))

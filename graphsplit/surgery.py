@@ -1,0 +1,207 @@
+"""What the user asked for → cuts → plan → parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+
+from graphsplit.cropfile import read_crop_file
+from graphsplit.cuts import Cut, resolve
+from graphsplit.errors import CutError
+from graphsplit.formats import GraphDefModel
+from graphsplit.graph import TensorSpec
+from graphsplit.parts import Part, Parts, Port, Source, default_device
+from graphsplit.presets import targets_for
+from graphsplit.sections import Plan, Repair, plan_sections
+from graphsplit.shapes import infer
+
+__all__ = ["Choice", "Names", "choose", "plan", "split"]
+
+Names = str | Iterable[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A cut and where it came from.
+
+    cuts    in order; the last section takes the rest
+    last    name of that last section
+    source  one sentence: named, from which preset, from which file
+    """
+
+    cuts: tuple[Cut, ...]
+    last: str
+    source: str
+    notes: tuple[str, ...] = field(default=())
+
+
+def plan(
+    model: GraphDefModel,
+    *,
+    outputs: Names | Sequence[Names] | None = None,
+    inputs: Names | None = None,
+    preset: str | None = None,
+    crop_file: str | PathLike[str] | None = None,
+    model_outputs: Names | None = None,
+    repair: Repair = "auto",
+) -> Plan:
+    """Decide what a split will do; reads nothing but the index, writes nothing.
+
+    outputs        split targets, the tensors at which ``main`` ends; a list of lists for an N-way split
+    inputs         border tensors at which ``main`` starts; what is before them is ``pre``
+    preset         name of a model family (see `graphsplit.presets`)
+    crop_file      path of a JSON file with inputs and outputs
+    model_outputs  outputs of the whole to keep (default: all); the rest is pruned
+    repair         what to do with tensors that cross unnamed: see `graphsplit.sections.plan_sections`
+
+    Where nothing is named, the preset that matches the graph is taken. Names are written ``node``, ``node:port`` or
+    several in one string with commas between.
+
+    Raises TensorNotFoundError, CutError, FormatError (crop file), TypeError for contradicting arguments.
+    """
+    choice = choose(model, outputs=outputs, inputs=inputs, preset=preset, crop_file=crop_file)
+    return plan_choice(model, choice, model_outputs=model_outputs, repair=repair)
+
+
+def plan_choice(model: GraphDefModel, choice: Choice, *, model_outputs: Names | None, repair: Repair) -> Plan:
+    """The plan of a cut that has been chosen."""
+    index = model.index
+    kept = None if model_outputs is None else tuple(dict.fromkeys(index.tensor(n) for n in _list(model_outputs)))
+    return plan_sections(index, choice.cuts, last=choice.last, outputs=kept, repair=repair)
+
+
+def choose(
+    model: GraphDefModel,
+    *,
+    outputs: Names | Sequence[Names] | None = None,
+    inputs: Names | None = None,
+    preset: str | None = None,
+    crop_file: str | PathLike[str] | None = None,
+) -> Choice:
+    """The cut that the arguments of `plan` ask for."""
+    given = [
+        name
+        for name, value in (("outputs/inputs", outputs or inputs), ("preset", preset), ("crop_file", crop_file))
+        if value is not None
+    ]
+    if len(given) > 1:
+        raise CutError(f"{' and '.join(given)} both name a cut; give one of them")
+    index = model.index
+    notes: tuple[str, ...] = ()
+    if crop_file is not None:
+        crop = read_crop_file(crop_file)
+        inputs, outputs = crop.inputs, crop.outputs
+        source = f"crop file {crop_file}"
+        if crop.entries > 1:
+            notes = (f"{crop_file} has {crop.entries} entries; entry 0 is taken",)
+    elif outputs is None and inputs is None:
+        match = targets_for(index, preset)
+        outputs = match.targets
+        source = f"preset {match.preset.name}: {match.reason}"
+    else:
+        source = "named"
+
+    lists = _lists(outputs)
+    if len(lists) > 1:
+        if inputs is not None:
+            raise CutError("inputs go with one list of outputs; an N-way split starts at the inputs of the model")
+        cuts = tuple(resolve(index, f"part_{i}", names) for i, names in enumerate(lists))
+        return Choice(cuts, f"part_{len(cuts)}", source, notes)
+    cuts = ()
+    if inputs is not None:
+        cuts += (resolve(index, "pre", _list(inputs)),)
+    if lists:
+        cuts += (resolve(index, "main", lists[0]),)
+    return Choice(cuts, "post" if lists else "main", source, notes)
+
+
+def _list(names: Names) -> list[str]:
+    given = [names] if isinstance(names, str) else list(names)
+    return [part.strip() for name in given for part in name.split(",") if part.strip()]
+
+
+def _lists(outputs: Names | Sequence[Names] | None) -> list[list[str]]:
+    """One list of names for each cut."""
+    if outputs is None:
+        return []
+    if isinstance(outputs, str):
+        return [_list(outputs)]
+    given = list(outputs)
+    if any(not isinstance(o, str) for o in given):
+        return [_list(o) for o in given]
+    return [_list([o for o in given if isinstance(o, str)])]
+
+
+def split(
+    model: GraphDefModel,
+    plan_: Plan | None = None,
+    /,
+    *,
+    shapes: bool = True,
+    devices: Mapping[str, str] | None = None,
+    outputs: Names | Sequence[Names] | None = None,
+    inputs: Names | None = None,
+    preset: str | None = None,
+    crop_file: str | PathLike[str] | None = None,
+    model_outputs: Names | None = None,
+    repair: Repair = "auto",
+) -> Parts:
+    """Cut a model into its sections. Nothing is run and nothing is written.
+
+    plan_    from `plan`; else the other arguments, as of `plan`, say where to cut
+    shapes   whether to infer the shapes of border tensors that the file does not state (imports TensorFlow)
+    devices  section → device, over the default (``main`` /gpu:0, the others /cpu:0)
+
+    Raises what `plan` raises, and CutError for a border tensor whose dtype is unknown.
+    """
+    if plan_ is None:
+        plan_ = plan(
+            model,
+            outputs=outputs,
+            inputs=inputs,
+            preset=preset,
+            crop_file=crop_file,
+            model_outputs=model_outputs,
+            repair=repair,
+        )
+    elif any(a is not None for a in (outputs, inputs, preset, crop_file, model_outputs)):
+        raise CutError("a plan and a cut were given; the plan says where to cut already")
+    pins = dict(devices or {})
+    unknown = sorted(set(pins) - {s.name for s in plan_.sections})
+    if unknown:
+        raise CutError(f"no section {unknown[0]!r} to pin; there are {', '.join(s.name for s in plan_.sections)}")
+    specs = border_specs(model, plan_, shapes=shapes)
+    return Parts(
+        sections=tuple(_part(model, plan_, i, specs, pins) for i in range(len(plan_.sections))),
+        inputs=plan_.inputs,
+        outputs=plan_.outputs,
+        source=Source(model.path, model.format, _stem(model), model),
+        added=plan_.added,
+        replicated=plan_.replicated,
+        plan=plan_,
+    )
+
+
+def border_specs(model: GraphDefModel, plan_: Plan, *, shapes: bool = True) -> dict[str, TensorSpec]:
+    """Dtype and shape of every tensor that enters or leaves a section."""
+    tensors = dict.fromkeys(t for s in plan_.sections for t in (*s.inputs, *s.outputs))
+    return infer(model, tensors) if shapes else {t: model.index.tensors[t] for t in tensors}
+
+
+def _part(model: GraphDefModel, plan_: Plan, number: int, specs: Mapping[str, TensorSpec], pins: Mapping[str, str]) -> Part:
+    section = plan_.sections[number]
+    made, names = model.section(section.nodes, [specs[t] for t in section.inputs], section.outputs)
+
+    def ports(tensors: Iterable[str]) -> tuple[Port, ...]:
+        return tuple(Port(t, names[t], specs[t].dtype, specs[t].shape) for t in tensors)
+
+    device = pins.get(section.name, default_device(section.name))
+    return Part(section.name, made, ports(section.inputs), ports(section.outputs), device)
+
+
+def _stem(model: GraphDefModel) -> str:
+    if model.path is None:
+        return "model"
+    name = model.path.resolve().name
+    return name if model.path.is_dir() else model.path.stem or name
