@@ -1,7 +1,7 @@
 """Crop files: a cut in JSON.
 
-    {"inputs": ["a"], "outputs": ["b", "c"]}        one model; either key may be left out, a string stands for a list
-    {"0": {…}, "1": {…}}   or   [{…}, {…}]          several models; a command on one model takes the first
+{"inputs": ["a"], "outputs": ["b", "c"]}        one model; either key may be left out, a string stands for a list
+{"0": {…}, "1": {…}}   or   [{…}, {…}]          several models; a command on one model takes the first
 """
 
 from __future__ import annotations

@@ -123,9 +123,7 @@ def verify(
         for feed in given:
             expected = whole.run(feed, list(parts.outputs))
             values = run_parts(parts, feed, sections)
-            reports = [
-                compare(t, e, values[t], rtol=rtol, atol=atol) for t, e in zip(parts.outputs, expected, strict=True)
-            ]
+            reports = [compare(t, e, values[t], rtol=rtol, atol=atol) for t, e in zip(parts.outputs, expected, strict=True)]
             found.append(reports)
             if parted is None and not reason and not all(r.equal for r in reports):
                 parted, reason = _diagnose(model, parts, whole, feed, values, expected)
@@ -230,7 +228,9 @@ def _diagnose(
     """Which section is the first to differ, or why the values cannot be compared at all."""
     again = whole.run(feed, list(parts.outputs))
     if not all(compare(t, a, b).equal for t, a, b in zip(parts.outputs, expected, again, strict=True)):
-        nodes = [n.name for n in model.index.nodes if n.stateful and ("Random" in n.op or "Multinomial" in n.op or "Shuffle" in n.op)]
+        nodes = [
+            n.name for n in model.index.nodes if n.stateful and ("Random" in n.op or "Multinomial" in n.op or "Shuffle" in n.op)
+        ]
         named = f" ({', '.join(nodes[:3])}{' …' if len(nodes) > 3 else ''})" if nodes else ""
         return None, f"the whole gives other values each time it runs{named}, so nothing can be compared with it"
     for part in parts:

@@ -134,7 +134,9 @@ def _made(spec: TensorSpec, batch: int, resized: tuple[int, int] | None, seed: i
         count = spec.shape[0] if spec.shape is not None and spec.shape[0] is not None else batch
         return np.stack([_as(picture(height, width, seed=seed + i), spec) for i in range(count)])
     rng = np.random.default_rng(seed)
-    shape = (batch,) if spec.shape is None else tuple((batch if i == 0 else 1) if d is None else d for i, d in enumerate(spec.shape))
+    shape = (
+        (batch,) if spec.shape is None else tuple((batch if i == 0 else 1) if d is None else d for i, d in enumerate(spec.shape))
+    )
     if spec.dtype == "string":
         return np.full(shape, b"", dtype=object)
     if spec.dtype == "bool":

@@ -39,7 +39,8 @@ def section_json(part: Part) -> dict[str, Any]:
 
     def ports(found: tuple[Port, ...]) -> list[dict[str, Any]]:
         return [
-            {"tensor": p.tensor, "name": p.name, "dtype": p.dtype, "shape": None if p.shape is None else list(p.shape)} for p in found
+            {"tensor": p.tensor, "name": p.name, "dtype": p.dtype, "shape": None if p.shape is None else list(p.shape)}
+            for p in found
         ]
 
     return {

@@ -21,7 +21,9 @@ def infer(model: GraphDefModel, tensors: Iterable[str]) -> dict[str, TensorSpec]
     Imports TensorFlow only when the file leaves a shape open. Raises FormatError for a graph that TensorFlow refuses.
     """
     specs = {t: model.index.tensors[t] for t in tensors}
-    open_ones = [t for t, s in specs.items() if s.shape is None and model.index.name_to_node_map[model.index.producer[t]].kind == "op"]
+    open_ones = [
+        t for t, s in specs.items() if s.shape is None and model.index.name_to_node_map[model.index.producer[t]].kind == "op"
+    ]
     if not open_ones:
         return specs
     shapes = _batched(model, open_ones)

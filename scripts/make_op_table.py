@@ -43,9 +43,7 @@ def table() -> dict[str, Any]:
                 dtype_name[number] = tf.dtypes.as_dtype(number).name
             except TypeError:  # in the enum, but unknown to this TensorFlow's Python
                 dtype_name[number] = types_pb2.DataType.Name(number)[3:].lower()
-    registry = op_def_pb2.OpList.FromString(
-        pywrap_tf_session.TF_GetBuffer(pywrap_tf_session.TF_GetAllOpList())
-    )
+    registry = op_def_pb2.OpList.FromString(pywrap_tf_session.TF_GetBuffer(pywrap_tf_session.TF_GetAllOpList()))
     ops = {}
     for op in sorted(registry.op, key=lambda op: op.name):
         entry: dict[str, Any] = {
@@ -53,9 +51,7 @@ def table() -> dict[str, Any]:
             "out": [notation(a, dtype_name) for a in op.output_arg],
         }
         defaults = {
-            a.name: dtype_name[a.default_value.type % 100]
-            for a in op.attr
-            if a.type == "type" and a.HasField("default_value")
+            a.name: dtype_name[a.default_value.type % 100] for a in op.attr if a.type == "type" and a.HasField("default_value")
         }
         if defaults:
             entry["defaults"] = defaults

@@ -21,9 +21,7 @@ def _common(*, suppress: bool) -> argparse.ArgumentParser:
     default: Any = argparse.SUPPRESS if suppress else False
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--json", action="store_true", default=default, help="answer with one JSON object on stdout")
-    parser.add_argument(
-        "-v", "--verbose", action="store_true", default=default, help="show TensorFlow's log and full tracebacks"
-    )
+    parser.add_argument("-v", "--verbose", action="store_true", default=default, help="show TensorFlow's log and full tracebacks")
     parser.add_argument("--version", action="version", version=f"graphsplit {VERSION}")
     return parser
 
@@ -33,7 +31,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="graphsplit",
         description="Cut TensorFlow inference graphs into sections, prove them equal to the whole, place each on its device.",
-        epilog="graphsplit COMMAND --help explains a command. Exit status: 0 fine, 1 an error, 2 wrong usage, 3 verification differs.",
+        epilog="graphsplit COMMAND --help explains a command. "
+        "Exit status: 0 fine, 1 an error, 2 wrong usage, 3 verification differs.",
         parents=[_common(suppress=False)],
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)

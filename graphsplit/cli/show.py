@@ -80,7 +80,7 @@ def _print(path: str, model: GraphDefModel, answer: dict[str, Any], outputs: tup
     out = console()
     out.print(f"[bold]{path}[/]: {answer['format']}, {answer['nodes']:,} nodes, {model.nbytes:,} bytes", soft_wrap=True)
     out.print(f"family: {family or 'none that is known; name a cut with --outputs'}", soft_wrap=True)
-    rows = [("input", s.name, s.dtype or "?", shape_text(s.shape)) for s in model.inputs]
+    rows: list[tuple[str, ...]] = [("input", s.name, s.dtype or "?", shape_text(s.shape)) for s in model.inputs]
     rows += [("output", s.name, s.dtype or "?", shape_text(s.shape)) for s in outputs]
     table("Inputs and outputs", ["", "tensor", "dtype", "shape"], rows)
     table("Ops", ["op", "count"], _most(answer["ops"]))
@@ -100,8 +100,8 @@ def _print(path: str, model: GraphDefModel, answer: dict[str, Any], outputs: tup
         table("Reaches outside the graph (never run without --trust)", ["node", "op"], rows_o)
 
 
-def _most(counts: dict[str, int]) -> list[tuple[str, object]]:
-    rows: list[tuple[str, object]] = list(counts.items())[:_MOST]
+def _most(counts: dict[str, int]) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = [*counts.items()][:_MOST]
     if len(counts) > _MOST:
         rest = sum(list(counts.values())[_MOST:])
         rows.append((f"… {len(counts) - _MOST} more", rest))
@@ -138,7 +138,7 @@ def _show_node(model: GraphDefModel, args: argparse.Namespace) -> int:
         print_json(answer)
         return 0
     console().print(f"[bold]{node.name}[/]: {node.op}, node {answer['position']} of {len(index.nodes)}", soft_wrap=True)
-    rows: list[tuple[str, object]] = [("reads", t) for t in node.inputs] + [("after", c) for c in node.after]
+    rows = [("reads", t) for t in node.inputs] + [("after", c) for c in node.after]
     rows += [(f"attribute {k}", v) for k, v in attributes.items()]
     rows += [("device", at.device)] if at.device else []
     rows += [("inside", f"{index.groups[node.group].kind} {node.group}")] if node.group else []

@@ -16,8 +16,8 @@ __all__ = ["whole_file"]
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which takes its name only when all went well. An existing file is replaced then.
 
-        with whole_file(path) as file:
-            file.write(data)
+    with whole_file(path) as file:
+        file.write(data)
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:

@@ -88,19 +88,15 @@ class Search:
 
     def __init__(self, index: GraphIndex, prefix: str = "") -> None:
         self.index, self.prefix = index, prefix
-        self._fitting: dict[Description, tuple[str, ...]] = {}
+        self._known: dict[tuple[str, Description], tuple[int, str] | None] = {}
 
-    def all(self, wanted: Description) -> tuple[str, ...]:
-        """Names of all nodes that fit: alternatives in their order, else in file order."""
-        if wanted not in self._fitting:
-            self._fitting[wanted] = tuple(n.name for n in self._named(wanted) if self._misfit(n, wanted) is None)
-        return self._fitting[wanted]
+    def all(self, wanted: Description) -> Iterator[str]:
+        """Names of the nodes that fit: alternatives in their order, else in file order."""
+        return (n.name for n in self._named(wanted) if self._misfit(n, wanted) is None)
 
     def first(self, wanted: Description) -> str | None:
         """Name of the first node that fits, or None."""
-        if wanted in self._fitting:
-            return next(iter(self._fitting[wanted]), None)
-        return next((n.name for n in self._named(wanted) if self._misfit(n, wanted) is None), None)
+        return next(self.all(wanted), None)
 
     def why_not(self, condition: Condition) -> str:
         """What stands against a condition that does not hold: the node, and the value that is other than wanted."""
@@ -117,18 +113,25 @@ class Search:
 
     def _named(self, wanted: Description) -> Iterator[Node]:
         if "*" in wanted.node:
-            regex, start = _regex(wanted.node), len(self.prefix)
-            yield from (n for n in self.index.nodes if n.name.startswith(self.prefix) and regex.match(n.name[start:]))
+            match, start = _regex(wanted.node).match, len(self.prefix)
+            under = (n for n in self.index.nodes if n.name.startswith(self.prefix))
+            yield from under if wanted.node == "*" else (n for n in under if match(n.name, start))
             return
         for name in alternatives(wanted.node):
             if (node := self.index.name_to_node_map.get(self.prefix + name)) is not None:
                 yield node
 
     def _misfit(self, node: Node, wanted: Description) -> tuple[int, str] | None:
-        """How far a node of the right name is from fitting, and in what; None when it fits."""
+        """How far a node of the right name came in fitting, and what it stopped at; None when it fits."""
+        if wanted.op != "*" and not any(map(_regex(wanted.op).match, self._ops(node))):
+            return 0, f"{node.name} ({node.op}) is no {wanted.op}"
+        key = (node.name, wanted)
+        if key not in self._known:
+            self._known[key] = self._compare(node, wanted)
+        return self._known[key]
+
+    def _compare(self, node: Node, wanted: Description) -> tuple[int, str] | None:
         title = f"{node.name} ({node.op})"
-        if wanted.op != "*" and not any(_regex(wanted.op).match(op) for op in self._ops(node)):
-            return 0, f"{title} is no {wanted.op}"
         if wanted.kind is not None and node.kind != wanted.kind:
             return 1, f"{title} is no {wanted.kind}"
         if wanted.reads is not None and not any(self._fits(n, wanted.reads) for n in self._sources(node)):
@@ -140,12 +143,14 @@ class Search:
         return None
 
     def _fits(self, node: Node, wanted: Description) -> bool:
-        named = node.name.startswith(self.prefix) and _regex(wanted.node).match(node.name[len(self.prefix) :])
-        return bool(named) and self._misfit(node, wanted) is None
+        if not node.name.startswith(self.prefix):
+            return False
+        named = wanted.node == "*" or _regex(wanted.node).match(node.name[len(self.prefix) :]) is not None
+        return named and self._misfit(node, wanted) is None
 
     def _ops(self, node: Node) -> set[str]:
-        ops, functions = {node.op}, list(self.index.calls.get(node.name, ()))
-        seen: set[str] = set()
+        functions = list(self.index.calls.get(node.name, ()))
+        ops, seen = {node.op}, set[str]()
         while functions:
             name = functions.pop()
             if name not in seen and name in self.index.functions:
@@ -172,8 +177,16 @@ class Search:
         return [self.index.name_to_node_map[name] for name in dict.fromkeys(names)]
 
     def _needs(self, node: Node, wanted: Description) -> bool:
-        fitting = set(self.all(wanted)) - {node.name}
-        return bool(fitting) and not fitting.isdisjoint(self.index.ancestors([node.name]))
+        nodes, edges = self.index.name_to_node_map, self.index.edges
+        seen, stack = {node.name}, list(edges[node.name])
+        while stack:
+            name = stack.pop()
+            if name not in seen:
+                seen.add(name)
+                if self._fits(nodes[name], wanted):
+                    return True
+                stack.extend(edges[name])
+        return False
 
 
 def _names(nodes: list[Node]) -> str:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from graphsplit.cuts import resolve
 from graphsplit.errors import CutError
 from graphsplit.graph import GraphIndex
-from graphsplit.presets.conditions import Search, alternatives
+from graphsplit.presets.conditions import Description, Search, alternatives
 from graphsplit.presets.preset import Preset, Rule, get, presets
 
 __all__ = ["Match", "Verdict", "explain", "match", "targets_for"]
@@ -55,8 +55,7 @@ def explain(index: GraphIndex, among: Iterable[Preset] | None = None) -> list[Ve
     verdicts = []
     for preset in presets() if among is None else among:
         found = _match(index, preset)
-        fits = isinstance(found, Match)
-        verdicts.append(Verdict(preset, fits, found.reason if isinstance(found, Match) else found))
+        verdicts.append(Verdict(preset, True, found.reason) if isinstance(found, Match) else Verdict(preset, False, found))
     return verdicts
 
 
@@ -70,7 +69,9 @@ def targets_for(index: GraphIndex, name: str | None = None, among: Iterable[Pres
     if name is None:
         found = match(index, known)
         if found is None:
-            raise CutError("no preset fits this graph; name the tensors to cut at with --outputs A,B,…, or let --autocrop find a cut")
+            raise CutError(
+                "no preset fits this graph; name the tensors to cut at with --outputs A,B,…, or let --autocrop find a cut"
+            )
         return _with_targets(found)
     outcome = _match(index, get(name, known))
     if isinstance(outcome, Match):
@@ -94,24 +95,22 @@ def _match(index: GraphIndex, preset: Preset) -> Match | str:
     best = (-1, "")
     for prefix in _prefixes(index, preset):
         search = Search(index, prefix)
-        held = 0
-        for condition in preset.conditions:
+        for held, condition in enumerate(preset.conditions):
             if (search.first(condition.wanted) is None) != condition.absent:
                 best = max(best, (held, f"expected that {condition.says}, but {search.why_not(condition)}"), key=lambda b: b[0])
                 break
-            held += 1
         else:
             targets = _targets(search, preset)
             if isinstance(targets, tuple):
                 under = f" (under {prefix!r})" if prefix else ""
                 return Match(preset, targets, prefix, "; ".join(c.says for c in preset.conditions) + under)
-            best = (held, targets)
+            best = (len(preset.conditions), targets)
     return best[1]
 
 
 def _prefixes(index: GraphIndex, preset: Preset) -> Iterator[str]:
     """What names may have been imported under: wherever the first node that the preset names is found."""
-    named = next((c.wanted.node for c in preset.conditions if c.wanted.node != "*" and not c.absent), None)
+    named = next((name for c in preset.conditions if not c.absent for name in _named(c.wanted)), None)
     anchors = alternatives(named.removesuffix("/*")) if named else ()
     found: dict[str, None] = {}
     for node in index.nodes if anchors else ():
@@ -120,6 +119,14 @@ def _prefixes(index: GraphIndex, preset: Preset) -> Iterator[str]:
             if (start := path.find(f"/{anchor}/")) >= 0:
                 found[node.name[:start]] = None
     yield from found or [""]
+
+
+def _named(wanted: Description) -> Iterator[str]:
+    if wanted.node != "*":
+        yield wanted.node
+    for other in (wanted.reads, wanted.feeds, wanted.needs):
+        if other is not None:
+            yield from _named(other)
 
 
 def _targets(search: Search, preset: Preset) -> tuple[str, ...] | str:
@@ -142,13 +149,10 @@ def _targets(search: Search, preset: Preset) -> tuple[str, ...] | str:
 def _entering(search: Search, rule: Rule) -> tuple[str, ...]:
     index = search.index
     inside = set(search.all(rule.nodes))
-    found = {}
-    for name in inside:
-        for tensor in index.name_to_node_map[name].inputs:
-            maker = index.name_to_node_map[index.producer[tensor]]
-            if maker.name not in inside and maker.kind == "op" and tensor not in index.captive and _computed(index, maker.name):
-                found[tensor] = index.node_seq[maker.name]
-    return tuple(sorted(found, key=lambda t: (found[t], t)))
+    read = dict.fromkeys(t for name in inside for t in index.name_to_node_map[name].inputs)
+    makers = {t: index.name_to_node_map[index.producer[t]] for t in read}
+    found = [t for t, m in makers.items() if m.name not in inside and m.kind == "op" and t not in index.captive]
+    return tuple(sorted((t for t in found if _computed(index, makers[t].name)), key=lambda t: (index.node_seq[makers[t].name], t)))
 
 
 def _computed(index: GraphIndex, name: str) -> bool:

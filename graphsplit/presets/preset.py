@@ -40,7 +40,7 @@ class Preset:
     family      "ssd", "faster_rcnn", "mask_rcnn", "deeplab", "centernet"
     title       one line
     targets     names of the nodes whose first output is a split target; `{a,b}` is one of several names
-    rule        finds the targets of families where they have no fixed names
+    rule        finds the targets where their names differ from exporter to exporter; `targets` are then an example
     conditions  all of them hold in a graph of the family
     models      published models of the family
     download    address of such a model, with `{name}` for its name; None when there is no such pattern
@@ -58,14 +58,17 @@ class Preset:
     note: str = ""
 
     @property
-    def cuts(self) -> bool:
+    def has_cut(self) -> bool:
         """Whether the family has a fixed cut at all."""
         return bool(self.targets) or self.rule is not None
 
     @property
     def cut(self) -> str:
         """The cut in words: names of the targets, or how they are found."""
-        return ", ".join(self.targets) if self.targets else str(self.rule) if self.rule else "no fixed cut"
+        names = ", ".join(self.targets)
+        if self.rule is not None:
+            return f"{self.rule}, such as {names}" if names else str(self.rule)
+        return names or "no fixed cut"
 
 
 @cache
@@ -109,25 +112,30 @@ def _preset(data: object) -> Preset:
     allowed = {"name", "family", "title", "conditions", "targets", "models", "download", "note"}
     entry = _dict(data, "a preset", allowed, needed={"name", "family", "title", "conditions"})
     where = f"preset {entry['name']!r}"
-    targets = entry.get("targets", [])
-    rule = None
-    if isinstance(targets, dict):
-        kinds = _dict(targets, f"targets of {where}", {"entering", "last"})
-        if len(kinds) != 1:
-            raise ValueError(f"targets of {where}: either 'entering' or 'last'")
-        ((kind, nodes),) = kinds.items()
-        rule, targets = Rule(cast(Literal["entering", "last"], kind), _description(nodes, where)), []
+    rule, targets = _targets(entry.get("targets", []), f"targets of {where}")
     return Preset(
         name=_str(entry["name"], where),
         family=_str(entry["family"], where),
         title=_str(entry["title"], where),
         conditions=tuple(_condition(c, where) for c in _list(entry["conditions"], f"conditions of {where}")),
-        targets=tuple(_str(t, f"targets of {where}") for t in _list(targets, f"targets of {where}")),
+        targets=targets,
         rule=rule,
-        models=tuple(_str(m, f"models of {where}") for m in _list(entry.get("models", []), f"models of {where}")),
+        models=_strs(entry.get("models", []), f"models of {where}"),
         download=None if entry.get("download") is None else _str(entry["download"], where),
         note=_str(entry.get("note", ""), where),
     )
+
+
+def _targets(data: object, where: str) -> tuple[Rule | None, tuple[str, ...]]:
+    """A list of names; or {"entering": …} or {"last": …}, with names beside it as an example."""
+    if not isinstance(data, dict):
+        return None, _strs(data, where)
+    entry = dict(_dict(data, where, {"entering", "last", "names"}))
+    names = _strs(entry.pop("names", []), where)
+    if len(entry) != 1:
+        raise ValueError(f"{where}: either 'entering' or 'last'")
+    ((kind, nodes),) = entry.items()
+    return Rule(cast(Literal["entering", "last"], kind), _description(nodes, where)), names
 
 
 def _condition(data: object, where: str) -> Condition:
@@ -169,6 +177,10 @@ def _list(data: object, where: str) -> list[object]:
     if not isinstance(data, list):
         raise ValueError(f"{where}: {data!r} is no list")
     return data
+
+
+def _strs(data: object, where: str) -> tuple[str, ...]:
+    return tuple(_str(entry, where) for entry in _list(data, where))
 
 
 def _str(data: object, where: str) -> str:

@@ -125,7 +125,7 @@ def _frames(graph: _Graph, frame_name: Callable[[str], str]) -> dict[str, tuple[
     """Node → the frames that its outputs live in, outermost first; () outside of loops."""
     frames: dict[str, tuple[str, ...]] = {}
     # Each node is reached first from outside: the way into every cycle of a legal graph is an Enter.
-    queue = deque((n.name, ()) for n in graph.nodes if not n.inputs and not n.after)
+    queue: deque[tuple[str, tuple[str, ...]]] = deque((n.name, ()) for n in graph.nodes if not n.inputs and not n.after)
     while queue:
         name, frame = queue.popleft()
         if name in frames:
@@ -188,9 +188,7 @@ def _dead(graph: _Graph, frames: dict[str, tuple[str, ...]]) -> list[str]:
 
 def _may_make_handles(op: str) -> bool:
     info = op_table().get(op)
-    return op in _FLOWS or (
-        info is not None and any(o.rpartition("*")[2] in _HANDLES or o.endswith("[]") for o in info.outputs)
-    )
+    return op in _FLOWS or (info is not None and any(o.rpartition("*")[2] in _HANDLES or o.endswith("[]") for o in info.outputs))
 
 
 def _handles(graph: _Graph, dtype_of: Callable[[str], str | None]) -> set[str]:

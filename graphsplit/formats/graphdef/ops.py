@@ -17,7 +17,12 @@ __all__ = ["OpInfo", "OpTable", "op_table", "port_dtypes"]
 
 @dataclass(frozen=True, slots=True)
 class OpInfo:
-    """One op. ``outputs`` and ``inputs`` are in the table's notation; ``fixed`` is the number of outputs where it is always the same."""
+    """One op.
+
+    inputs, outputs  in the table's notation
+    defaults         attribute → dtype, where a type attribute has a default
+    fixed            the number of outputs, where it is always the same
+    """
 
     name: str
     inputs: tuple[str, ...]

@@ -162,9 +162,7 @@ class GraphDefReader:
 
     @cached_property
     def _function_calls(self) -> dict[str, tuple[str, ...]]:
-        return {
-            name: tuple(dict.fromkeys(c for node in f.nodes for c in self.called(node))) for name, f in self.functions.items()
-        }
+        return {name: tuple(dict.fromkeys(c for node in f.nodes for c in self.called(node))) for name, f in self.functions.items()}
 
     def reachable_functions(self, names: tuple[str, ...]) -> frozenset[str]:
         """The named functions and all that they call, gradients included."""

@@ -141,7 +141,10 @@ def _text(data: Buffer, start: int, end: int) -> str:
 
 
 def attributes(data: Buffer, start: int, end: int) -> Iterator[tuple[str, int, int, int, int]]:
-    """Each attribute of the NodeDef content ``start`` … ``end``: (key, begin and end of the entry's field, start and end of its value)."""
+    """Each attribute of the NodeDef content ``start`` … ``end``.
+
+    Yields (key, begin and end of the entry's field, start and end of its value).
+    """
     for number, wire, begin, low, high in fields(data, start, end):
         if number == 5 and wire == BYTES:
             key, value = "", (high, high)

@@ -1,0 +1,250 @@
+"""What a saved_model.pb holds, read from its bytes without TensorFlow: meta graphs, signatures, what loading would run.
+
+    SavedModel:   meta_graphs = 2
+    MetaGraphDef: meta_info_def = 1   graph_def = 2   saver_def = 3   collection_def = 4 (entry: key = 1, value = 2)
+                  signature_def = 5   asset_file_def = 6   object_graph_def = 7
+
+A SavedModel is a program, and loading one runs parts of it. So this walk comes first; `MetaGraph.outside` names what
+reaches files, the network or Python. The nodes that save and restore the variables do that by trade, and are excused
+as long as they do nothing else:
+
+    excused    SaveV2, RestoreV2 … that no signature and no initialiser needs; what is restored at loading must be
+               restored from the file name that the loader gives (the folder's own variables), not from another
+    never      ReadFile, WriteFile, PyFunc … wherever they stand
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from graphsplit.formats.graphdef.messages import message
+from graphsplit.formats.graphdef.outside import reaches_outside
+from graphsplit.formats.graphdef.reader import GraphDefReader, GraphError
+from graphsplit.formats.graphdef.wire import BYTES, Buffer, NodeRange, WireError, fields
+
+__all__ = ["Asset", "MetaGraph", "Outside", "read_meta_graphs"]
+
+_INIT_SIGNATURE = "__saved_model_init_op"
+_INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
+_RESTORING = {"Restore", "RestoreSlice", "RestoreV2"}
+_SAVING = {"Save", "SaveSlices", "SaveV2", "MergeV2Checkpoints"} | _RESTORING
+# What may stand between the saver's file name and the op that reads it: none of these can lead to another folder.
+_SAME_FILE = {"Identity", "PlaceholderWithDefault", "ShardedFilename", "ShardedFilespec"}
+
+Span = tuple[int, int]
+
+
+class Asset(NamedTuple):
+    """A file that the graph is told the path of: the tensor to feed, the name within ``assets/``."""
+
+    tensor: str
+    filename: str
+
+
+class Outside(NamedTuple):
+    """A node that reaches outside, ``function/node`` for one that only a function holds, and the op that does it."""
+
+    name: str
+    op: str
+
+
+class MetaGraph:
+    """One meta graph of a SavedModel; its parts are read when they are asked for.
+
+    Raises WireError, GraphError or protobuf's DecodeError for what is damaged.
+    """
+
+    def __init__(self, data: Buffer, start: int, end: int) -> None:
+        self._data = data
+        self._spans: dict[int, list[Span]] = {}
+        for number, wire, _, low, high in fields(data, start, end):
+            if wire == BYTES:
+                self._spans.setdefault(number, []).append((low, high))
+
+    def _joined(self, number: int) -> bytes:
+        # A message that is written in several pieces is the sum of them, for protobuf and so for TensorFlow.
+        return b"".join(self._data[low:high] for low, high in self._spans.get(number, ()))
+
+    @cached_property
+    def tags(self) -> tuple[str, ...]:
+        """The tags that say what the meta graph is for: "serve", "gpu" …"""
+        return tuple(message("MetaInfo").FromString(self._joined(1)).tags)
+
+    @cached_property
+    def graph_def(self) -> bytes:
+        """The bytes of the graph."""
+        return self._joined(2)
+
+    @cached_property
+    def reader(self) -> GraphDefReader:
+        """The walk over the graph."""
+        return GraphDefReader(self.graph_def)
+
+    @cached_property
+    def saver(self) -> Any:
+        """The SaverDef: names of the ops that save and restore, empty where there is nothing to save."""
+        return message("SaverDef").FromString(self._joined(3))
+
+    @cached_property
+    def all_signatures(self) -> Mapping[str, Any]:
+        """Key → SignatureDef, with those that are TensorFlow's own."""
+        found = {}
+        for low, high in self._spans.get(5, ()):
+            entry = message("SignatureEntry").FromString(self._data[low:high])
+            found[entry.key] = entry.value
+        return found
+
+    @property
+    def signatures(self) -> Mapping[str, Any]:
+        """Key → SignatureDef of what can be called."""
+        return {k: s for k, s in self.all_signatures.items() if not k.startswith("__saved_model") and s.outputs}
+
+    @cached_property
+    def init_ops(self) -> tuple[str, ...]:
+        """Names of the nodes that stand for the initialiser; the first is the one that loading runs."""
+        found = [e.value.name for k, s in self.all_signatures.items() if k == _INIT_SIGNATURE for e in s.outputs]
+        for key in _INIT_COLLECTIONS:
+            for low, high in self._collection(key):
+                for number, wire, _, a, b in fields(self._data, low, high):
+                    if number == 1 and wire == BYTES:  # CollectionDef.node_list, whose values are field 1
+                        found += [_text(self._data, c, d) for n, w, _, c, d in fields(self._data, a, b) if n == 1 and w == BYTES]
+        return tuple(dict.fromkeys(name.partition(":")[0] for name in found))
+
+    @cached_property
+    def assets(self) -> tuple[Asset, ...]:
+        """The files in ``assets/`` that the graph uses."""
+        spans = list(self._spans.get(6, ()))
+        if not spans:  # old writers: a collection of Any (value = 2) in CollectionDef.any_list = 5
+            for low, high in self._collection("saved_model_assets"):
+                for any_list in _inner(self._data, low, high, 5):
+                    for item in _inner(self._data, *any_list, 1):
+                        spans += _inner(self._data, *item, 2)
+        return tuple(_asset(self._data, low, high) for low, high in spans)
+
+    @cached_property
+    def has_objects(self) -> bool:
+        """Whether TensorFlow 2 wrote it: objects that hold functions, not only a graph."""
+        return 7 in self._spans
+
+    @cached_property
+    def _object_functions(self) -> frozenset[str]:
+        """Functions that the objects hold (SavedObjectGraph.concrete_functions = 2): each may be run at loading."""
+        entries = [e for low, high in self._spans.get(7, ()) for e in _inner(self._data, low, high, 2)]
+        return frozenset(_text(self._data, a, b) for low, high in entries for a, b in _inner(self._data, low, high, 1))
+
+    def _collection(self, key: str) -> Iterator[Span]:
+        """The CollectionDef of that key."""
+        for low, high in self._spans.get(4, ()):
+            if any(_text(self._data, a, b) == key for a, b in _inner(self._data, low, high, 1)):
+                yield from _inner(self._data, low, high, 2)
+
+    # what reaches outside
+
+    @cached_property
+    def outside(self) -> tuple[Outside, ...]:
+        """What reaches files, the network, Python or unknown native code; plain saving and restoring is excused."""
+        reader = self.reader
+        library = frozenset(reader.functions)
+
+        def reaches(node: NodeRange) -> bool:
+            return reaches_outside(node.op, lambda key: reader.attribute(node, key), library=library)
+
+        excused_nodes, excused_functions = self._excused()
+        bad: dict[str, Outside] = {}  # function → the first node in it that reaches outside
+        for name, function in reader.functions.items():
+            for node in function.nodes:
+                if reaches(node) and not (name in excused_functions and node.op in _SAVING):
+                    bad.setdefault(name, Outside(f"{name}/{node.name}", node.op))
+        found: list[Outside] = []
+        named: set[str] = set()
+        for node in reader.nodes:
+            if reaches(node):
+                if node.name not in excused_nodes:
+                    found.append(Outside(node.name, node.op))
+            elif bad:
+                there = reader.reachable_functions(reader.called(node)) & set(bad)
+                if there:
+                    named |= there
+                    found.append(Outside(node.name, min(bad[name] for name in there).op))
+        return (*found, *(bad[name] for name in bad if name not in named))
+
+    def _excused(self) -> tuple[set[str], frozenset[str]]:
+        """Nodes and functions that may save and restore: no signature and no initialiser needs them."""
+        reader = self.reader
+        signatures = [s for k, s in self.all_signatures.items() if k != _INIT_SIGNATURE]
+        served = self._needed([e.value.name for s in signatures for e in (*s.outputs, *s.inputs)] + list(self.init_ops))
+        restored = self._needed([self.saver.restore_op_name])
+        saver = (self._needed([self.saver.save_tensor_name, self.saver.filename_tensor_name]) | restored) - served
+        nodes = {
+            n.name
+            for n in reader.nodes
+            if n.op in _SAVING and n.name not in served and (n.name not in restored or n.op not in _RESTORING or self._own_file(n))
+        }
+        functions: frozenset[str] = frozenset()
+        if self.has_objects and reader.functions:  # else these functions are run at loading, by the restore op
+            ours = reader.reachable_functions(tuple(f for n in reader.nodes if n.name in saver for f in reader.called(n)))
+            others = {f for n in reader.nodes if n.name not in saver for f in reader.called(n)}
+            others |= self._object_functions | (set(reader.functions) - ours)
+            functions = ours - reader.reachable_functions(tuple(others))
+        return nodes, functions
+
+    def _needed(self, roots: Iterable[str]) -> set[str]:
+        """The nodes of some tensors and all they depend on."""
+        by_name = self.reader.by_name
+        stack = [name for name in map(_node, roots) if name in by_name]
+        seen: set[str] = set()
+        while stack:
+            name = stack.pop()
+            if name not in seen:
+                seen.add(name)
+                stack.extend(n for n in map(_node, by_name[name].inputs) if n in by_name)
+        return seen
+
+    def _own_file(self, node: NodeRange) -> bool:
+        """Whether a restoring node reads the file whose name the loader gives."""
+        given, by_name = _node(self.saver.filename_tensor_name), self.reader.by_name
+        seen: set[str] = set()
+        here: NodeRange | None = node
+        while here is not None and here.name not in seen and here.inputs:
+            seen.add(here.name)
+            name = _node(here.inputs[0])
+            if name == given:
+                return True
+            here = by_name.get(name)
+            if here is not None and here.op not in _SAME_FILE:
+                return False
+        return False
+
+
+def read_meta_graphs(data: Buffer) -> list[MetaGraph]:
+    """The meta graphs in the bytes of a SavedModel. Raises WireError."""
+    spans = [(low, high) for number, wire, _, low, high in fields(data, 0, len(data)) if number == 2 and wire == BYTES]
+    return [MetaGraph(data, low, high) for low, high in spans]
+
+
+def _node(tensor: str) -> str:
+    """The node of an input or a tensor name: ``^a``, ``a``, ``a:1`` → ``a``."""
+    return tensor.removeprefix("^").partition(":")[0]
+
+
+def _inner(data: Buffer, start: int, end: int, number: int) -> list[Span]:
+    """Where the sub-messages or strings of that field number lie."""
+    return [(low, high) for n, wire, _, low, high in fields(data, start, end) if n == number and wire == BYTES]
+
+
+def _text(data: Buffer, start: int, end: int) -> str:
+    try:
+        return data[start:end].decode()
+    except UnicodeDecodeError:
+        raise WireError("a name that is not UTF-8", start) from None
+
+
+def _asset(data: Buffer, start: int, end: int) -> Asset:
+    """An AssetFileDef: tensor_info = 1, filename = 2."""
+    info = b"".join(data[a:b] for a, b in _inner(data, start, end, 1))
+    names = _inner(data, start, end, 2)
+    if not names:
+        raise GraphError("an asset without a file name")
+    return Asset(message("TensorInfo").FromString(info).name, _text(data, *names[-1]))
