@@ -29,6 +29,7 @@ def run(args: argparse.Namespace) -> int:
             "family": preset.family,
             "title": preset.title,
             "targets": list(preset.targets),
+            "cut": preset.cut,
             "models": list(preset.models),
             "note": preset.note,
         }
@@ -41,6 +42,6 @@ def run(args: argparse.Namespace) -> int:
     if found:
         table("", ["preset", "fits", "why"], [(r["name"], "yes" if r["matches"] else "no", r["reason"]) for r in rows])
         return 0
-    table("", ["preset", "what", "split targets"], [(r["name"], r["title"], "\n".join(r["targets"]) or "none fixed") for r in rows])
+    table("", ["preset", "what", "split targets"], [(r["name"], r["title"], r["cut"]) for r in rows])
     console().print("graphsplit presets --match MODEL says which one a model is", soft_wrap=True)
     return 0

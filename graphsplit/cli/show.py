@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def _print(path: str, model: GraphDefModel, answer: dict[str, Any], outputs: tup
 
 
 def _most(counts: dict[str, int]) -> list[tuple[object, ...]]:
-    rows: list[tuple[object, ...]] = [*counts.items()][:_MOST]
+    rows: list[tuple[object, ...]] = list(islice(counts.items(), _MOST))
     if len(counts) > _MOST:
         rest = sum(list(counts.values())[_MOST:])
         rows.append((f"… {len(counts) - _MOST} more", rest))

@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     early = split(model, plan, shapes=False, devices=devices)  # costs nothing, and says early what cannot be
     check_free(directory, [*file_names(early).values(), MANIFEST], overwrite=args.overwrite)
     if not args.no_verify:
+        model.check_frozen()
         model.check_trust(args.trust)
     parts = early
     if not args.no_shapes:

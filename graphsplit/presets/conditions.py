@@ -32,7 +32,7 @@ from graphsplit.graph import GraphIndex, Node
 __all__ = ["Condition", "Description", "Search", "alternatives"]
 
 # Ops between a tensor and what it is made from that keep every element in its place: scaling, a score function, a cast.
-# (softmax of a rank-3 tensor was Reshape, Softmax, Reshape before TensorFlow 1.9.)
+# (In early TensorFlow 1 the softmax of a rank-3 tensor was Reshape, Softmax, Reshape.)
 _LIGHT = {
     "Identity", "StopGradient", "Snapshot", "PlaceholderWithDefault", "CheckNumerics", "Cast", "Reshape", "Squeeze",
     "Mul", "Div", "RealDiv", "Add", "AddV2", "Sub", "Sigmoid", "Softmax",
@@ -55,6 +55,11 @@ def _regex(pattern: str) -> re.Pattern[str]:
     return re.compile("|".join(translate(p) for p in alternatives(pattern)))
 
 
+@cache
+def _either(pattern: str) -> str:
+    return " or ".join(alternatives(pattern))
+
+
 @dataclass(frozen=True, slots=True)
 class Description:
     """A node, described. See the module for what the fields mean."""
@@ -67,11 +72,10 @@ class Description:
     needs: Description | None = None
 
     def __str__(self) -> str:
+        op = _either(self.op)
         if self.node != "*":
-            return self.node if self.op == "*" else f"{self.op} in {self.node}" if "*" in self.node else f"{self.node} ({self.op})"
-        if self.op != "*":
-            return self.op
-        return "an input of the graph" if self.kind == "input" else "a constant" if self.kind == "const" else "any node"
+            return self.node if op == "*" else f"{op} in {self.node}" if "*" in self.node else f"{self.node} ({op})"
+        return op if op != "*" else "any node" if self.kind is None else f"any {self.kind}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +108,11 @@ class Search:
         if condition.absent:
             name = self.first(wanted) or ""
             return f"{name} ({self.index.name_to_node_map[name].op}) is there"
-        if wanted.node == "*" and not any(_regex(wanted.op).match(op) for n in self.index.nodes for op in self._ops(n)):
-            return f"there is no {wanted.op}"
+        if wanted.node == "*" and not any(self._has(n, wanted.op) for n in self.index.nodes):
+            return f"there is no {' or '.join(alternatives(wanted.op))}"
         misfits = [m for m in (self._misfit(n, wanted) for n in self._named(wanted)) if m is not None]
         if not misfits:
-            return f"there is no {self.prefix}{wanted.node}"
+            return f"there is no {' or '.join(self.prefix + name for name in alternatives(wanted.node))}"
         return max(misfits, key=lambda m: m[0])[1]
 
     def _named(self, wanted: Description) -> Iterator[Node]:
@@ -123,8 +127,8 @@ class Search:
 
     def _misfit(self, node: Node, wanted: Description) -> tuple[int, str] | None:
         """How far a node of the right name came in fitting, and what it stopped at; None when it fits."""
-        if wanted.op != "*" and not any(map(_regex(wanted.op).match, self._ops(node))):
-            return 0, f"{node.name} ({node.op}) is no {wanted.op}"
+        if wanted.op != "*" and not self._has(node, wanted.op):
+            return 0, f"{node.name} ({node.op}) is no {_either(wanted.op)}"
         key = (node.name, wanted)
         if key not in self._known:
             self._known[key] = self._compare(node, wanted)
@@ -148,16 +152,20 @@ class Search:
         named = wanted.node == "*" or _regex(wanted.node).match(node.name[len(self.prefix) :]) is not None
         return named and self._misfit(node, wanted) is None
 
-    def _ops(self, node: Node) -> set[str]:
-        functions = list(self.index.calls.get(node.name, ()))
-        ops, seen = {node.op}, set[str]()
-        while functions:
-            name = functions.pop()
-            if name not in seen and name in self.index.functions:
+    def _has(self, node: Node, pattern: str) -> bool:
+        """Whether an op is that of a node, or in a function that the node calls."""
+        match = _regex(pattern).match
+        if match(node.op):
+            return True
+        stack, seen = list(self.index.calls.get(node.name, ())), set[str]()
+        while stack:
+            function = self.index.functions.get(name := stack.pop())
+            if function is not None and name not in seen:
                 seen.add(name)
-                ops.update(self.index.functions[name].ops)
-                functions.extend(self.index.functions[name].calls)
-        return ops
+                if any(map(match, function.ops)):
+                    return True
+                stack.extend(function.calls)
+        return False
 
     def _inputs(self, node: Node) -> list[Node]:
         nodes, producer = self.index.name_to_node_map, self.index.producer

@@ -77,8 +77,10 @@ def targets_for(index: GraphIndex, name: str | None = None, among: Iterable[Pres
     if isinstance(outcome, Match):
         return _with_targets(outcome)
     other = match(index, known)
-    way_out = f"--preset {other.preset.name} fits" if other else "no preset fits: name the tensors to cut at with --outputs A,B,…"
-    raise CutError(f"preset {name!r} does not fit this graph: {outcome}; {way_out}")
+    instead = f"--preset {other.preset.name} fits" if other else "no preset fits: name the tensors to cut at with --outputs A,B,…"
+    if other is not None and not other.targets:
+        instead += ", but has no fixed cut: name the tensors to cut at with --outputs A,B,…"
+    raise CutError(f"preset {name!r} does not fit this graph: {outcome}; {instead}")
 
 
 def _with_targets(found: Match) -> Match:
@@ -113,10 +115,9 @@ def _prefixes(index: GraphIndex, preset: Preset) -> Iterator[str]:
     named = next((name for c in preset.conditions if not c.absent for name in _named(c.wanted)), None)
     anchors = alternatives(named.removesuffix("/*")) if named else ()
     found: dict[str, None] = {}
-    for node in index.nodes if anchors else ():
-        path = f"/{node.name}/"
-        for anchor in anchors:
-            if (start := path.find(f"/{anchor}/")) >= 0:
+    for anchor in anchors:
+        for node in index.nodes:
+            if anchor in node.name and (start := f"/{node.name}/".find(f"/{anchor}/")) >= 0:
                 found[node.name[:start]] = None
     yield from found or [""]
 

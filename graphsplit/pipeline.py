@@ -1,0 +1,384 @@
+"""Sections as stages: every device has something to do while the others work on other frames.
+
+    frame    0      1      2      3
+    main   ──█──  ──█──  ──█──  ──█──            one thread a stage, each with a session of its own
+    post          ──▒──  ──▒──  ──▒──  ──▒──     frame t is in main while frame t−1 is in post
+
+The caller's thread hands frames in and takes results out; at most `depth` frames are in flight, so nothing grows. What
+a stage makes is passed on by reference.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Literal, get_args
+
+from graphsplit.errors import FeedError, GraphSplitError, PlacementError, SectionRunError
+from graphsplit.newest import Newest
+from graphsplit.parts import Part, Parts, Port
+from graphsplit.statistics import FrameTimes, Statistics
+
+__all__ = ["Pipeline", "Stage", "open_stages"]
+
+Values = dict[str, Any]
+Policy = Literal["block", "latest"]
+Call = Callable[[Sequence[Any]], Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One section, ready to run.
+
+    call     takes the values of `inputs` in order and gives those of `outputs`
+    device   where it really runs
+    close    releases what it holds
+    shapes   tensor → (dtype, shape) of its inputs, where they are known; for the warm-up
+    """
+
+    name: str
+    device: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    call: Call
+    close: Callable[[], None] = field(default=lambda: None)
+    shapes: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+
+
+@dataclass
+class _Frame:
+    """A frame on its way: the tensors that exist so far, when it entered and left each stage."""
+
+    number: int
+    values: Values
+    times: FrameTimes
+    error: BaseException | None = None
+    stage: Stage | None = None
+
+
+class Pipeline:
+    """Sections at work, each in a thread of its own.
+
+    with Pipeline(parts) as pipe:
+        out = pipe.run({"image_tensor:0": image})            # one request: {tensor: array}
+        for out in pipe.stream({"image_tensor:0": i} for i in images):
+            …                                                # in order, none lost
+
+    parts      from `graphsplit.split` or `graphsplit.load_parts`
+    devices    section → device, over what the parts say
+    depth      how many frames may be in flight (default: two for each stage)
+    threads    threads of each section's own TensorFlow pool (default: the processor's cores shared between the sections
+               that run on the CPU)
+    strict     PlacementError for a device that is not there; else it runs on the CPU and one warning says so
+    trust      run parts that reach files, the network or Python
+    config     a ``tf.compat.v1.ConfigProto`` to start from (logical devices …)
+    stages     stages to run instead of those made from `parts`; for tests and other runtimes
+
+    Raises PlacementError, TrustError, FormatError.
+    """
+
+    def __init__(
+        self,
+        parts: Parts | None = None,
+        *,
+        devices: Mapping[str, str] | None = None,
+        depth: int | None = None,
+        threads: int | None = None,
+        strict: bool = False,
+        trust: bool = False,
+        config: Any = None,
+        stages: Sequence[Stage] | None = None,
+        inputs: Sequence[str] | None = None,
+        outputs: Sequence[str] | None = None,
+    ) -> None:
+        if stages is None:
+            if parts is None:
+                raise TypeError("parts or stages are needed")
+            stages = open_stages(parts, devices=devices, threads=threads, strict=strict, trust=trust, config=config)
+        self.stages = tuple(stages)
+        self.inputs = tuple(inputs if inputs is not None else parts.inputs if parts is not None else self.stages[0].inputs)
+        self.outputs = tuple(outputs if outputs is not None else parts.outputs if parts is not None else self.stages[-1].outputs)
+        self.depth = 2 * len(self.stages) if depth is None else depth
+        if self.depth < 1:
+            raise ValueError(f"depth is how many frames may be in flight, at least 1, not {depth}")
+        self.statistics = Statistics(tuple(s.name for s in self.stages))
+        self._doors: list[SimpleQueue[_Frame | None]] = [SimpleQueue() for _ in self.stages]
+        self._done: SimpleQueue[_Frame] = SimpleQueue()
+        self._drop = _last_uses(self.stages, self.outputs)
+        self._busy = threading.Lock()
+        self._closed = False
+        self._count = 0
+        self._threads = [
+            threading.Thread(target=self._work, args=(i,), name=f"graphsplit-{s.name}", daemon=True)
+            for i, s in enumerate(self.stages)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    # what callers do
+
+    def run(self, feeds: Mapping[str, Any]) -> Values:
+        """One request through all sections: {tensor: array} of the whole's outputs. Raises FeedError, SectionRunError."""
+        return next(self.stream([feeds]))
+
+    def stream(self, feeds: Iterable[Mapping[str, Any]], *, policy: Policy = "block") -> Iterator[Values]:
+        """Many requests: their outputs in the same order.
+
+        policy  "block": the source waits, no frame is lost (files);
+                "latest": the source is read as fast as it gives and the newest frame wins (cameras); one frame for each
+                stage is in flight, and `statistics.dropped` counts the others
+
+        Raises FeedError for feeds that lack an input, SectionRunError (with section, device and frame) when a section
+        fails, and whatever iterating over `feeds` raises. After an error of a section the pipeline is closed.
+        """
+        with self._exclusive():
+            yield from self._stream(feeds, policy)
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        if not self._busy.acquire(blocking=False):
+            raise GraphSplitError("the pipeline is in use by another stream; one at a time, or open another pipeline")
+        try:
+            self._check_open()
+            yield
+        finally:
+            self._busy.release()
+
+    def _stream(self, feeds: Iterable[Mapping[str, Any]], policy: Policy) -> Iterator[Values]:
+        flying = 0
+        newest = None
+        try:
+            if policy not in get_args(Policy):
+                raise ValueError(f"policy is one of {', '.join(get_args(Policy))}, not {policy!r}")
+            newest = Newest(feeds) if policy == "latest" else None
+            source = iter(feeds) if newest is None else newest
+            depth = self.depth if newest is None else min(self.depth, len(self.stages))
+            more = True
+            while True:
+                while more and flying < depth:
+                    before = perf_counter()
+                    try:
+                        feed = next(source)
+                    except StopIteration:
+                        more = False
+                        break
+                    self._submit(feed, before)
+                    flying += 1
+                if not flying:
+                    return
+                frame = self._done.get()
+                flying -= 1
+                if newest is not None:
+                    self.statistics.dropped = newest.dropped
+                yield self._result(frame)
+        finally:
+            if newest is not None:
+                newest.close()
+                self.statistics.dropped = newest.dropped
+            # A consumer that stops early leaves frames in flight; they are let out, so that the next stream starts clean.
+            if not self._closed:
+                for _ in range(flying):
+                    self._done.get()
+
+    def warm_up(self, feeds: Mapping[str, Any]) -> None:
+        """Run once and forget: the first run of a session is slow, and should not count.
+
+        Stages whose inputs are fed, or have a known shape, make their first run at the same time.
+        """
+        with self._exclusive():
+            made = [[_example(s, t, feeds) for t in s.inputs] for s in self.stages]
+            ready = [(s, values) for s, values in zip(self.stages, made, strict=True) if all(v is not None for v in values)]
+            threads = [threading.Thread(target=_try, args=(s, values), daemon=True) for s, values in ready]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        self.run(feeds)
+        self.statistics.clear()
+
+    def close(self) -> None:
+        """End all threads and release all sessions. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        for door in self._doors:
+            door.put(None)
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+        for stage in self.stages:
+            stage.close()
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # inside
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise GraphSplitError("the pipeline is closed; open another one")
+
+    def _submit(self, feed: Mapping[str, Any], before: float) -> None:
+        missing = [f"{t!r} is not fed" for t in self.inputs if t not in feed]
+        if missing:
+            raise FeedError(missing)
+        now = perf_counter()
+        self._doors[0].put(_Frame(self._count, dict(feed), FrameTimes(before, now)))
+        self._count += 1
+
+    def _work(self, number: int) -> None:
+        """The life of a stage: take a frame, run it, hand it on. An error travels with its frame."""
+        stage = self.stages[number]
+        door = self._doors[number]
+        following = self._doors[number + 1] if number + 1 < len(self._doors) else self._done
+        while (frame := door.get()) is not None:
+            if frame.error is None and not self._closed:
+                started = perf_counter()
+                try:
+                    values = frame.values
+                    made = stage.call([values[t] for t in stage.inputs])
+                    values.update(zip(stage.outputs, made, strict=True))
+                    for tensor in self._drop[number]:
+                        values.pop(tensor, None)
+                except BaseException as error:
+                    frame.error, frame.stage = error, stage
+                frame.times.stages.append((started, perf_counter()))
+            following.put(frame)
+
+    def _result(self, frame: _Frame) -> Values:
+        if frame.error is not None:
+            self.close()
+            stage = frame.stage
+            if stage is None or not isinstance(frame.error, Exception):
+                raise frame.error
+            first = (str(frame.error).strip() or type(frame.error).__name__).splitlines()[0]
+            raise SectionRunError(
+                f"section {stage.name!r} on {stage.device} failed at frame {frame.number}: {first}", section=stage.name
+            ) from frame.error
+        frame.times.left = perf_counter()
+        self.statistics.add(frame.times)
+        return {t: frame.values[t] for t in self.outputs}
+
+
+def _example(stage: Stage, tensor: str, feeds: Mapping[str, Any]) -> Any:
+    """A value for an input of a stage: what is fed, or zeros; None where the shape is not known."""
+    if tensor in feeds:
+        return feeds[tensor]
+    if tensor not in stage.shapes:
+        return None
+    import numpy as np
+
+    dtype, shape = stage.shapes[tensor]
+    return np.zeros(shape, dtype)
+
+
+def _try(stage: Stage, values: list[Any]) -> None:
+    with suppress(Exception):  # zeros may be no legal input; the real run that follows tells what is wrong
+        stage.call(values)
+
+
+def _last_uses(stages: Sequence[Stage], outputs: Sequence[str]) -> list[tuple[str, ...]]:
+    """For each stage the tensors that nobody needs after it, so that a frame does not carry them further."""
+    kept = set(outputs)
+    drop: list[tuple[str, ...]] = []
+    for stage in reversed(stages):
+        gone = tuple(t for t in dict.fromkeys((*stage.inputs, *stage.outputs)) if t not in kept)
+        kept.update(stage.inputs)
+        drop.append(gone)
+    return drop[::-1]
+
+
+def open_stages(
+    parts: Parts,
+    *,
+    devices: Mapping[str, str] | None = None,
+    threads: int | None = None,
+    strict: bool = False,
+    trust: bool = False,
+    config: Any = None,
+) -> tuple[Stage, ...]:
+    """A stage for each section, with a TensorFlow session and thread pools of its own. See `Pipeline`."""
+    from graphsplit.devices import available_devices, check_devices, is_available
+    from graphsplit.runtimes.tensorflow import session_config
+
+    there = {p.name: p.device for p in parts}
+    for name, device in (devices or {}).items():
+        if name not in there:
+            raise PlacementError(f"no section {name!r}; there are {', '.join(there)}", section=name, device=device)
+    chosen = {**there, **(devices or {})}
+    check_devices(chosen)
+    given = session_config() if config is None else config
+    available = available_devices(_pooled(given, threads or _share(chosen)))
+    for name, device in chosen.items():
+        if not is_available(device, available):
+            if strict:
+                raise PlacementError(
+                    f"section {name!r} wants {device}, which is not here; there are {', '.join(available)}",
+                    section=name,
+                    device=device,
+                )
+            warnings.warn(f"{device} is not here: section {name!r} runs on {available[0]}", stacklevel=3)
+            chosen[name] = available[0]
+    own = _pooled(given, threads or _share(chosen))
+    opened: list[Stage] = []
+    try:
+        for part in parts:
+            part.model.check_trust(trust)
+            part.model.check_frozen()
+            opened.append(_open(part, chosen[part.name], own))
+    except BaseException:
+        for stage in opened:
+            stage.close()
+        raise
+    return tuple(opened)
+
+
+def _share(devices: Mapping[str, str]) -> int:
+    """Cores for each section that runs on the CPU."""
+    return max(1, (os.cpu_count() or 1) // max(1, sum("cpu" in d.lower() for d in devices.values())))
+
+
+def _pooled(config: Any, threads: int) -> Any:
+    """A configuration with thread pools of its own: with TensorFlow's shared ones two stages do not overlap on the CPU."""
+    own = type(config)()
+    own.CopyFrom(config)
+    own.use_per_session_threads = True
+    own.inter_op_parallelism_threads = own.intra_op_parallelism_threads = threads
+    return own
+
+
+def _open(part: Part, device: str, config: Any) -> Stage:
+    from graphsplit.devices import pin
+    from graphsplit.runtimes.tensorflow import TensorFlowSession
+
+    graph_def = part.graph_def
+    pin(graph_def, device)
+    session = TensorFlowSession(graph_def.SerializeToString(), config=config)
+    call = session.prepare([p.name for p in part.inputs], [p.name for p in part.outputs])
+    return Stage(
+        part.name,
+        device,
+        tuple(p.tensor for p in part.inputs),
+        tuple(p.tensor for p in part.outputs),
+        call,
+        session.close,
+        {p.tensor: (p.dtype, shape) for p in part.inputs if p.dtype and (shape := _one_frame(p)) is not None},
+    )
+
+
+def _one_frame(port: Port) -> tuple[int, ...] | None:
+    """The shape of a border tensor for a batch of one, where it is known."""
+    if port.shape is None or port.dtype in ("string", "resource", "variant", "bfloat16"):
+        return None
+    sizes = [1 if i == 0 and d is None else d for i, d in enumerate(port.shape)]
+    return None if None in sizes else tuple(d for d in sizes if d is not None)

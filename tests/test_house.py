@@ -1,0 +1,103 @@
+"""The house itself: style, types, layers, exported names, and what an import costs."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import graphsplit
+
+ROOT = Path(__file__).parent.parent
+
+EXPORTED = [
+    "CutError", "EquivalenceError", "FeedError", "FormatError", "GraphIndex", "GraphSplitError", "MissingExtraError", "Node",
+    "OverwriteError", "Part", "Parts", "Placed", "PlacementError", "Plan", "Preset", "Report", "Section", "SectionRunError",
+    "TensorNotFoundError", "TensorSpec", "TrustError", "__version__", "load", "load_parts", "place", "plan", "save", "split",
+    "verify",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ruff", "check", "."],
+        ["ruff", "format", "--check", "."],
+        ["mypy"],
+        ["lint-imports", "--no-cache"],
+    ],
+    ids=" ".join,
+)
+def test_style_types_and_layers_hold(command):
+    tool = Path(sys.executable).with_name(command[0])
+    done = subprocess.run([tool, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_exported_names_are_these_and_all_are_there():
+    assert sorted(graphsplit.__all__) == EXPORTED
+    for name in EXPORTED:
+        assert getattr(graphsplit, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = graphsplit.nothing
+
+
+def test_every_module_says_what_it_exports_and_leaks_nothing():
+    for info in pkgutil.walk_packages(graphsplit.__path__, "graphsplit."):
+        if info.name == "graphsplit.__main__":
+            continue
+        module = importlib.import_module(info.name)
+        if not info.ispkg or module.__dict__.get("__all__"):
+            names = getattr(module, "__all__", None)
+            assert names is not None or info.name == "graphsplit.version", f"{info.name} has no __all__"
+            for name in names or ():
+                assert hasattr(module, name), f"{info.name} exports {name}, which is not there"
+
+
+def test_every_error_derives_from_one():
+    from graphsplit import errors
+
+    for name in errors.__all__:
+        assert issubclass(getattr(errors, name), errors.GraphSplitError)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import graphsplit",
+        "from graphsplit.cli import run; run(['show', {model!r}])",
+        "from graphsplit.cli import run; run(['split', {model!r}, '--at', 'b', '-o', {out!r}, '--no-verify', '--no-shapes'])",
+        "import graphsplit as gs; gs.plan(gs.load({model!r}), outputs=['b'])",
+    ],
+)
+def test_tensorflow_is_imported_only_where_something_is_inferred_or_run(code, tmp_path):
+    model = tmp_path / "m.pbtxt"
+    relu = 'node { name: "%s" op: "Relu" input: "%s" attr { key: "T" value { type: DT_FLOAT } } }\n'
+    start = 'node { name: "a" op: "Placeholder" attr { key: "dtype" value { type: DT_FLOAT } } }\n'
+    model.write_text(start + relu % ("b", "a") + relu % ("c", "b"))
+    code = code.format(model=str(model), out=str(tmp_path / "out"))
+    code += "\nimport sys; print('tensorflow' in sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "False"
+
+
+def test_help_imports_no_framework():
+    code = "import sys\nfrom graphsplit.cli import run\ntry:\n run(['--help'])\nexcept SystemExit: pass\n"
+    code += "print([m for m in ('tensorflow', 'numpy', 'rich', 'networkx') if m in sys.modules], file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_importing_changes_nothing_in_tensorflow():
+    code = """
+import tensorflow as tf
+before = tf.executing_eagerly(), tf.compat.v1.get_default_graph(), tf.config.get_soft_device_placement()
+import graphsplit as gs
+for name in gs.__all__: getattr(gs, name)
+assert before == (tf.executing_eagerly(), tf.compat.v1.get_default_graph(), tf.config.get_soft_device_placement())
+"""
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
