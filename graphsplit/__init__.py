@@ -35,17 +35,22 @@ if TYPE_CHECKING:
     from graphsplit.formats import load
     from graphsplit.graph import GraphIndex, Node, TensorSpec
     from graphsplit.parts import Part, Parts
+    from graphsplit.pipeline import Pipeline
     from graphsplit.placement import Placed, place
     from graphsplit.presets import Preset
+    from graphsplit.runner import AsyncRunner, MultiStreamRunner
     from graphsplit.sections import Plan, Section
     from graphsplit.surgery import plan, split
 
 # Exported name → the module that has it; looked up when the name is first used.
 _LAZY = {
+    "AsyncRunner": "runner",
     "GraphIndex": "graph",
+    "MultiStreamRunner": "runner",
     "Node": "graph",
     "Part": "parts",
     "Parts": "parts",
+    "Pipeline": "pipeline",
     "Placed": "placement",
     "Plan": "sections",
     "Preset": "presets",
@@ -62,6 +67,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "AsyncRunner",
     "CutError",
     "EquivalenceError",
     "FeedError",
@@ -69,10 +75,12 @@ __all__ = [
     "GraphIndex",
     "GraphSplitError",
     "MissingExtraError",
+    "MultiStreamRunner",
     "Node",
     "OverwriteError",
     "Part",
     "Parts",
+    "Pipeline",
     "Placed",
     "PlacementError",
     "Plan",

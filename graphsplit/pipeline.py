@@ -26,7 +26,7 @@ from graphsplit.newest import Newest
 from graphsplit.parts import Part, Parts, Port
 from graphsplit.statistics import FrameTimes, Statistics
 
-__all__ = ["Pipeline", "Stage", "open_stages"]
+__all__ = ["Pipeline", "Stage", "open_sections"]
 
 Values = dict[str, Any]
 Policy = Literal["block", "latest"]
@@ -101,7 +101,7 @@ class Pipeline:
         if stages is None:
             if parts is None:
                 raise TypeError("parts or stages are needed")
-            stages = open_stages(parts, devices=devices, threads=threads, strict=strict, trust=trust, config=config)
+            stages = open_sections(parts.sections, devices=devices, threads=threads, strict=strict, trust=trust, config=config)
         self.stages = tuple(stages)
         self.inputs = tuple(inputs if inputs is not None else parts.inputs if parts is not None else self.stages[0].inputs)
         self.outputs = tuple(outputs if outputs is not None else parts.outputs if parts is not None else self.stages[-1].outputs)
@@ -298,8 +298,8 @@ def _last_uses(stages: Sequence[Stage], outputs: Sequence[str]) -> list[tuple[st
     return drop[::-1]
 
 
-def open_stages(
-    parts: Parts,
+def open_sections(
+    sections: Sequence[Part],
     *,
     devices: Mapping[str, str] | None = None,
     threads: int | None = None,
@@ -307,11 +307,11 @@ def open_stages(
     trust: bool = False,
     config: Any = None,
 ) -> tuple[Stage, ...]:
-    """A stage for each section, with a TensorFlow session and thread pools of its own. See `Pipeline`."""
+    """A stage for each section, with a TensorFlow session and thread pools of its own. The options are those of `Pipeline`."""
     from graphsplit.devices import available_devices, check_devices, is_available
     from graphsplit.runtimes.tensorflow import session_config
 
-    there = {p.name: p.device for p in parts}
+    there = {p.name: p.device for p in sections}
     for name, device in (devices or {}).items():
         if name not in there:
             raise PlacementError(f"no section {name!r}; there are {', '.join(there)}", section=name, device=device)
@@ -332,7 +332,7 @@ def open_stages(
     own = _pooled(given, threads or _share(chosen))
     opened: list[Stage] = []
     try:
-        for part in parts:
+        for part in sections:
             part.model.check_trust(trust)
             part.model.check_frozen()
             opened.append(_open(part, chosen[part.name], own))

@@ -15,8 +15,9 @@ import graphsplit
 ROOT = Path(__file__).parent.parent
 
 EXPORTED = [
-    "CutError", "EquivalenceError", "FeedError", "FormatError", "GraphIndex", "GraphSplitError", "MissingExtraError", "Node",
-    "OverwriteError", "Part", "Parts", "Placed", "PlacementError", "Plan", "Preset", "Report", "Section", "SectionRunError",
+    "AsyncRunner", "CutError", "EquivalenceError", "FeedError", "FormatError", "GraphIndex", "GraphSplitError", "MissingExtraError", "MultiStreamRunner",
+    "Node",
+    "OverwriteError", "Part", "Parts", "Pipeline", "Placed", "PlacementError", "Plan", "Preset", "Report", "Section", "SectionRunError",
     "TensorNotFoundError", "TensorSpec", "TrustError", "__version__", "load", "load_parts", "place", "plan", "save", "split",
     "verify",
 ]  # fmt: skip

@@ -1,0 +1,254 @@
+"""The callback runners: every promise of how frames come in, go out, end and fail."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import graphsplit as gs
+from graphsplit.errors import CutError, FeedError, GraphSplitError, SectionRunError
+from graphsplit.formats import GraphDefModel
+from graphsplit.runner import AsyncRunner, MultiStreamRunner
+
+
+@pytest.fixture(scope="module")
+def parts():
+    """x ─▶ pre_add ─▶ main_mul ─┬─▶ post_neg ─▶ result        s is read by main only, side is read by nobody in post
+    s ──────────────────▲        └─▶ side
+    """
+    import tensorflow as tf
+
+    with tf.Graph().as_default() as graph:
+        x = tf.compat.v1.placeholder(tf.float32, [1, 2], name="x")
+        s = tf.compat.v1.placeholder(tf.float32, [1, 2], name="s")
+        mid = tf.multiply(tf.add(x, 1.0, name="pre_add"), s, name="main_mul")
+        tf.identity(tf.negative(mid, name="post_neg"), name="result")
+        tf.square(mid, name="side")
+    model = GraphDefModel([graph.as_graph_def().SerializeToString()])
+    return gs.split(model, inputs="pre_add", outputs=["main_mul", "side"], devices={"main": "/cpu:0"})
+
+
+def number(i):
+    return np.full((1, 2), i, np.float32)
+
+
+def runner_of(parts, *roles, **options):
+    runner = AsyncRunner(parts["main"], **options)
+    if "pre" in roles:
+        runner.set_preprocessing_model(parts["pre"])
+    if "post" in roles:
+        runner.set_postprocessing_model(parts["post"])
+    return runner
+
+
+def test_results_arrive_in_order_and_all_of_them_before_wait_returns(parts):
+    got = []
+    with runner_of(parts, "pre", "post") as runner:
+        assert [p.tensor for p in runner.inputs] == ["x:0", "s:0"]
+        assert [p.tensor for p in runner.outputs] == ["result:0", "side:0"]
+        runner.connect_input(lambda: ([number(i), number(2)] for i in range(20)))
+        runner.connect_output(lambda result, side: got.append((result[0, 0], side[0, 0])))
+        runner.wait()
+    assert got == [(-2.0 * (i + 1), 4.0 * (i + 1) ** 2) for i in range(20)]
+
+
+def test_main_alone_takes_and_gives_its_own_tensors_in_port_order(parts):
+    got = []
+    with runner_of(parts) as runner:
+        assert [p.tensor for p in runner.inputs] == ["s:0", "pre_add:0"]
+        assert [p.tensor for p in runner.outputs] == ["main_mul:0", "side:0"]
+        values = iter([(number(3), number(2)), None])
+        runner.connect_input(lambda: next(values))
+        runner.connect_output(lambda *arrays: got.append([float(a[0, 0]) for a in arrays]))
+        runner.wait()
+    assert got == [[6.0, 36.0]]
+
+
+def test_stop_iteration_ends_the_stream_and_a_leading_one_may_be_left_out(parts):
+    got = []
+    values = iter([[np.zeros(2, np.float32), number(1)]] * 3)
+    with runner_of(parts) as runner:
+        runner.connect_output(lambda *arrays: got.append(arrays))
+        runner.connect_input(lambda: next(values))
+        runner.wait()
+    assert len(got) == 3
+    assert got[0][0].shape == (1, 2)
+
+
+def test_everything_wrong_with_a_frame_is_said_at_once(parts):
+    with runner_of(parts) as runner:
+        runner.connect_input(lambda: [np.zeros((1, 2), np.float64), np.zeros((1, 3), np.float32)])
+        runner.connect_output(lambda *arrays: None)
+        with pytest.raises(FeedError, match=r"'s:0' wants float32, not float64; 'pre_add:0' wants shape \[1, 2\], not \[1, 3\]"):
+            runner.wait()
+    with runner_of(parts) as runner:
+        runner.connect_input(lambda: number(1))
+        runner.connect_output(lambda *arrays: None)
+        with pytest.raises(FeedError, match="1 arrays were given for 2 inputs: s:0, pre_add:0"):
+            runner.wait()
+
+
+def test_an_exception_in_the_input_callback_ends_the_stream_and_reaches_the_caller(parts):
+    got = []
+
+    def frames():
+        yield [number(1), number(1)]
+        raise OSError("camera unplugged")
+
+    with runner_of(parts) as runner:
+        runner.connect_input(frames)
+        runner.connect_output(lambda *arrays: got.append(arrays))
+        with pytest.raises(OSError, match="camera unplugged"):
+            runner.wait()
+
+
+def test_an_exception_in_the_output_callback_reaches_the_caller(parts):
+    def show(*arrays):
+        raise ValueError("no window")
+
+    with runner_of(parts) as runner:
+        runner.connect_input(lambda: ([number(i), number(1)] for i in range(50)))
+        runner.connect_output(show)
+        with pytest.raises(ValueError, match="no window"):
+            runner.wait()
+
+
+def test_a_section_that_fails_is_named_and_nothing_stays_locked(parts):
+    """An error in pre once left a lock behind in another runtime: here the next runner works."""
+    import tensorflow as tf
+
+    with tf.Graph().as_default() as graph:
+        x = tf.compat.v1.placeholder(tf.float32, [1, 2], name="x")
+        with tf.control_dependencies([tf.debugging.assert_less(x, 3.0)]):
+            tf.add(x, 1.0, name="pre_add")
+    picky = gs.split(GraphDefModel([graph.as_graph_def().SerializeToString()]), outputs="pre_add", devices={"main": "/cpu:0"})
+    got = []
+    runner = AsyncRunner(parts["main"])
+    runner.set_preprocessing_model(picky["main"])
+    runner.connect_input(lambda: ([number(i), number(1)] for i in range(10)))
+    runner.connect_output(lambda *arrays: got.append(arrays))
+    with pytest.raises(SectionRunError, match="failed at frame 3"):
+        runner.wait()
+    runner.shutdown()
+    assert len(got) == 3
+    with runner_of(parts, "pre") as again:
+        again.connect_input(lambda: iter([[number(1), number(1)]]))
+        again.connect_output(lambda *arrays: got.append(arrays))
+        again.wait()
+    assert len(got) == 4
+
+
+def test_wait_names_the_callback_that_is_missing(parts):
+    with runner_of(parts) as runner:
+        with pytest.raises(GraphSplitError, match="the input and the output not connected yet"):
+            runner.wait()
+        runner.connect_output(lambda *arrays: None)
+        with pytest.raises(GraphSplitError, match="^the input not connected yet"):
+            runner.wait()
+
+
+def test_models_are_set_before_the_stream_runs_and_must_fit(parts):
+    with runner_of(parts) as runner:
+        with pytest.raises(CutError, match="pre and main share no tensor"):
+            runner.set_preprocessing_model(parts["post"])
+        runner.connect_input(lambda: None)
+        runner.connect_output(lambda *arrays: None)
+        with pytest.raises(GraphSplitError, match="the stream runs already"):
+            runner.set_postprocessing_model(parts["post"])
+        with pytest.raises(GraphSplitError, match="the stream runs already"):
+            runner.connect_input(lambda: None)
+        runner.wait()
+
+
+def test_stop_ends_early_and_both_ends_may_be_called_twice(parts):
+    got = []
+    runner = runner_of(parts)
+
+    def endless():
+        while True:
+            time.sleep(0.001)
+            yield [number(1), number(1)]
+
+    runner.connect_input(endless)
+    runner.connect_output(lambda *arrays: got.append(arrays))
+    while len(got) < 3:
+        time.sleep(0.01)
+    runner.stop()
+    runner.stop()
+    count = len(got)
+    time.sleep(0.05)
+    assert len(got) == count
+    runner.wait()
+    runner.shutdown()
+    runner.shutdown()
+    with pytest.raises(GraphSplitError, match="shut down"):
+        AsyncRunner._start(runner, iter([]), print)
+
+
+def test_sections_are_read_from_their_files(parts, tmp_path):
+    gs.save(parts, tmp_path)
+    got = []
+    with AsyncRunner(tmp_path / "model_main.pb") as runner:
+        runner.set_preprocessing_model(tmp_path / "model_pre.pb")
+        runner.set_postprocessing_model(str(tmp_path / "model_post.pb"))
+        assert [p.tensor for p in runner.inputs] == ["x:0", "s:0"]
+        runner.connect_input(lambda: iter([[number(1), number(5)]]))
+        runner.connect_output(lambda result, side: got.append(float(result[0, 1])))
+        runner.wait()
+    assert got == [-10.0]
+
+
+def test_streams_keep_their_own_order_and_share_fairly(parts):
+    got: dict[int, list[float]] = {0: [], 1: [], 2: []}
+    sequence = []
+
+    def frames(stream):
+        return ([number(100 * stream + i), number(1)] for i in range(30))
+
+    def show(stream, main_mul, side):
+        got[stream].append(float(main_mul[0, 0]))
+        sequence.append(stream)
+
+    with MultiStreamRunner(parts["main"]) as runner:
+        with pytest.raises(ValueError, match="at least 1, not 0"):
+            runner.connect_streams(frames, show, 0)
+        runner.connect_streams(frames, show, 3)
+        runner.wait()
+    assert got == {s: [100.0 * s + i for i in range(30)] for s in range(3)}
+    for stream in range(3):  # nobody is served much before the others
+        assert sequence[:45].count(stream) >= 8
+
+
+def test_a_slow_stream_does_not_hold_up_the_others(parts):
+    done = threading.Event()
+    got = []
+
+    def frames(stream):
+        if stream == 1:
+            done.wait(10)
+        return iter([[number(i), number(1)] for i in range(5)])
+
+    def show(stream, *arrays):
+        got.append(stream)
+        if got.count(0) == 5:
+            done.set()
+
+    with MultiStreamRunner(parts["main"]) as runner:
+        runner.connect_streams(frames, show, 2)
+        runner.wait()
+    assert got == [0] * 5 + [1] * 5
+
+
+def test_an_error_in_one_stream_reaches_the_caller(parts):
+    def frames(stream):
+        if stream == 1:
+            raise OSError("camera 1 unplugged")
+        return iter([[number(1), number(1)]])
+
+    with MultiStreamRunner(parts["main"]) as runner:
+        runner.connect_streams(frames, lambda *a: None, 2)
+        with pytest.raises(OSError, match="camera 1 unplugged"):
+            runner.wait()
