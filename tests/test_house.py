@@ -15,11 +15,12 @@ import graphsplit
 ROOT = Path(__file__).parent.parent
 
 EXPORTED = [
-    "AsyncRunner", "CutError", "EquivalenceError", "FeedError", "FormatError", "GraphIndex", "GraphSplitError", "MissingExtraError", "MultiStreamRunner",
-    "Node",
-    "OverwriteError", "Part", "Parts", "Pipeline", "Placed", "PlacementError", "Plan", "Preset", "Report", "Section", "SectionRunError",
-    "TensorNotFoundError", "TensorSpec", "TrustError", "__version__", "load", "load_parts", "place", "plan", "save", "split",
-    "verify",
+    "AsyncRunner", "CutError", "EquivalenceError", "FeedError", "FormatError", "GraphIndex",
+    "GraphSplitError", "MissingExtraError", "MultiStreamRunner", "Node", "OverwriteError", "Part",
+    "Parts", "Pipeline", "Placed", "PlacementError", "Plan", "Preset",
+    "Report", "Section", "SectionRunError", "TensorNotFoundError", "TensorSpec", "TrustError",
+    "__version__", "load", "load_parts", "place", "plan", "save",
+    "split", "verify",
 ]  # fmt: skip
 
 

@@ -146,7 +146,7 @@ def test_wait_names_the_callback_that_is_missing(parts):
         with pytest.raises(GraphSplitError, match="the input and the output not connected yet"):
             runner.wait()
         runner.connect_output(lambda *arrays: None)
-        with pytest.raises(GraphSplitError, match="^the input not connected yet"):
+        with pytest.raises(GraphSplitError, match=r"^the input not connected yet"):
             runner.wait()
 
 

@@ -1,0 +1,82 @@
+"""TensorFlow devices: what there is, what a name means, and the pins on the nodes of a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from graphsplit.errors import PlacementError
+from graphsplit.formats.graphdef.ops import op_table
+
+__all__ = ["available_devices", "check_devices", "host_of", "is_available", "pin"]
+
+# Ops without a kernel for accelerators, besides all that read or write strings.
+_HOST_ONLY = {"Assert", "Print", "PrintV2", "PyFunc", "PyFuncStateless", "EagerPyFunc"}
+_STRING = 7  # DataType
+
+
+def check_devices(devices: Mapping[str, str]) -> None:
+    """Refuse what is no device name. `devices`: section → device. Raises PlacementError."""
+    import tensorflow as tf
+
+    for section, device in devices.items():
+        try:
+            known = tf.compat.v1.DeviceSpec.from_string(device).to_string()
+        except (ValueError, TypeError, AttributeError):
+            known = ""
+        if not known:
+            raise PlacementError(f"{device!r} is no device; write /gpu:0 or /cpu:0", section=section, device=str(device))
+
+
+def available_devices(config: Any) -> tuple[str, ...]:
+    """Short names (``/cpu:0``) of the devices that a session with this configuration has, in TensorFlow's order."""
+    import tensorflow as tf
+
+    with tf.compat.v1.Session(graph=tf.Graph(), config=config) as session:
+        names = [d.name for d in session.list_devices()]
+    return tuple(n.replace("/job:localhost/replica:0/task:0/device:", "/").lower() for n in names)
+
+
+def is_available(device: str, available: tuple[str, ...]) -> bool:
+    """Whether a device name means one of the available devices."""
+    import tensorflow as tf
+
+    wanted = tf.compat.v1.DeviceSpec.from_string(device)
+    for name in available:
+        spec = tf.compat.v1.DeviceSpec.from_string(name)
+        same_type = wanted.device_type in (None, (spec.device_type or "").upper())
+        if same_type and wanted.device_index in (None, spec.device_index) and wanted.job in (None, "localhost", spec.job):
+            return True
+    return False
+
+
+def host_of(device: str) -> str:
+    """The CPU of the task that a device belongs to; a CPU is its own."""
+    import tensorflow as tf
+
+    spec = tf.compat.v1.DeviceSpec.from_string(device)
+    return device if spec.device_type == "CPU" else str(spec.replace(device_type="CPU", device_index=0).to_string())
+
+
+def pin(graph_def: Any, device: str, *, keep_devices: bool = False) -> None:
+    """Write a device on every node of a ``tf.compat.v1.GraphDef``; ops that only a CPU can run go to the CPU of its task.
+
+    keep_devices  nodes that came with a device keep it
+
+    A pin says where a node goes; a colocation could only contradict it, so colocations are dropped.
+    """
+    host = host_of(device)
+    for node in graph_def.node:
+        if "_class" in node.attr:
+            del node.attr["_class"]
+        if not (keep_devices and node.device):
+            node.device = host if _host_only(node) else device
+
+
+def _host_only(node: Any) -> bool:
+    info = op_table().get(node.op)
+    if node.op in _HOST_ONLY or info is None:
+        return node.op in _HOST_ONLY
+    if any("string" in port for port in (*info.inputs, *info.outputs)):
+        return True
+    return any(a.type == _STRING or _STRING in a.list.type for a in node.attr.values())
