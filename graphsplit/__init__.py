@@ -30,6 +30,7 @@ from graphsplit.errors import (
 from graphsplit.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from graphsplit.detection import Detector
     from graphsplit.equivalence import Report, verify
     from graphsplit.folder import load_parts, save
     from graphsplit.formats import load
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 # Exported name → the module that has it; looked up when the name is first used.
 _LAZY = {
+    "Detector": "detection",
     "AsyncRunner": "runner",
     "GraphIndex": "graph",
     "MultiStreamRunner": "runner",
@@ -69,6 +71,7 @@ _LAZY = {
 __all__ = [
     "AsyncRunner",
     "CutError",
+    "Detector",
     "EquivalenceError",
     "FeedError",
     "FormatError",

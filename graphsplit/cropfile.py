@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -29,18 +30,23 @@ class Crop:
 
 
 def read_crop_file(path: str | PathLike[str], entry: int = 0) -> Crop:
-    """Read one entry of a crop file. Raises FormatError for a file that is no crop file, CutError for an empty cut."""
+    """Read one entry of a crop file, counted from 0.
+
+    Raises FormatError for a file that is no crop file, CutError for an empty cut.
+    """
     where = Path(path)
     try:
         if where.stat().st_size > _LIMIT:
             raise FormatError("too large for a crop file", path=where)
-        content = json.loads(where.read_text(encoding="utf-8"))
+        content = json.loads(where.read_text(encoding="utf-8-sig"))
+    except FormatError:
+        raise
     except OSError as error:
         raise FormatError(f"cannot be read: {error.strerror or error}", path=where) from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # bytes that are no text, text that is no JSON, absurd numbers
         raise FormatError(f"not JSON: {error}", path=where) from error
     entries = _entries(content, where)
-    if entry >= len(entries):
+    if not 0 <= entry < len(entries):
         raise FormatError(f"no entry {entry}: there are {len(entries)}", path=where)
     return _crop(entries[entry], len(entries), where)
 
@@ -48,7 +54,7 @@ def read_crop_file(path: str | PathLike[str], entry: int = 0) -> Crop:
 def _entries(content: Any, where: Path) -> list[Any]:
     if isinstance(content, list) and content:
         return content
-    if isinstance(content, dict) and content and all(k.isdigit() for k in content):
+    if isinstance(content, dict) and content and all(re.fullmatch(r"[0-9]{1,9}", k) for k in content):
         return [content[k] for k in sorted(content, key=int)]
     if isinstance(content, dict):
         return [content]
@@ -57,19 +63,26 @@ def _entries(content: Any, where: Path) -> list[Any]:
 
 def _crop(entry: Any, count: int, where: Path) -> Crop:
     if not isinstance(entry, dict):
-        raise FormatError(f"an entry is an object with 'inputs' and 'outputs', not {json.dumps(entry)[:60]}", path=where)
+        raise FormatError(f"an entry is an object with 'inputs' and 'outputs', not {_shown(entry)}", path=where)
     known = {"inputs": "inputs", "input": "inputs", "outputs": "outputs", "output": "outputs"}
     found: dict[str, tuple[str, ...]] = {}
     for key, value in entry.items():
         if key not in known:
-            raise FormatError(f"unknown key {key!r}; there are {', '.join(known)}", path=where)
+            raise FormatError(f"unknown key {key[:60]!r}; there are {', '.join(known)}", path=where)
         if known[key] in found:
             raise FormatError(f"{known[key]!r} is given twice", path=where)
         names = [value] if isinstance(value, str) else value
         if not isinstance(names, list) or not all(isinstance(n, str) and n.strip() for n in names):
-            raise FormatError(f"{key!r} is a tensor name or a list of tensor names, not {json.dumps(value)[:60]}", path=where)
-        if names:
-            found[known[key]] = tuple(names)
-    if not found:
+            raise FormatError(f"{key!r} is a tensor name or a list of tensor names, not {_shown(value)}", path=where)
+        found[known[key]] = tuple(names)
+    if not any(found.values()):
         raise CutError(f"{where}: neither inputs nor outputs are named, so there is nothing to crop at")
-    return Crop(found.get("inputs"), found.get("outputs"), count)
+    return Crop(found.get("inputs") or None, found.get("outputs") or None, count)
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = json.dumps(value)
+    except RecursionError:
+        return "something deeply nested"
+    return text if len(text) <= 60 else f"{text[:60]}…"

@@ -45,7 +45,7 @@ def check_cut(index: GraphIndex, cut: Cut, needed: Set[str], outputs: Set[str]) 
     """
     for tensor in cut.tensors:
         node = index.name_to_node_map[index.producer[tensor]]
-        if node.kind == "const":
+        if node.free:
             raise CutError(
                 f"{tensor!r} is a constant: every section that reads it gets its own copy, so it cannot end section "
                 f"{cut.section!r}; name a tensor that is computed",

@@ -7,16 +7,17 @@ NaN; dtype and shape are compared first; integers, bools and strings are compare
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from graphsplit.errors import EquivalenceError, SectionRunError
+from graphsplit.errors import EquivalenceError, FeedError, FormatError, SectionRunError
 from graphsplit.feeds import Feeds, check_feeds, made_feeds
 from graphsplit.formats import GraphDefModel
 from graphsplit.parts import Parts
-from graphsplit.runtimes.tensorflow import TensorFlowSession
+from graphsplit.runtimes.tensorflow import TensorFlowSession, as_array, dtype_name, error_text
 
 __all__ = ["OutputReport", "Report", "compare", "run_parts", "verify"]
 
@@ -97,7 +98,8 @@ def verify(
 ) -> Report:
     """Run whole and sections on the same feeds and compare every output.
 
-    feeds     {tensor: array}, or several of these; None: made ones, see `graphsplit.feeds.made_feeds`
+    feeds     {tensor: array}, or several of these; None: made ones, see `graphsplit.feeds.made_feeds`; a batch of two
+              that the whole does not take is left out
     rtol      relative and
     atol      absolute tolerance; 0 and 0 mean bit for bit
     runs      how many made feeds of each batch size
@@ -106,44 +108,49 @@ def verify(
     A difference is reported, not raised. Raises FeedError, TrustError, FormatError (not frozen), and SectionRunError
     when the whole or a section fails to run.
     """
-    model.check_trust(trust)
     model.check_frozen()
+    model.check_trust(trust)
     for part in parts:
         part.model.check_trust(trust)
-    given = _several(feeds) if feeds is not None else made_feeds(model, runs=runs)
+    given = made_feeds(model, runs=runs) if feeds is None else _several(feeds)
     for feed in given:
         check_feeds([s for s in model.inputs if s.name in parts.inputs or s.name in feed], feed)
 
     found: list[list[OutputReport]] = []
+    ran: list[Feeds] = []
     parted: str | None = None
     reason = ""
-    whole = _Runner("whole", model.serialized(), optimize)
-    sections = {p.name: _Runner(p.name, p.model.serialized(), optimize) for p in parts}
-    try:
+    with ExitStack() as opened:
+        whole, sections = _open(opened, model, parts, optimize)
         for feed in given:
-            expected = whole.run(feed, list(parts.outputs))
+            try:
+                expected = whole.run(feed, list(parts.outputs))
+            except SectionRunError as error:
+                if feeds is None and ran and _refused(error):
+                    continue
+                raise
+            ran.append(feed)
             values = run_parts(parts, feed, sections)
             reports = [compare(t, e, values[t], rtol=rtol, atol=atol) for t, e in zip(parts.outputs, expected, strict=True)]
             found.append(reports)
             if parted is None and not reason and not all(r.equal for r in reports):
-                parted, reason = _diagnose(model, parts, whole, feed, values, expected)
-    finally:
-        for runner in (whole, *sections.values()):
-            runner.close()
+                parted, reason = _diagnose(model, parts, feed, optimize=optimize, rtol=rtol, atol=atol)
     outputs = tuple(_worst(same) for same in zip(*found, strict=True))
     return Report(
         equal=all(o.equal for o in outputs),
-        runs=len(given),
+        runs=len(ran),
         outputs=outputs,
         parted=parted,
         reason=reason,
-        feeds=tuple(", ".join(f"{k} {v.dtype}{list(v.shape)}" for k, v in feed.items()) for feed in given),
+        feeds=tuple(", ".join(f"{k} {dtype_name(v)}{list(v.shape)}" for k, v in feed.items()) for feed in ran),
     )
 
 
 def _several(feeds: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> list[Feeds]:
     given = [feeds] if isinstance(feeds, Mapping) else list(feeds)
-    return [{k: np.asarray(v) for k, v in feed.items()} for feed in given]
+    if not given:
+        raise FeedError(["no feeds, so nothing would be compared; give at least one, or None for made ones"])
+    return [{k: as_array(v) for k, v in feed.items()} for feed in given]
 
 
 class _Runner:
@@ -151,7 +158,13 @@ class _Runner:
 
     def __init__(self, name: str, graph_def: bytes, optimize: bool) -> None:
         self.name = name
-        self._session = TensorFlowSession(graph_def, optimize=optimize, timeout=_TIMEOUT)
+        self._what = "the whole model" if name == "whole" else f"section {name!r}"
+        try:
+            self._session = TensorFlowSession(graph_def, optimize=optimize, timeout=_TIMEOUT)
+        except FormatError as error:
+            if name == "whole":
+                raise
+            raise SectionRunError(f"{self._what} cannot be run: {error}", section=name) from error
 
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
         from tensorflow import errors
@@ -160,13 +173,29 @@ class _Runner:
             return []
         try:
             return self._session.run(feeds, fetches)
+        except errors.DeadlineExceededError as error:
+            raise SectionRunError(f"{self._what} did not end within {_TIMEOUT:g} seconds", section=self.name) from error
         except (errors.OpError, ValueError, TypeError) as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            what = "the whole model" if self.name == "whole" else f"section {self.name!r}"
-            raise SectionRunError(f"{what} failed to run: {first}", section=self.name) from error
+            raise SectionRunError(f"{self._what} failed to run: {error_text(error)}", section=self.name) from error
 
     def close(self) -> None:
         self._session.close()
+
+
+def _open(opened: ExitStack, model: GraphDefModel, parts: Parts, optimize: bool) -> tuple[_Runner, dict[str, _Runner]]:
+    """Sessions of the whole and of each section, to be closed with `opened`."""
+
+    def runner(name: str, model: GraphDefModel) -> _Runner:
+        return opened.enter_context(closing(_Runner(name, model.serialized(), optimize)))
+
+    return runner("whole", model), {p.name: runner(p.name, p.model) for p in parts}
+
+
+def _refused(error: SectionRunError) -> bool:
+    """Whether a model did not like what it was fed."""
+    from tensorflow import errors
+
+    return isinstance(error.__cause__, errors.InvalidArgumentError)
 
 
 def run_parts(parts: Parts, feeds: Mapping[str, Array], sessions: Mapping[str, Any]) -> dict[str, Array]:
@@ -183,33 +212,54 @@ def compare(tensor: str, whole: Array, other: Array, *, rtol: float = 0.0, atol:
     """Two values of one tensor. NaN equals NaN, positive and negative zero are equal."""
 
     def report(equal: bool, abs_error: float | None, rel_error: float | None, note: str = "") -> OutputReport:
-        name = "string" if whole.dtype.kind in "OSU" else whole.dtype.name
-        return OutputReport(tensor, name, tuple(whole.shape), equal, abs_error, rel_error, note)
+        return OutputReport(tensor, dtype_name(whole), tuple(whole.shape), equal, abs_error, rel_error, note)
 
     if whole.dtype != other.dtype:
-        return report(False, None, None, f"is {other.dtype.name} instead of {whole.dtype.name}")
+        return report(False, None, None, f"is {dtype_name(other)} instead of {dtype_name(whole)}")
     if whole.shape != other.shape:
         return report(False, None, None, f"has shape {list(other.shape)} instead of {list(whole.shape)}")
-    same = np.asarray(whole == other)
-    if whole.dtype.kind not in "OSUb":
-        same = same | np.asarray((whole != whole) & (other != other))
+    same = _same(whole, other)
     if same.all():
         return report(True, 0.0, 0.0)
     count = int((~same).sum())
-    if whole.dtype.kind in "OSUb":
+    if whole.dtype.kind in "OSUb" or whole.dtype.names:
         return report(False, None, None, f"differs in {count} of {same.size} elements")
-    kind = np.complex128 if whole.dtype.kind == "c" else np.float64
-    left, right = np.where(same, 0, whole).astype(kind), np.where(same, 0, other).astype(kind)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        error = np.abs(left - right)
-        relative = np.where(error == 0, 0, error / np.abs(left))
-        close = same | (error <= atol + rtol * np.abs(left))
-    if not np.isfinite(error).all():
-        odd = int((~np.isfinite(error)).sum())
-        return report(False, None, None, f"is NaN or infinite on one side only in {odd} of {same.size} elements")
-    note = "" if close.all() else f"differs by up to {error.max():g} in {count} of {same.size} elements"
-    largest = float(relative.max())
-    return report(bool(close.all()), float(error.max()), largest if np.isfinite(largest) else None, note)
+    left, right = whole[~same], other[~same]
+    odd = int((~(_finite(left) & _finite(right))).sum())
+    if odd:
+        return report(False, None, None, f"differs by NaN or infinity in {odd} of {same.size} elements")
+    error, size = _distance(left, right), np.abs(left.astype(np.complex128 if left.dtype.kind == "c" else np.float64))
+    with np.errstate(divide="ignore", over="ignore"):
+        largest, relative = float(error.max()), float((error / size).max())
+        close = bool((error <= atol + rtol * size).all())
+    note = "" if close else f"differs by up to {largest:g} in {count} of {same.size} elements"
+    return report(close, _number(largest), _number(relative), note)
+
+
+def _same(whole: Array, other: Array) -> Array:
+    """Which elements are equal; of a complex number, both of its parts."""
+    if whole.dtype.kind == "c":
+        return _same(whole.real, other.real) & _same(whole.imag, other.imag)
+    same = np.asarray(whole == other)
+    return same if whole.dtype.kind in "OSUb" else same | np.asarray((whole != whole) & (other != other))
+
+
+def _finite(values: Array) -> Array:
+    return np.isfinite(values if values.dtype.kind in "fc" else values.astype(np.float64))
+
+
+def _distance(left: Array, right: Array) -> Array:
+    """Absolute differences as float64; of integers exact before that, so that no difference comes out as zero."""
+    if left.dtype.kind in "iu":
+        high, low = np.maximum(left, right), np.minimum(left, right)
+        return np.asarray((high.astype(np.uint64) - low.astype(np.uint64)).astype(np.float64))
+    kind = np.complex128 if left.dtype.kind == "c" else np.float64
+    with np.errstate(over="ignore"):
+        return np.asarray(np.abs(left.astype(kind) - right.astype(kind)))
+
+
+def _number(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def _worst(reports: Sequence[OutputReport]) -> OutputReport:
@@ -220,22 +270,34 @@ def _worst(reports: Sequence[OutputReport]) -> OutputReport:
 def _diagnose(
     model: GraphDefModel,
     parts: Parts,
-    whole: _Runner,
     feed: Feeds,
-    values: Mapping[str, Array],
-    expected: Sequence[Array],
+    *,
+    optimize: bool,
+    rtol: float,
+    atol: float,
 ) -> tuple[str | None, str]:
-    """Which section is the first to differ, or why the values cannot be compared at all."""
-    again = whole.run(feed, list(parts.outputs))
-    if not all(compare(t, a, b).equal for t, a, b in zip(parts.outputs, expected, again, strict=True)):
+    """Which section is the first to differ, or why the values cannot be compared at all.
+
+    In sessions of their own: a seeded op begins again there, one without a seed does not.
+    """
+    tensors = list(dict.fromkeys(p.tensor for part in parts for p in part.outputs if p.tensor in model.index.tensors))
+    with ExitStack() as opened:
+        whole, sections = _open(opened, model, parts, optimize)
+        again = opened.enter_context(closing(_Runner("whole", model.serialized(), optimize)))
+        expected = dict(zip(tensors, whole.run(feed, tensors), strict=True))
+        repeated = dict(zip(tensors, again.run(feed, tensors), strict=True))
+        values = run_parts(parts, feed, sections)
+
+    def equal(tensor: str, other: Mapping[str, Array]) -> bool:
+        return compare(tensor, expected[tensor], other[tensor], rtol=rtol, atol=atol).equal
+
+    if not all(equal(t, repeated) for t in parts.outputs if t in expected):
         nodes = [
             n.name for n in model.index.nodes if n.stateful and ("Random" in n.op or "Multinomial" in n.op or "Shuffle" in n.op)
         ]
         named = f" ({', '.join(nodes[:3])}{' …' if len(nodes) > 3 else ''})" if nodes else ""
         return None, f"the whole gives other values each time it runs{named}, so nothing can be compared with it"
     for part in parts:
-        there = [p.tensor for p in part.outputs if p.tensor in model.index.tensors]
-        for tensor, value in zip(there, whole.run(feed, there), strict=True):
-            if not compare(tensor, value, values[tensor]).equal:
-                return part.name, ""
+        if not all(equal(p.tensor, values) for p in part.outputs if p.tensor in expected):
+            return part.name, ""
     return None, ""

@@ -12,6 +12,7 @@ import numpy as np
 from graphsplit.errors import FeedError, FormatError
 from graphsplit.formats import GraphDefModel
 from graphsplit.graph import TensorSpec
+from graphsplit.runtimes.tensorflow import as_array, dtype_name, session_config
 
 __all__ = ["Feeds", "check_feeds", "image_feeds", "made_feeds", "picture"]
 
@@ -49,11 +50,14 @@ def made_feeds(model: GraphDefModel, *, runs: int = 1) -> list[Feeds]:
     An input that looks like a picture (rank 4, three channels last) gets one, sized as the input, else the graph's own
     resizer, else 320×320; other inputs get normally distributed floats, zeros and ones, or empty strings, with 1 for
     unknown sizes.
+
+    Raises FeedError for an input that holds no values (a resource, a variant).
     """
     specs = model.inputs
+    resized = _resized_to(model)
     free = all(s.shape is None or (len(s.shape) > 0 and s.shape[0] is None) for s in specs)
     return [
-        {s.name: _made(s, batch, _resized_to(model), seed=1000 * run + batch) for s in specs}
+        {s.name: _made(s, batch, resized, seed=1000 * run + batch) for s in specs}
         for run in range(max(1, runs))
         for batch in ((1, 2) if free and specs else (1,))
     ]
@@ -89,9 +93,10 @@ def check_feeds(inputs: Sequence[TensorSpec], feeds: Mapping[str, Any]) -> None:
         if spec.name not in feeds:
             wrong.append(f"{spec.name!r} is not fed")
             continue
-        value = np.asarray(feeds[spec.name])
-        dtype = "string" if value.dtype.kind in "OSU" else value.dtype.name
-        if spec.dtype is not None and dtype != spec.dtype:
+        value = as_array(feeds[spec.name])
+        dtype = dtype_name(value)
+        # TensorFlow gives quantised values as plain integers, and takes them so.
+        if spec.dtype is not None and dtype not in (spec.dtype, spec.dtype.removeprefix("q")):
             wrong.append(f"{spec.name!r} wants {spec.dtype}, not {dtype}")
         if spec.shape is not None and (
             value.ndim != len(spec.shape) or any(d not in (None, n) for d, n in zip(spec.shape, value.shape, strict=True))
@@ -141,10 +146,22 @@ def _made(spec: TensorSpec, batch: int, resized: tuple[int, int] | None, seed: i
         return np.full(shape, b"", dtype=object)
     if spec.dtype == "bool":
         return rng.random(shape) < 0.5
-    kind = np.dtype(spec.dtype or "float32")
-    if kind.kind in "iu":
+    kind = _numpy_dtype(spec)
+    if kind.kind in "iu" or kind.names:
         return rng.integers(0, 2, shape).astype(kind)
     return rng.standard_normal(shape).astype(kind)
+
+
+def _numpy_dtype(spec: TensorSpec) -> np.dtype[Any]:
+    if spec.dtype in ("resource", "variant"):
+        raise FeedError([f"{spec.name!r} is a {spec.dtype}: no value can be made for it"])
+    try:
+        return np.dtype(spec.dtype or "float32")
+    except TypeError:  # one of TensorFlow's own: bfloat16, float8, int4, the quantised ones
+        from tensorflow import dtypes
+
+        found: np.dtype[Any] = np.dtype(dtypes.as_dtype(spec.dtype).as_numpy_dtype)
+        return found
 
 
 def _as(image: Array, spec: TensorSpec) -> Array:
@@ -166,7 +183,7 @@ def _read(path: Path, size: tuple[int | None, int | None]) -> Array:
             shape = tf.shape(image)
             target = tf.stack([size[0] or shape[0], size[1] or shape[1]])
             image = tf.cast(tf.round(tf.image.resize(image[None], target)[0]), tf.uint8)
-        with tf.compat.v1.Session(graph=graph) as session:
+        with tf.compat.v1.Session(graph=graph, config=session_config()) as session:
             try:
                 found: Array = session.run(image)
             except tf.errors.OpError as error:

@@ -14,7 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from graphsplit.errors import FormatError, OverwriteError
+from graphsplit.errors import FormatError, GraphSplitError, OverwriteError
 from graphsplit.formats import GraphDefModel, load
 from graphsplit.graph import Shape
 from graphsplit.parts import Part, Parts, Port, Source
@@ -25,8 +25,9 @@ __all__ = ["MANIFEST", "SCHEMA", "file_names", "load_parts", "manifest", "save",
 
 MANIFEST = "split.json"
 SCHEMA = 1
-_LIMIT = 64 * 2**20  # bytes of a manifest
-_NAME = re.compile(r"pre|main|post|part_\d{1,6}")
+_LIMIT = 16 * 2**20  # bytes of a manifest
+_NAME = re.compile(r"pre|main|post|part_[0-9]{1,6}")
+_KINDS: dict[type, str] = {str: "text", int: "a whole number", list: "a list", dict: "an object", type(None): "null"}
 
 
 def file_names(parts: Parts) -> dict[str, str]:
@@ -61,7 +62,6 @@ def manifest(parts: Parts, sums: dict[str, str], directory: Path) -> dict[str, A
     """The content of ``split.json`` for parts that lie in a directory."""
     names = file_names(parts)
     source = parts.source
-    file = None if source.path is None else Path(os.path.relpath(source.path.resolve(), directory.resolve())).as_posix()
     sections = []
     for part in parts:
         entry = section_json(part)
@@ -70,7 +70,7 @@ def manifest(parts: Parts, sums: dict[str, str], directory: Path) -> dict[str, A
     return {
         "graphsplit": VERSION,
         "schema": SCHEMA,
-        "source": {"file": file, "sha256": source.sha256, "format": source.format},
+        "source": {"file": _relative(source.path, directory), "sha256": source.sha256, "format": source.format},
         "sections": sections,
         "inputs": list(parts.inputs),
         "outputs": list(parts.outputs),
@@ -80,10 +80,20 @@ def manifest(parts: Parts, sums: dict[str, str], directory: Path) -> dict[str, A
     }
 
 
+def _relative(path: Path | None, directory: Path) -> str | None:
+    if path is None:
+        return None
+    try:
+        return Path(os.path.relpath(path.resolve(), directory.resolve())).as_posix()
+    except ValueError:  # another drive
+        return path.resolve().as_posix()
+
+
 def check_free(directory: Path, names: list[str], *, overwrite: bool) -> None:
     """Refuse to write over what is there. Raises OverwriteError."""
-    if directory.exists() and not directory.is_dir():
-        raise OverwriteError(f"{directory} is a file; name a folder", paths=[directory])
+    if os.path.lexists(directory) and not directory.is_dir():
+        what = "a link to nothing" if directory.is_symlink() and not directory.exists() else "a file"
+        raise OverwriteError(f"{directory} is {what}; name a folder", paths=[directory])
     there = [directory / n for n in names if os.path.lexists(directory / n)]
     if there and not overwrite:
         raise OverwriteError(f"{', '.join(map(str, there))} exists already; --overwrite (overwrite=True) replaces it", paths=there)
@@ -99,18 +109,30 @@ def save(parts: Parts, directory: str | PathLike[str], *, overwrite: bool = Fals
     there before is there again.
 
     Raises OverwriteError when one of the files is there and `overwrite` is not set; other files are never touched.
+    Raises FormatError when a file cannot be written.
     """
     target = Path(directory)
+    try:
+        check_free(target, [*file_names(parts).values(), MANIFEST], overwrite=overwrite)
+        _save(parts, target)
+    except OSError as error:
+        if isinstance(error, GraphSplitError):  # an OverwriteError is a FileExistsError
+            raise
+        raise FormatError(f"cannot be written: {error.strerror or error}", path=error.filename or target) from error
+    return target
+
+
+def _save(parts: Parts, target: Path) -> None:
     names = file_names(parts)
-    check_free(target, [*names.values(), MANIFEST], overwrite=overwrite)
     made = _first_missing(target)
-    target.mkdir(parents=True, exist_ok=True)
     work = target / f".graphsplit.{secrets.token_hex(4)}.tmp"
     try:
+        target.mkdir(parents=True, exist_ok=True)
         work.mkdir()
         sums = _write(parts, names, work)
         text = json.dumps(manifest(parts, sums, target), indent=1, ensure_ascii=False) + "\n"
-        (work / MANIFEST).write_text(text, encoding="utf-8")
+        # A path that is not UTF-8 holds lone surrogates; a backslash before them is JSON's own way to write them.
+        (work / MANIFEST).write_bytes(text.encode("utf-8", "backslashreplace"))
         _move(work, target, [*names.values(), MANIFEST])
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
@@ -119,7 +141,6 @@ def save(parts: Parts, directory: str | PathLike[str], *, overwrite: bool = Fals
                 folder.rmdir()
         raise
     shutil.rmtree(work, ignore_errors=True)
-    return target
 
 
 def _first_missing(path: Path) -> Path | None:
@@ -157,23 +178,23 @@ def _write(parts: Parts, names: dict[str, str], work: Path) -> dict[str, str]:
 
 
 def _move(work: Path, target: Path, names: list[str]) -> None:
-    """Put the files in place, and everything back when one of them cannot be."""
-    moved: list[str] = []
-    kept: list[str] = []
+    """Put the files in place, and everything back when one of them cannot be.
+
+    What has been done is read off the folders, so that it does not matter between which two steps the failure came.
+    """
+    before = {name for name in names if os.path.lexists(target / name)}
     try:
         for name in names:
-            if os.path.lexists(target / name):
+            if name in before:
                 os.replace(target / name, work / f"{name}.before")
-                kept.append(name)
             os.replace(work / name, target / name)
-            moved.append(name)
     except BaseException:
-        for name in moved:
+        for name in names:
             with suppress(OSError):
-                os.unlink(target / name)
-        for name in kept:
-            with suppress(OSError):
-                os.replace(work / f"{name}.before", target / name)
+                if os.path.lexists(work / f"{name}.before"):
+                    os.replace(work / f"{name}.before", target / name)
+                elif name not in before and not os.path.lexists(work / name):
+                    os.unlink(target / name)
         raise
 
 
@@ -183,22 +204,35 @@ def _move(work: Path, target: Path, names: list[str]) -> None:
 def load_parts(directory: str | PathLike[str]) -> Parts:
     """Read a split back. A manifest is input like any other: paths stay inside the folder and sums are checked.
 
+    directory  the folder, or the manifest in it
+
     Raises FormatError that names the entry at fault.
     """
     folder = Path(directory)
-    path = folder / MANIFEST if folder.is_dir() else folder
-    folder = path.parent
     try:
+        path = folder / MANIFEST if folder.is_dir() else folder
+        if not path.exists():
+            raise FormatError(f"no {MANIFEST} here; `graphsplit split MODEL -o {folder}` makes one", path=folder)
+        if not path.is_file():
+            raise FormatError("neither a file nor a folder (a pipe or a device is never opened)", path=path)
         if path.stat().st_size > _LIMIT:
             raise FormatError(f"too large for a manifest ({path.stat().st_size:,} bytes)", path=path)
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise FormatError(f"no {MANIFEST} here; `graphsplit split MODEL -o {folder}` makes one", path=folder) from error
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FormatError:
+        raise
     except OSError as error:
-        raise FormatError(f"cannot be read: {error.strerror or error}", path=path) from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise FormatError(f"cannot be read: {error.strerror or error}", path=folder) from error
+    except (ValueError, RecursionError) as error:  # bytes that are no text, text that is no JSON, absurd numbers
         raise FormatError(f"not JSON: {error}", path=path) from error
     return _Reader(path).parts(content)
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = json.dumps(value)
+    except RecursionError:
+        return "something deeply nested"
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 class _Reader:
@@ -211,71 +245,105 @@ class _Reader:
     def fail(self, where: str, what: str) -> FormatError:
         return FormatError(f"{where}: {what}", path=self.path)
 
-    def get(self, entry: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:
-        if not isinstance(entry, dict) or key not in entry:
-            raise self.fail(where, f"no {key!r}")
-        if not isinstance(entry[key], kind):
-            raise self.fail(f"{where}.{key}".lstrip("."), f"{json.dumps(entry[key])[:60]} is not what belongs here")
+    def get(self, entry: Any, key: str, kind: type | tuple[type, ...], where: str = "") -> Any:
+        if type(entry) is not dict:
+            raise self.fail(where or MANIFEST, f"an object is wanted, not {_shown(entry)}")
+        here = f"{where}.{key}" if where else key
+        if key not in entry:
+            raise self.fail(here, "is missing")
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        if type(entry[key]) not in kinds:  # true is no number here, nor is 1.0
+            raise self.fail(here, f"{' or '.join(_KINDS[k] for k in kinds)} is wanted, not {_shown(entry[key])}")
         return entry[key]
 
-    def names(self, entry: Any, key: str, where: str) -> tuple[str, ...]:
+    def names(self, entry: Any, key: str, where: str = "") -> tuple[str, ...]:
         found = self.get(entry, key, list, where)
-        if not all(isinstance(n, str) for n in found):
-            raise self.fail(f"{where}.{key}".lstrip("."), "a list of names is wanted")
+        for i, name in enumerate(found):
+            if type(name) is not str:
+                raise self.fail(f"{where}.{key}[{i}]".lstrip("."), f"a name is wanted, not {_shown(name)}")
         return tuple(found)
 
+    def objects(self, entry: Any, key: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.get(entry, key, list)
+        for i, item in enumerate(found):
+            if type(item) is not dict:
+                raise self.fail(f"{key}[{i}]", f"an object is wanted, not {_shown(item)}")
+        return found
+
     def parts(self, content: Any) -> Parts:
-        if self.get(content, "schema", int, "") != SCHEMA:
+        if self.get(content, "schema", int) != SCHEMA:
             raise self.fail("schema", f"{content['schema']} is not known to this version ({VERSION}), which reads {SCHEMA}")
-        source = self.get(content, "source", dict, "")
+        self.get(content, "graphsplit", str)
+        source = self.get(content, "source", dict)
         file = self.get(source, "file", (str, type(None)), "source")
-        entries = self.get(content, "sections", list, "")
-        if not 1 <= len(entries) <= 1000:
-            raise self.fail("sections", f"{len(entries)} of them")
+        kind, stated = self.get(source, "format", str, "source"), self.get(source, "sha256", str, "source")
+        entries = self.objects(content, "sections")
+        inputs, outputs = self.names(content, "inputs"), self.names(content, "outputs")
+        added = tuple(self.added(a, f"added[{i}]") for i, a in enumerate(self.objects(content, "added")))
+        replicated, rewrites = self.names(content, "replicated"), self.objects(content, "rewrites")
+        self.check_names(entries)
         sections = tuple(self.part(e, f"sections[{i}]") for i, e in enumerate(entries))
-        if len({p.name for p in sections}) != len(sections):
-            raise self.fail("sections", "two have the same name")
-        inputs, outputs = self.names(content, "inputs", ""), self.names(content, "outputs", "")
         self.check_order(sections, inputs, outputs)
-        added = tuple(self.added(a, f"added[{i}]") for i, a in enumerate(self.get(content, "added", list, "")))
-        path = None if file is None else Path(os.path.normpath(self.folder / file))
         return Parts(
             sections=sections,
             inputs=inputs,
             outputs=outputs,
+            # The path is relative to where the folder really is, not to a link that leads there.
             source=Source(
-                path,
-                self.get(source, "format", str, "source"),
-                path.stem if path else "model",
-                stated=self.get(source, "sha256", str, "source"),
+                None if file is None else Path(os.path.normpath(self.folder.resolve() / file)),
+                kind,
+                Path(entries[0]["file"]).stem.removesuffix(f"_{sections[0].name}"),
+                stated=stated,
             ),
             added=added,
-            replicated=self.names(content, "replicated", ""),
-            rewrites=tuple(self.get(content, "rewrites", list, "")),
+            replicated=replicated,
+            rewrites=tuple(rewrites),
         )
 
+    def check_names(self, entries: list[dict[str, Any]]) -> None:
+        """Names of sections and of their files, before any of the files is looked at."""
+        if not 1 <= len(entries) <= 1000:
+            raise self.fail("sections", f"{len(entries)} of them")
+        for key in ("name", "file"):
+            seen: dict[str, int] = {}
+            for i, entry in enumerate(entries):
+                value = self.get(entry, key, str, f"sections[{i}]")
+                if key == "name" and not _NAME.fullmatch(value):
+                    raise self.fail(f"sections[{i}].name", f"{value[:60]!r} is no name of a section")
+                if value in seen:
+                    raise self.fail(f"sections[{i}].{key}", f"{value[:60]!r} is that of sections[{seen[value]}], too")
+                seen[value] = i
+
     def part(self, entry: Any, where: str) -> Part:
-        name = self.get(entry, "name", str, where)
-        if not _NAME.fullmatch(name):
-            raise self.fail(f"{where}.name", f"{name[:60]!r} is no name of a section")
-        file = self.get(entry, "file", str, where)
+        device = self.get(entry, "device", str, where)
+        if self.get(entry, "format", str, where) != "graphdef":
+            raise self.fail(f"{where}.format", f"{entry['format'][:60]!r} is not read by this version")
+        stated = self.get(entry, "sha256", str, where)
+        file = entry["file"]
+        try:
+            model = load(self.file(file, where), "graphdef")
+            if model.sha256 != stated:
+                raise self.fail(f"{where}.sha256", f"{file!r} is not the file that was written (its sum is {model.sha256})")
+            model.index  # noqa: B018  # a sum says who wrote it, not that it is a graph
+        except FormatError as error:
+            if error.path == str(self.path):
+                raise
+            raise self.fail(f"{where}.file", str(error)) from error
+        inputs, outputs = (self.ports(entry, key, where, model) for key in ("inputs", "outputs"))
+        return Part(entry["name"], model, inputs, outputs, device)
+
+    def file(self, file: str, where: str) -> Path:
+        """The path of a section file, which lies beside the manifest. Raises FormatError."""
         if file != os.path.basename(file) or file in ("", ".", "..") or "\\" in file or "\0" in file:
             raise self.fail(f"{where}.file", f"{file[:80]!r} is not a plain file name; sections lie beside the manifest")
         path = self.folder / file
-        if path.is_symlink() or not path.is_file():
-            raise self.fail(f"{where}.file", f"{file!r} is {'a link' if path.is_symlink() else 'not there'}")
-        if self.get(entry, "format", str, where) != "graphdef":
-            raise self.fail(f"{where}.format", f"{entry['format'][:60]!r} is not read by this version")
-        model = load(path, "graphdef")
-        if model.sha256 != self.get(entry, "sha256", str, where):
-            raise self.fail(f"{where}.sha256", f"{file!r} is not the file that was written (its sum is {model.sha256})")
-        return Part(
-            name,
-            model,
-            self.ports(entry, "inputs", where, model),
-            self.ports(entry, "outputs", where, model),
-            self.get(entry, "device", str, where),
-        )
+        try:
+            link, there = path.is_symlink(), path.is_file()
+        except (OSError, ValueError) as error:  # a name that no file can have
+            raise self.fail(f"{where}.file", f"{file[:80]!r} cannot be read: {error}") from error
+        if link or not there:
+            raise self.fail(f"{where}.file", f"{file[:80]!r} is {'a link' if link else 'not there'}")
+        return path
 
     def ports(self, entry: Any, key: str, where: str, model: GraphDefModel) -> tuple[Port, ...]:
         found = []
@@ -284,20 +352,18 @@ class _Reader:
             name = self.get(port, "name", str, here)
             if name not in model.index.tensors:
                 raise self.fail(f"{here}.name", f"no tensor {name[:80]!r} in {entry['file']!r}")
-            shape = self.get(port, "shape", (list, type(None)), here)
-            found.append(
-                Port(
-                    self.get(port, "tensor", str, here),
-                    name,
-                    self.get(port, "dtype", (str, type(None)), here),
-                    None if shape is None else self.shape(shape, here),
-                )
-            )
+            dtype, there = self.get(port, "dtype", (str, type(None)), here), model.index.tensors[name].dtype
+            if there is not None and dtype != there:
+                raise self.fail(f"{here}.dtype", f"{_shown(dtype)}, but {name[:80]!r} in {entry['file']!r} is {there}")
+            shape = self.shape(self.get(port, "shape", (list, type(None)), here), f"{here}.shape")
+            found.append(Port(self.get(port, "tensor", str, here), name, dtype, shape))
         return tuple(found)
 
-    def shape(self, shape: list[Any], where: str) -> Shape:
-        if len(shape) > 255 or not all(d is None or (type(d) is int and d >= 0) for d in shape):
-            raise self.fail(f"{where}.shape", f"{json.dumps(shape)[:60]} is no shape")
+    def shape(self, shape: list[Any] | None, where: str) -> Shape | None:
+        if shape is None:
+            return None
+        if len(shape) > 254 or not all(d is None or (type(d) is int and 0 <= d < 2**63) for d in shape):
+            raise self.fail(where, f"{_shown(shape)} is no shape")
         return tuple(shape)
 
     def added(self, entry: Any, where: str) -> Added:
@@ -307,10 +373,10 @@ class _Reader:
         """Every input of a section must be there when the section runs, and every output in the end."""
         there = set(inputs)
         for number, part in enumerate(sections):
-            for port in part.inputs:
+            for i, port in enumerate(part.inputs):
                 if port.tensor not in there:
-                    raise self.fail(f"sections[{number}].inputs", f"nothing before it gives {port.tensor[:80]!r}")
+                    raise self.fail(f"sections[{number}].inputs[{i}]", f"nothing before it gives {port.tensor[:80]!r}")
             there |= {p.tensor for p in part.outputs}
-        for tensor in outputs:
+        for i, tensor in enumerate(outputs):
             if tensor not in there:
-                raise self.fail("outputs", f"no section gives {tensor[:80]!r}")
+                raise self.fail(f"outputs[{i}]", f"no section gives {tensor[:80]!r}")

@@ -23,6 +23,7 @@ _BITS = {
     "int32": 32, "uint32": 32, "qint32": 32, "float32": 32,
     "int64": 64, "uint64": 64, "float64": 64, "complex64": 64, "complex128": 128,
     "float8_e5m2": 8, "float8_e4m3fn": 8, "float8_e4m3fnuz": 8, "float8_e4m3b11fnuz": 8, "float8_e5m2fnuz": 8,
+    "float4_e2m1fn": 4,
 }  # fmt: skip
 
 Shape = tuple[int | None, ...]
@@ -204,7 +205,8 @@ class GraphIndex:
         node = self.name_to_node_map.get(plain)
         if node is not None and node.outputs:
             return node.outputs[0]
-        raise TensorNotFoundError(name, close=self._close(plain))
+        close = [c for c in self._close(plain) if c in self.producer or self.name_to_node_map[c].outputs]
+        raise TensorNotFoundError(name, close=close)
 
     def node(self, name: str) -> Node:
         """The node of that name; ``node:port`` and ``^node`` are understood too. Raises TensorNotFoundError."""

@@ -113,7 +113,7 @@ class Pipeline:
         self._done: SimpleQueue[_Frame] = SimpleQueue()
         self._drop = _last_uses(self.stages, self.outputs)
         self._busy = threading.Lock()
-        self._closed = False
+        self._closed = self._discarding = False
         self._count = 0
         self._threads = [
             threading.Thread(target=self._work, args=(i,), name=f"graphsplit-{s.name}", daemon=True)
@@ -152,7 +152,7 @@ class Pipeline:
             self._busy.release()
 
     def _stream(self, feeds: Iterable[Mapping[str, Any]], policy: Policy) -> Iterator[Values]:
-        flying = 0
+        flying = self._count = 0
         newest = None
         try:
             if policy not in get_args(Policy):
@@ -169,8 +169,8 @@ class Pipeline:
                     except StopIteration:
                         more = False
                         break
-                    self._submit(feed, before)
                     flying += 1
+                    self._submit(feed, before)
                 if not flying:
                     return
                 frame = self._done.get()
@@ -183,9 +183,8 @@ class Pipeline:
                 newest.close()
                 self.statistics.dropped = newest.dropped
             # A consumer that stops early leaves frames in flight; they are let out, so that the next stream starts clean.
-            if not self._closed:
-                for _ in range(flying):
-                    self._done.get()
+            if flying and not self._closed:
+                self._let_out()
 
     def warm_up(self, feeds: Mapping[str, Any]) -> None:
         """Run once and forget: the first run of a session is slow, and should not count.
@@ -236,13 +235,22 @@ class Pipeline:
         self._doors[0].put(_Frame(self._count, dict(feed), FrameTimes(before, now)))
         self._count += 1
 
+    def _let_out(self) -> None:
+        """Empty the stages without running what still waits. Ended by a mark, not by a count: ^C may have spoilt that one."""
+        mark = _Frame(-1, {}, FrameTimes(0.0, 0.0), error=GraphSplitError("a mark, which no stage runs"))
+        self._discarding = True
+        self._doors[0].put(mark)
+        while self._done.get() is not mark:
+            pass
+        self._discarding = False
+
     def _work(self, number: int) -> None:
         """The life of a stage: take a frame, run it, hand it on. An error travels with its frame."""
         stage = self.stages[number]
         door = self._doors[number]
         following = self._doors[number + 1] if number + 1 < len(self._doors) else self._done
         while (frame := door.get()) is not None:
-            if frame.error is None and not self._closed:
+            if frame.error is None and not self._closed and not self._discarding:
                 started = perf_counter()
                 try:
                     values = frame.values

@@ -15,19 +15,17 @@ from typing import Any
 
 import numpy as np
 
+from graphsplit.devices import available_devices, check_devices, is_available, pin
 from graphsplit.equivalence import run_parts
-from graphsplit.errors import FeedError, PlacementError, SectionRunError
-from graphsplit.formats.graphdef.ops import op_table
+from graphsplit.errors import PlacementError, SectionRunError
+from graphsplit.feeds import check_feeds
+from graphsplit.graph import TensorSpec
 from graphsplit.parts import Part, Parts
-from graphsplit.runtimes.tensorflow import session_config
+from graphsplit.runtimes.tensorflow import as_array, error_text, session_config
 
 __all__ = ["Placed", "place"]
 
 Array = np.ndarray[Any, Any]
-
-# Ops without a kernel for accelerators, besides all that read or write strings.
-_HOST_ONLY = {"Assert", "Print", "PrintV2", "PyFunc", "PyFuncStateless", "EagerPyFunc"}
-_STRING = 7  # DataType
 
 
 @dataclass(frozen=True)
@@ -59,17 +57,19 @@ class Placed:
 
         session  from `session`, so that it is made once for many runs; None: one for this run
 
-        Raises FeedError for an input that is missing, SectionRunError when TensorFlow fails.
+        Raises FeedError for feeds that do not fit, SectionRunError when TensorFlow fails.
         """
-        missing = [f"{t!r} is not fed" for t in self.parts.inputs if t not in feeds]
-        if missing:
-            raise FeedError(missing)
+        check_feeds(self._wanted(), feeds)
         if session is None:
             with self.session() as own:
                 return self.run(feeds, own)
         sections = {p.name: _InGraph(p, self, session) for p in self.parts}
-        values = run_parts(self.parts, {k: np.asarray(v) for k, v in feeds.items()}, sections)
+        values = run_parts(self.parts, {k: as_array(v) for k, v in feeds.items()}, sections)
         return {t: values[t] for t in self.parts.outputs}
+
+    def _wanted(self) -> list[TensorSpec]:
+        ports = {p.tensor: p for part in self.parts for p in part.inputs}
+        return [TensorSpec(t, ports[t].dtype, ports[t].shape) for t in self.parts.inputs]
 
 
 class _InGraph:
@@ -85,11 +85,11 @@ class _InGraph:
 
         try:
             found = self.session.run([self.name[f] for f in fetches], {self.name[n]: v for n, v in feeds.items()})
-        except errors.OpError as error:
+        except (errors.OpError, ValueError, TypeError) as error:
             device = self.placed.devices[self.part.name]
-            first = str(error).splitlines()[0]
-            raise SectionRunError(f"section {self.part.name!r} on {device} failed: {first}", section=self.part.name) from error
-        return [np.asarray(value) for value in found]
+            what = f"section {self.part.name!r} on {device} failed to run: {error_text(error)}"
+            raise SectionRunError(what, section=self.part.name) from error
+        return [as_array(value) for value in found]
 
 
 def place(
@@ -122,8 +122,8 @@ def place(
     own.CopyFrom(config)
     own.allow_soft_placement = not strict
 
-    available = _available(own)
-    absent = {name: device for name, device in chosen.items() if not _matches(device, available)}
+    available = available_devices(own)
+    absent = {name: device for name, device in chosen.items() if not is_available(device, available)}
     if absent and strict:
         name, device = next(iter(absent.items()))
         raise PlacementError(
@@ -132,7 +132,7 @@ def place(
     if absent:
         where = ", ".join(f"section {n!r} was pinned to {d}" for n, d in absent.items())
         warnings.warn(
-            f"{where}, which this machine lacks: TensorFlow will run it on {available[0]} (strict=True refuses instead)",
+            f"{where}, which this machine lacks: TensorFlow will run it on {_fallback(available)} (strict=True refuses instead)",
             stacklevel=2,
         )
 
@@ -145,56 +145,26 @@ def place(
 
 
 def _chosen(parts: Parts, devices: Mapping[str, str]) -> dict[str, str]:
-    import tensorflow as tf
-
     there = {p.name: p.device for p in parts}
-    for name in devices:
+    for name, device in devices.items():
         if name not in there:
-            raise PlacementError(f"no section {name!r}; there are {', '.join(there)}", section=name, device=devices[name])
+            raise PlacementError(f"no section {name!r}; there are {', '.join(there)}", section=name, device=device)
     chosen = {**there, **devices}
-    for name, device in chosen.items():
-        try:
-            spec = tf.compat.v1.DeviceSpec.from_string(device)
-        except (ValueError, TypeError, AttributeError) as error:
-            raise PlacementError(f"{device!r} is no device; write /gpu:0 or /cpu:0", section=name, device=str(device)) from error
-        if not spec.to_string():
-            raise PlacementError(f"{device!r} is no device; write /gpu:0 or /cpu:0", section=name, device=device)
+    check_devices(chosen)
     return chosen
 
 
-def _available(config: Any) -> list[str]:
-    """Short names of the devices that a session with this configuration has, in TensorFlow's order."""
-    import tensorflow as tf
-
-    with tf.compat.v1.Session(graph=tf.Graph(), config=config) as session:
-        return [d.name.replace("/job:localhost/replica:0/task:0/device:", "/").lower() for d in session.list_devices()]
-
-
-def _matches(device: str, available: list[str]) -> bool:
-    import tensorflow as tf
-
-    wanted = tf.compat.v1.DeviceSpec.from_string(device)
-    for name in available:
-        spec = tf.compat.v1.DeviceSpec.from_string(name)
-        same_type = wanted.device_type in (None, (spec.device_type or "").upper())
-        if same_type and wanted.device_index in (None, spec.device_index) and wanted.job in (None, "localhost", spec.job):
-            return True
-    return False
+def _fallback(available: Sequence[str]) -> str:
+    """Where soft placement puts what has no device: on an accelerator, if there is one, as far as it has kernels."""
+    return next((d for d in available if "cpu" not in d), available[0])
 
 
 def _import(part: Part, device: str, keep_devices: bool) -> dict[str, str]:
     """Import a section into the current graph; {tensor of the whole: real name} for every tensor of it."""
     import tensorflow as tf
 
-    host = tf.compat.v1.DeviceSpec.from_string(device).replace(device_type="CPU", device_index=0).to_string()
     graph_def = part.graph_def
-    for node in graph_def.node:
-        if keep_devices and node.device:
-            continue
-        node.device = host if _host_only(node) else device
-        # The pin says where a node goes; a colocation could only contradict it.
-        if "_class" in node.attr:
-            del node.attr["_class"]
+    pin(graph_def, device, keep_devices=keep_devices)
     operations = tf.graph_util.import_graph_def(graph_def, name="", return_elements=[n.name for n in graph_def.node])
     tensor_of = {p.name: p.tensor for p in (*part.inputs, *part.outputs)}
     return {
@@ -202,12 +172,3 @@ def _import(part: Part, device: str, keep_devices: bool) -> dict[str, str]:
         for node, operation in zip(graph_def.node, operations, strict=True)
         for i, tensor in enumerate(operation.outputs)
     }
-
-
-def _host_only(node: Any) -> bool:
-    info = op_table().get(node.op)
-    if node.op in _HOST_ONLY or info is None:
-        return node.op in _HOST_ONLY
-    if any("string" in port for port in (*info.inputs, *info.outputs)):
-        return True
-    return any(a.type == _STRING for a in node.attr.values())

@@ -16,8 +16,9 @@ TensorFlow 1, real cycles, need no special care beyond staying whole (`Node.grou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 from graphsplit.cuts import Cut, check_cut
@@ -213,13 +214,13 @@ class _Planner:
             crossing, copied = self._border(number, [n for n in index.nodes if n.name in mine])
             inputs.append(crossing)
             copies.append(copied)
-            held.append(mine | copied | set(self._constants(mine | copied)))
+            held.append(mine | copied | self._constants(mine | copied))
         outputs = self._outputs(inputs)
         for number, tensors in enumerate(outputs):
             for tensor in tensors:  # an output that is a constant or an input of the whole
                 maker = self.nodes[index.producer[tensor]]
                 if maker.free:
-                    held[number].add(maker.name)
+                    held[number] |= {maker.name} | self._constants({maker.name})
                 elif maker.kind == "input":
                     inputs[number].setdefault(tensor)
             self._check_control(number, held[number])
@@ -312,11 +313,12 @@ class _Planner:
         while stack:
             name = self.index.producer[stack.pop()]
             node = self.nodes[name]
-            if name in chain or node.free:
+            if name in chain or (node.free and self._loose(node)):
                 continue
             if node.kind == "input" or node.stateful or node.group is not None or not self._before(node, number):
                 return None
-            if not self._loose(node):
+            # What is given must not be made as well: two nodes of one name.
+            if not self._loose(node) or any(t in given for t in node.outputs):
                 return None
             chain.add(name)
             if greedy:
@@ -334,14 +336,48 @@ class _Planner:
 
     def _loose(self, node: Node) -> bool:
         """Whether its control inputs may be dropped from a copy."""
-        return all(not self.nodes[c].stateful or self.nodes[c].op == "Assert" for c in node.after)
+        return not any(
+            self._orders(c) or c in self._late or (self.nodes[c].free and not self._loose(self.nodes[c])) for c in node.after
+        )
 
-    def _constants(self, names: Iterable[str]) -> Iterator[str]:
-        for name in names:
-            for tensor in self.nodes[name].inputs:
-                maker = self.index.producer[tensor]
-                if self.nodes[maker].free:
-                    yield maker
+    def _orders(self, name: str) -> bool:
+        node = self.nodes[name]
+        return node.stateful and node.op != "Assert"
+
+    @cached_property
+    def _alone(self) -> list[str]:
+        """Nodes whose state is their own: what stands behind a handle, or in a loop, is touched in one section only."""
+        return [n.name for n in self.index.nodes if n.name in self.owner and n.group is None and self._orders(n.name)]
+
+    @cached_property
+    def _late(self) -> Set[str]:
+        """Nodes that run after one of those, through whatever lies between."""
+        readers: dict[str, list[str]] = {}
+        for name, reads in self.index.edges.items() if self._alone else ():
+            for read in reads:
+                readers.setdefault(read, []).append(name)
+        late: set[str] = set()
+        stack = list(self._alone)
+        while stack:
+            name = stack.pop()
+            if name not in late:
+                late.add(name)
+                stack.extend(readers.get(name, ()))
+        return late
+
+    def _constants(self, names: Iterable[str]) -> set[str]:
+        """Constants that nodes read, and those that only pass an order on: constant folding leaves both behind."""
+        found: set[str] = set()
+        stack = list(names)
+        while stack:
+            node = self.nodes[stack.pop()]
+            read = {self.index.producer[t] for t in node.inputs}
+            for name in self.index.edges[node.name]:
+                maker = self.nodes[name]
+                if maker.free and name not in found and (name in read or maker.after):
+                    found.add(name)
+                    stack.append(name)
+        return found
 
     # what is given
 
@@ -370,14 +406,24 @@ class _Planner:
         return [tuple(g) for g in given]
 
     def _check_control(self, number: int, held: set[str]) -> None:
-        """Trap: a control input across a border. Dropped when pure or an Assert, refused when it orders a stateful node."""
-        for name in held:
+        """Trap: a control input across a border. Dropped when pure or an Assert, refused when an order of state goes with it."""
+        for name in sorted(held, key=self.index.node_seq.__getitem__):
             for before in self.nodes[name].after:
-                node = self.nodes[before]
-                if before in held or not node.stateful or node.op == "Assert":
+                if before in held:
                     continue
+                first, then = before, name
+                if not self._orders(before):
+                    if before not in self._late:
+                        continue
+                    # It only passes an order on, as a NoOp does: lost when there is state on both sides.
+                    earlier = self.index.ancestors([before])
+                    later = [n for n in self._alone if self.owner[n] >= number and name in self.index.ancestors([n])]
+                    if not later:
+                        continue
+                    first, then = next(n for n in self._alone if n in earlier), later[0]
                 raise CutError(
-                    f"{name!r} in section {self.names[number]!r} must run after {before!r} ({node.op}, which holds state) in an "
-                    f"earlier section, and no border keeps such an order; cut before {before!r} or after {name!r}",
-                    cut=(before, name),
+                    f"{then!r} in section {self.names[self.owner.get(then, number)]!r} must run after {first!r} "
+                    f"({self.nodes[first].op}, which holds state) in an earlier section, and no border keeps such an order; "
+                    f"cut before {first!r} or after {then!r}",
+                    cut=(first, then),
                 )

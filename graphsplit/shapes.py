@@ -11,8 +11,9 @@ from graphsplit.graph import Shape, TensorSpec
 __all__ = ["infer"]
 
 # Two batch sizes: what is the same for both does not depend on the batch, what differs stays unknown. Inference with an
-# unknown batch stops at every Reshape to [batch, -1, n], and with it the number of anchors would be lost.
-_BATCHES = (2, 3)
+# unknown batch stops at every Reshape to [batch, -1, n], and with it the number of anchors would be lost. These two
+# differ in all that a graph may make of a batch: half of it, its remainder, the smaller or larger of it and a constant.
+_BATCHES = (1, 60)
 
 
 def infer(model: GraphDefModel, tensors: Iterable[str]) -> dict[str, TensorSpec]:

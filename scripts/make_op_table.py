@@ -50,9 +50,10 @@ def table() -> dict[str, Any]:
             "in": [notation(a, dtype_name) for a in op.input_arg],
             "out": [notation(a, dtype_name) for a in op.output_arg],
         }
-        defaults = {
-            a.name: dtype_name[a.default_value.type % 100] for a in op.attr if a.type == "type" and a.HasField("default_value")
-        }
+        stated = {a.name: a for a in op.attr if a.HasField("default_value")}
+        defaults: dict[str, Any] = {n: dtype_name[a.default_value.type % 100] for n, a in stated.items() if a.type == "type"}
+        numbers = {a.number_attr for a in op.output_arg} & set(stated)
+        defaults |= {n: stated[n].default_value.i for n in sorted(numbers)}
         if defaults:
             entry["defaults"] = defaults
         if op.is_stateful or any(a.is_ref for a in (*op.input_arg, *op.output_arg)):

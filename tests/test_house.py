@@ -15,7 +15,7 @@ import graphsplit
 ROOT = Path(__file__).parent.parent
 
 EXPORTED = [
-    "AsyncRunner", "CutError", "EquivalenceError", "FeedError", "FormatError", "GraphIndex",
+    "AsyncRunner", "CutError", "Detector", "EquivalenceError", "FeedError", "FormatError", "GraphIndex",
     "GraphSplitError", "MissingExtraError", "MultiStreamRunner", "Node", "OverwriteError", "Part",
     "Parts", "Pipeline", "Placed", "PlacementError", "Plan", "Preset",
     "Report", "Section", "SectionRunError", "TensorNotFoundError", "TensorSpec", "TrustError",

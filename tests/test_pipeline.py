@@ -140,6 +140,63 @@ def test_a_consumer_that_stops_early_leaves_nothing_behind():
         assert pipe.run({"x": 7}) == {"y": 80}
 
 
+def test_an_interrupt_between_a_frame_and_its_count_leaves_the_pipeline_usable():
+    class Interrupted:
+        """Gives what it has, and is interrupted before the caller counted it."""
+
+        def __init__(self, queue):
+            self.queue, self.left = queue, 2
+
+        def put(self, frame):
+            self.queue.put(frame)
+
+        def get(self):
+            frame = self.queue.get()
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+            return frame
+
+    with Pipeline(stages=two_stages()) as pipe:
+        pipe._done = Interrupted(pipe._done)
+        with pytest.raises(KeyboardInterrupt):
+            list(pipe.stream({"x": i} for i in range(10)))
+        assert pipe.run({"x": 1}) == {"y": 20}
+
+
+def test_frames_are_counted_from_the_beginning_of_each_stream():
+    def post(m, x):
+        if x == 3:
+            raise ZeroDivisionError("division by zero")
+        return [m]
+
+    with Pipeline(stages=two_stages(post=post)) as pipe:
+        pipe.warm_up({"x": 0})
+        with pytest.raises(SectionRunError, match=r"failed at frame 3"):
+            list(pipe.stream({"x": i} for i in range(100)))
+
+
+def test_what_waits_when_the_consumer_stops_is_not_run():
+    ran = []
+    entered, leave = threading.Event(), threading.Event()
+
+    def main(x):
+        ran.append(x)
+        if x == 1:
+            entered.set()
+            leave.wait(5)
+        return [x]
+
+    with Pipeline(stages=two_stages(main, lambda m, x: [m]), depth=6) as pipe:
+        stream = pipe.stream({"x": i} for i in range(100))
+        next(stream)
+        entered.wait(5)
+        threading.Timer(0.1, leave.set).start()
+        stream.close()
+        assert ran == [0, 1]
+        assert pipe.run({"x": 7}) == {"y": 7}
+
+
 def test_a_missing_input_is_named():
     with Pipeline(stages=two_stages()) as pipe:
         with pytest.raises(FeedError, match="'x' is not fed"):

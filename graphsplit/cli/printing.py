@@ -42,7 +42,11 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
         made.add_row(*(Text(str(cell)) for cell in row))
     out = console()
     out.soft_wrap = False
-    out.print(made)
+    with out.capture() as captured:
+        out.print(made)
+    # Rich pads to the width of the table; in a pipe that is nothing but noise.
+    lines = (line.rstrip() for line in captured.get().splitlines())
+    print("\n".join(line for line in lines if line) + "\n")
 
 
 def shape_text(shape: Shape | Sequence[int | None] | None) -> str:

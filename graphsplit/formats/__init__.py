@@ -5,9 +5,9 @@ from __future__ import annotations
 from os import PathLike
 from pathlib import Path
 
-from graphsplit.errors import FormatError
+from graphsplit.errors import FormatError, GraphSplitError
 from graphsplit.formats.graphdef.model import GraphDefModel
-from graphsplit.formats.recognise import FORMATS, recognise
+from graphsplit.formats.recognise import FORMATS, check_opens, recognise
 
 __all__ = ["GraphDefModel", "load"]
 
@@ -25,9 +25,10 @@ def load(path: str | PathLike[str], format: str | None = None, *, trust: bool = 
     if kind not in FORMATS:
         raise FormatError(f"unknown format {kind!r}; there are {', '.join(FORMATS)}", path=where)
     try:
+        check_opens(where)
         return _load(where, kind, trust)
     except OSError as error:
-        if isinstance(error, FormatError):
+        if isinstance(error, GraphSplitError):  # a TrustError is a PermissionError
             raise
         raise FormatError(f"cannot be read: {error.strerror or error}", path=where) from error
 

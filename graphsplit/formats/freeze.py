@@ -6,19 +6,19 @@ of the process and writes these numbers into a graph; `tidy` takes them out agai
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from graphsplit.errors import FormatError, GraphSplitError
-from graphsplit.formats.graphdef.ops import op_table
 
-__all__ = ["first_line", "freeze_function", "loading", "tidy"]
+__all__ = ["freeze_function", "loading", "on_one_line", "tidy"]
 
 # Attributes that name functions or gradients of the process that wrote them: of no use to inference.
 _OF_THE_PROCESS = ("_gradient_op_type", "forward_function_name", "backward_function_name", "api_implements", "_original_func_name")
@@ -33,6 +33,8 @@ def loading(path: Path, what: str, then: str) -> Iterator[None]:
 
     Raises FormatError from whatever goes wrong inside, which for damaged files is nearly anything.
     """
+    from tensorflow.python.eager.context import eager_mode
+
     thread = threading.get_ident()
 
     def of_others(record: logging.LogRecord) -> bool:
@@ -40,27 +42,23 @@ def loading(path: Path, what: str, then: str) -> Iterator[None]:
 
     loggers = [logging.getLogger(name) for name in ("tensorflow", "absl")]
     try:
-        from tensorflow.python.eager.context import eager_mode
-
         for logger in loggers:
             logger.addFilter(of_others)
-        with warnings.catch_warnings(), eager_mode():
+        with warnings.catch_warnings(), eager_mode():  # the first is of the whole process, there is no other way
             warnings.simplefilter("ignore")
             yield
-    except GraphSplitError:
-        raise
-    except MemoryError:
+    except (GraphSplitError, MemoryError):
         raise
     except Exception as error:
-        raise FormatError(f"{what} ({first_line(error)}); {then}", path=path) from error
+        raise FormatError(f"{what} ({on_one_line(error)}); {then}", path=path) from error
     finally:
         for logger in loggers:
             logger.removeFilter(of_others)
 
 
-def first_line(error: BaseException, limit: int = 300) -> str:
+def on_one_line(error: BaseException, limit: int = 300) -> str:
     """The beginning of what an error says, on one line, with its kind."""
-    text = " ".join((str(error).strip().splitlines() or [""])[0].split())
+    text = " ".join(str(error).split())
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -109,10 +107,15 @@ def _node(tensor: str) -> str:
 
 def _clean(node: Any) -> None:
     node.ClearField("experimental_debug_info")  # names of functions, with their numbers
-    for key in _OF_THE_PROCESS:
-        node.attr.pop(key, None)
+    _forget(node.attr)
     if "config_proto" in node.attr:  # how many devices the machine had
         node.attr["config_proto"].s = b""
+
+
+def _forget(attributes: Any) -> None:
+    for key in _OF_THE_PROCESS:
+        if key in attributes:
+            del attributes[key]
 
 
 def _keep_colocation(node: Any, kept: set[str]) -> None:
@@ -128,58 +131,74 @@ def _keep_colocation(node: Any, kept: set[str]) -> None:
 
 
 def _copy_library(made: Any, library: Any) -> None:
-    """Copy the functions that the nodes use, in the order of their first use, named without numbers of the process."""
+    """Copy the functions that the nodes use, in the order of their first use, named without numbers of the process.
+
+    ``__inference_while_body_123_frozen_45`` → ``__inference_while_body_0f3a9c21``: one sum of all functions stands for
+    the numbers, so that models with different functions do not meet under one name in one process.
+    """
     functions = {f.signature.name: f for f in library.function}
     gradients = {g.function_name: g.gradient_func for g in library.gradient}
     names: dict[str, str] = {}
-    taken: set[str] = set()
-
-    def use(nodes: Sequence[Any]) -> None:
-        for node in nodes:
-            _each_function(node, visit)
 
     def visit(name: str) -> str:
         if name in functions and name not in names:
-            names[name] = new = _fresh(name, taken)
-            taken.add(new)
+            names[name] = _fresh(name, set(names.values()))
             waiting.append(name)
         return names.get(name, name)
 
     waiting: list[str] = []
-    use(made.node)
+    _rename_functions(made.node, visit)
     for name in waiting:  # grows while it is walked
         copy = made.library.function.add()
         copy.CopyFrom(functions[name])
         copy.signature.name = names[name]
-        for key in _OF_THE_PROCESS:
-            copy.attr.pop(key, None)
+        _forget(copy.attr)
         for node in copy.node_def:
             _clean(node)
-        use(copy.node_def)
+        _rename_functions(copy.node_def, visit)
         if name in gradients:
             gradient = made.library.gradient.add()
             gradient.function_name, gradient.gradient_func = names[name], visit(gradients[name])
 
+    ours = set(names.values())
+    total = hashlib.sha256(made.library.SerializeToString(deterministic=True)).hexdigest()[:8]
 
-def _each_function(node: Any, rename: Callable[[str], str]) -> None:
-    """Rename the functions that a node calls, by its op or by its attributes."""
-    node.op = rename(node.op)
-    for key in sorted(node.attr):
-        _rename_in(node.attr[key], rename)
+    def marked(name: str) -> str:
+        return f"{name}_{total}" if name in ours else name
+
+    _rename_functions(made.node, marked)
+    for function in made.library.function:
+        function.signature.name = marked(function.signature.name)
+        _rename_functions(function.node_def, marked)
+    for gradient in made.library.gradient:
+        gradient.function_name, gradient.gradient_func = marked(gradient.function_name), marked(gradient.gradient_func)
 
 
-def _rename_in(value: Any, rename: Callable[[str], str]) -> None:
-    for called in [value.func] if value.HasField("func") else value.list.func:
-        called.name = rename(called.name)
-        for key in sorted(called.attr):
-            _rename_in(called.attr[key], rename)
+def _rename_functions(nodes: Iterable[Any], rename: Callable[[str], str]) -> None:
+    """Rename the functions that nodes call, by their op or by their attributes."""
+    for node in nodes:
+        node.op = rename(node.op)
+        if sum([_rename_in(node.attr[key], rename) for key in sorted(node.attr)]) and "_output_shapes" in node.attr:
+            # Freezing turns the handles that a While passes on into values, but leaves their stated shapes as they
+            # were; such a graph cannot be imported.
+            del node.attr["_output_shapes"]
+
+
+def _rename_in(value: Any, rename: Callable[[str], str]) -> int:
+    """Rename the functions that an attribute names; how many these are."""
+    called = [value.func] if value.HasField("func") else value.list.func
+    for function in called:
+        function.name = rename(function.name)
+        for key in sorted(function.attr):
+            _rename_in(function.attr[key], rename)
+    return len(called)
 
 
 def _fresh(name: str, taken: set[str]) -> str:
-    """``__inference_while_body_123_frozen_45`` → ``__inference_while_body``, made unique among those taken."""
-    stem = re.sub(r"(_frozen)?(_\d+)+$", "", re.sub(r"_frozen_\d+$", "", name)) or name
+    """The name without the numbers at its end, made unique among those taken."""
+    stem = re.sub(r"(_\d+)+$", "", re.sub(r"_frozen_\d+$", "", name)) or name
     new, count = stem, 0
-    while new in taken or op_table().get(new) is not None:
+    while new in taken:
         count += 1
         new = f"{stem}_{count}"
     return new

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 from graphsplit.formats.graphdef.messages import message
 from graphsplit.formats.graphdef.outside import reaches_outside
-from graphsplit.formats.graphdef.reader import GraphDefReader, GraphError
-from graphsplit.formats.graphdef.wire import BYTES, Buffer, NodeRange, WireError, fields
+from graphsplit.formats.graphdef.reader import GraphDefReader, GraphError, function_names
+from graphsplit.formats.graphdef.wire import BYTES, Buffer, NodeRange, WireError, attributes, encode_varint, fields
 
 __all__ = ["Asset", "MetaGraph", "Outside", "read_meta_graphs"]
 
@@ -53,11 +53,13 @@ class Outside(NamedTuple):
 class MetaGraph:
     """One meta graph of a SavedModel; its parts are read when they are asked for.
 
+    alone  whether it is the only one; TensorFlow looks at the objects of no other
+
     Raises WireError, GraphError or protobuf's DecodeError for what is damaged.
     """
 
-    def __init__(self, data: Buffer, start: int, end: int) -> None:
-        self._data = data
+    def __init__(self, data: Buffer, start: int, end: int, *, alone: bool) -> None:
+        self._data, self._alone = data, alone
         self._spans: dict[int, list[Span]] = {}
         for number, wire, _, low, high in fields(data, start, end):
             if wire == BYTES:
@@ -123,22 +125,32 @@ class MetaGraph:
                         spans += _inner(self._data, *item, 2)
         return tuple(_asset(self._data, low, high) for low, high in spans)
 
-    @cached_property
+    @property
     def has_objects(self) -> bool:
-        """Whether TensorFlow 2 wrote it: objects that hold functions, not only a graph."""
-        return 7 in self._spans
+        """Whether TensorFlow loads it as objects that hold functions, and not as a graph."""
+        return self._alone and 7 in self._spans
 
-    @cached_property
-    def _object_functions(self) -> frozenset[str]:
-        """Functions that the objects hold (SavedObjectGraph.concrete_functions = 2): each may be run at loading."""
-        entries = [e for low, high in self._spans.get(7, ()) for e in _inner(self._data, low, high, 2)]
-        return frozenset(_text(self._data, a, b) for low, high in entries for a, b in _inner(self._data, low, high, 1))
+    def _held_by_object(self, function: str) -> bool:
+        """Whether the objects name a function, which may then be run at loading."""
+        name = function.encode()
+        return any(encode_varint(len(name)) + name in self._data[low:high] for low, high in self._spans.get(7, ()))
 
     def _collection(self, key: str) -> Iterator[Span]:
         """The CollectionDef of that key."""
         for low, high in self._spans.get(4, ()):
             if any(_text(self._data, a, b) == key for a, b in _inner(self._data, low, high, 1)):
                 yield from _inner(self._data, low, high, 2)
+
+    def check_calls(self) -> None:
+        """Refuse calls of functions that are not there, which crash TensorFlow. Raises GraphError that names one."""
+        reader = self.reader
+        there = reader.functions
+        for node in (*reader.nodes, *(n for f in there.values() for n in f.nodes)):
+            for _, _, _, start, end in attributes(self.graph_def, node.start, node.end):
+                if any(number in (1, 10) for number, *_ in fields(self.graph_def, start, end)):  # AttrValue: list, func
+                    for name in function_names(message("AttrValue").FromString(self.graph_def[start:end])):
+                        if name and name not in there:
+                            raise GraphError(f"node {node.name!r} calls the function {name!r}, which is not there")
 
     # what reaches outside
 
@@ -174,9 +186,9 @@ class MetaGraph:
         """Nodes and functions that may save and restore: no signature and no initialiser needs them."""
         reader = self.reader
         signatures = [s for k, s in self.all_signatures.items() if k != _INIT_SIGNATURE]
-        served = self._needed([e.value.name for s in signatures for e in (*s.outputs, *s.inputs)] + list(self.init_ops))
-        restored = self._needed([self.saver.restore_op_name])
-        saver = (self._needed([self.saver.save_tensor_name, self.saver.filename_tensor_name]) | restored) - served
+        served = self.needed([e.value.name for s in signatures for e in (*s.outputs, *s.inputs)] + list(self.init_ops))
+        restored = self.needed([self.saver.restore_op_name])
+        saver = (self.needed([self.saver.save_tensor_name, self.saver.filename_tensor_name]) | restored) - served
         nodes = {
             n.name
             for n in reader.nodes
@@ -185,12 +197,12 @@ class MetaGraph:
         functions: frozenset[str] = frozenset()
         if self.has_objects and reader.functions:  # else these functions are run at loading, by the restore op
             ours = reader.reachable_functions(tuple(f for n in reader.nodes if n.name in saver for f in reader.called(n)))
-            others = {f for n in reader.nodes if n.name not in saver for f in reader.called(n)}
-            others |= self._object_functions | (set(reader.functions) - ours)
+            others = {f for n in reader.nodes if n.name not in saver for f in reader.called(n)} | (set(reader.functions) - ours)
+            others |= {f for f in ours if self._held_by_object(f)}
             functions = ours - reader.reachable_functions(tuple(others))
         return nodes, functions
 
-    def _needed(self, roots: Iterable[str]) -> set[str]:
+    def needed(self, roots: Iterable[str]) -> set[str]:
         """The nodes of some tensors and all they depend on."""
         by_name = self.reader.by_name
         stack = [name for name in map(_node, roots) if name in by_name]
@@ -221,7 +233,7 @@ class MetaGraph:
 def read_meta_graphs(data: Buffer) -> list[MetaGraph]:
     """The meta graphs in the bytes of a SavedModel. Raises WireError."""
     spans = [(low, high) for number, wire, _, low, high in fields(data, 0, len(data)) if number == 2 and wire == BYTES]
-    return [MetaGraph(data, low, high) for low, high in spans]
+    return [MetaGraph(data, low, high, alone=len(spans) == 1) for low, high in spans]
 
 
 def _node(tensor: str) -> str:

@@ -11,15 +11,15 @@ TensorFlow's freezing gives them.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, NoReturn
+from typing import Any
 
 from graphsplit.errors import FormatError, TrustError
-from graphsplit.formats.freeze import first_line, freeze_function, loading, tidy
+from graphsplit.formats.freeze import freeze_function, loading, on_one_line, tidy
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.graphdef.reader import GraphError
 from graphsplit.formats.graphdef.wire import Buffer, WireError
@@ -43,15 +43,16 @@ def load_saved_model(path: Path, *, trust: bool = False) -> GraphDefModel:
     anything is run, for one that reaches outside itself.
     """
     file, meta = _open(path)
+    then = "save it again, or give the frozen graph (frozen_inference_graph.pb)"
     with _damage(path):
         key, signature = _signature(meta, path)
+        meta.check_calls()
         if not trust:
-            _check_files(path, meta)
             _check_trust(meta.outside)
-    then = "save it again, or give the frozen graph (frozen_inference_graph.pb)"
-    with loading(path, "TensorFlow cannot load this SavedModel", then):
-        data, outputs = _freeze_objects(path, key) if meta.has_objects else _freeze_graph(path, meta, signature)
-        return GraphDefModel([data], path=path, source=file, format="saved_model", output_names=outputs)
+            _check_files(path, meta)
+        with loading(path, "TensorFlow cannot load this SavedModel", then):
+            data, outputs = _freeze_objects(path, meta, key) if meta.has_objects else _freeze_graph(path, meta, signature)
+            return GraphDefModel([data], path=path, source=file, format="saved_model", output_names=outputs)
 
 
 def scan(path: Path) -> GraphDefModel:
@@ -113,10 +114,8 @@ def _open(path: Path) -> tuple[Path, MetaGraph]:
         serving = exact or [m for m in found if _TAG in m.tags]
         if serving:
             return file, serving[0]
-        raise FormatError(
-            f"no graph tagged {_TAG!r} in it; there are {_listed('{' + ', '.join(m.tags) + '}' for m in found)}; save it for serving",
-            path=path,
-        )
+        tags = _listed("{" + ", ".join(m.tags) + "}" for m in found)
+        raise FormatError(f"no graph tagged {_TAG!r} in it; there are {tags}; save it for serving", path=path)
 
 
 def _binary(file: Path, path: Path) -> Buffer:
@@ -133,7 +132,7 @@ def _binary(file: Path, path: Path) -> Buffer:
     try:
         parsed = text_format.Parse(file.read_text(encoding="utf-8"), saved_model_pb2.SavedModel())
     except (text_format.ParseError, ValueError, RecursionError, TypeError) as error:
-        raise FormatError(f"saved_model.pbtxt is damaged: {first_line(error)}", path=path) from error
+        raise FormatError(f"saved_model.pbtxt is damaged: {on_one_line(error)}", path=path) from error
     return bytes(parsed.SerializeToString(deterministic=True))
 
 
@@ -162,13 +161,14 @@ def _signature(meta: MetaGraph, path: Path) -> tuple[str, Any]:
     )
 
 
-def _listed(names: Iterator[str] | list[str]) -> str:
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(names) or "none"
 
 
 def _tensors(entries: Any) -> tuple[str, ...]:
     """The tensors of one side of a signature, in the order of their keys; a sparse one has no name and is left out."""
-    return tuple(dict.fromkeys(e.value.name for e in sorted(entries, key=lambda e: str(e.key)) if e.value.name))
+    names = [e.value.name for e in sorted(entries, key=lambda e: str(e.key)) if e.value.name]
+    return tuple(dict.fromkeys(name if ":" in name else f"{name}:0" for name in names))
 
 
 # trust
@@ -211,10 +211,11 @@ def _check_files(path: Path, meta: MetaGraph) -> None:
 # TensorFlow
 
 
-def _freeze_objects(path: Path, key: str) -> tuple[bytes, tuple[str, ...]]:
+def _freeze_objects(path: Path, meta: MetaGraph, key: str) -> tuple[bytes, tuple[str, ...]]:
     """Freeze a signature of a SavedModel of TensorFlow 2."""
     import tensorflow as tf
 
+    _check_variables(path, meta, None)
     loaded = tf.saved_model.load(str(path))  # kept while its function is used: it owns the variables
     return freeze_function(loaded.signatures[key])
 
@@ -226,8 +227,9 @@ def _freeze_graph(path: Path, meta: MetaGraph, signature: Any) -> tuple[bytes, t
 
     sparse = sorted(e.key for e in signature.outputs if not e.value.name)
     if sparse:
-        raise FormatError(f"the output {sparse[0]!r} of the signature is a sparse tensor; save it with dense outputs", path=path)
+        raise FormatError(f"the output {sparse[0]!r} of the signature is no dense tensor; save it with dense outputs", path=path)
     outputs, inputs = _tensors(signature.outputs), _tensors(signature.inputs)
+    restore = _check_variables(path, meta, outputs)
     graph_def = tf.compat.v1.GraphDef.FromString(meta.graph_def)
     graph = tf.Graph()
     # Read on the CPU: the values are wanted, not the machine that the graph was made for.
@@ -235,13 +237,48 @@ def _freeze_graph(path: Path, meta: MetaGraph, signature: Any) -> tuple[bytes, t
     with graph.as_default(), tf.compat.v1.Session(graph=graph, config=config) as session:
         tf.graph_util.import_graph_def(_without_devices(graph_def), name="")
         _add_reads(graph)
-        if (path / "variables" / "variables.index").is_file() and meta.saver.restore_op_name:
-            session.run(_operation(graph, meta.saver.restore_op_name), {meta.saver.filename_tensor_name: str(path / "variables" / "variables")})
-        elif any(n.op in _VARIABLES for n in graph_def.node):
-            _no_variables(path)
+        if restore:
+            session.run(meta.saver.restore_op_name, {meta.saver.filename_tensor_name: str(path / "variables" / "variables")})
         if meta.init_ops:
-            assets = {a.tensor: str(path / "assets" / a.filename) for a in meta.assets}
-            session.run(_operation(graph, meta.init_ops[0]), assets)
+            session.run(meta.init_ops[0], {a.tensor: str(path / "assets" / a.filename) for a in meta.assets})
         nodes = [t.partition(":")[0] for t in (*outputs, *inputs)]
         frozen = convert_variables_to_constants_from_session_graph(session, graph_def, nodes)
     return tidy(frozen, outputs, inputs), outputs
+
+
+def _check_variables(path: Path, meta: MetaGraph, outputs: tuple[str, ...] | None) -> bool:
+    """Whether there are values to restore. Raises FormatError where outputs (None: anything) need them and there are none."""
+    if (path / "variables" / "variables.index").is_file():
+        return bool(meta.saver.restore_op_name)
+    # What the initialiser of a graph sets needs no value in a file.
+    needed = None if outputs is None else meta.needed(outputs) - meta.needed(meta.init_ops[:1])
+    for node in meta.reader.nodes:
+        if node.op in _VARIABLES and (needed is None or node.name in needed):
+            raise FormatError(
+                f"variables/variables.index is not there, which holds the value of {node.name!r}; copy the whole SavedModel folder",
+                path=path,
+            )
+    return False
+
+
+def _without_devices(graph_def: Any) -> Any:
+    """A copy that runs on this machine, whatever devices the graph was made for."""
+    copy = type(graph_def)()
+    copy.CopyFrom(graph_def)
+    for nodes in (copy.node, *(f.node_def for f in copy.library.function)):
+        for node in nodes:
+            node.device = ""
+    return copy
+
+
+def _add_reads(graph: Any) -> None:
+    """Give each resource variable the reading node that TensorFlow's freezing asks for by name."""
+    import tensorflow as tf
+
+    for operation in graph.get_operations():
+        if operation.type == "VarHandleOp":
+            name = f"{operation.name}/Read/ReadVariableOp"
+            try:
+                graph.get_operation_by_name(name)
+            except KeyError:
+                tf.raw_ops.ReadVariableOp(resource=operation.outputs[0], dtype=operation.get_attr("dtype"), name=name)

@@ -33,7 +33,7 @@ def load_pbtxt(path: Path) -> GraphDefModel:
     from google.protobuf import text_format
 
     try:
-        graph = text_format.Parse(path.read_text(encoding="utf-8"), message("GraphDef")())
+        graph = text_format.Parse(path.read_text(encoding="utf-8-sig"), message("GraphDef")())
     except (text_format.ParseError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise FormatError(f"not a GraphDef in text form: {error}", path=path) from error
     return _checked(GraphDefModel([graph.SerializeToString(deterministic=True)], path=path, source=path, format="pbtxt"))

@@ -110,7 +110,7 @@ class GraphDefModel:
         """The walk over the bytes. Raises FormatError."""
         first = self._chunks[0] if len(self._chunks) == 1 else None
         data: Buffer = first if isinstance(first, (bytes, mmap.mmap)) else self.serialized()
-        return self._guard(lambda: GraphDefReader(data))
+        return self._guard(lambda: GraphDefReader(data, self.path))
 
     @cached_property
     def index(self) -> GraphIndex:
@@ -159,9 +159,10 @@ class GraphDefModel:
         found = self.reader.by_name.get(node)
         if found is None or found.op != "Const" or found.end - found.start > 4096:
             return None
-        value = self.reader.attribute(found, "value").tensor
-        if value.dtype not in (3, 9):
+        stated = self._guard(lambda: self.reader.attribute(found, "value"))
+        if stated is None or stated.tensor.dtype not in (3, 9):
             return None
+        value = stated.tensor
         raw = value.tensor_content
         size = 4 if value.dtype == 3 else 8
         if raw:

@@ -20,7 +20,7 @@ class OpInfo:
     """One op.
 
     inputs, outputs  in the table's notation
-    defaults         attribute → dtype, where a type attribute has a default
+    defaults         attribute → dtype, or number of outputs, where a node need not state it
     fixed            the number of outputs, where it is always the same
     """
 
@@ -28,7 +28,7 @@ class OpInfo:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     stateful: bool
-    defaults: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, str | int] = field(default_factory=dict)
     fixed: int | None = None
 
 
@@ -72,7 +72,7 @@ def _info(name: str) -> OpInfo | None:
 def port_dtypes(
     notation: Sequence[str],
     attr: Callable[[str], Any],
-    defaults: Mapping[str, str],
+    defaults: Mapping[str, str | int],
 ) -> list[str | None]:
     """The dtype of each port, one entry a port; None where the attribute that tells is missing.
 
@@ -83,8 +83,10 @@ def port_dtypes(
     dtypes = op_table().dtypes
 
     def named(key: str) -> str | None:
-        value = attr(key)
-        return defaults.get(key) if value is None else dtypes.get(value.type % 100)
+        value, default = attr(key), defaults.get(key)
+        if value is None:
+            return default if isinstance(default, str) else None
+        return dtypes.get(value.type % 100)
 
     ports: list[str | None] = []
     for item in notation:
@@ -93,11 +95,11 @@ def port_dtypes(
             ports.extend(dtypes.get(t % 100) for t in (value.list.type if value is not None else ()))
             continue
         number, star, kind = item.rpartition("*")
-        dtype = named(kind[1:]) if kind[0] == "@" else kind
+        dtype = named(kind[1:]) if kind.startswith("@") else kind or None
         count = 1
         if star:
             value = attr(number)
-            count = value.i if value is not None else 1
+            count = value.i if value is not None else int(defaults.get(number, 1))
             if not 0 <= count <= 1_000_000:
                 raise ValueError(f"attribute {number!r} asks for {count} ports")
         ports.extend([dtype] * count)

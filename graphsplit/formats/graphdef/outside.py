@@ -21,13 +21,16 @@ _FILES = {
     "DebugIdentityV2", "DebugIdentityV3", "DebugNanCount", "DebugNumericSummary", "DebugNumericSummaryV2",
     "DecodeProtoV2", "EncodeProto", "WriteRawProtoSummary", "ImportEvent", "FlushSummaryWriter", "CloseSummaryWriter",
     "SummaryWriter", "Skipgram", "DTensorRestoreV2", "CalibrationStatisticsSaver", "XlaCustomCall", "XlaCustomCallV2",
-    "XlaCallModule", "XlaHostCompute", "_XlaHostComputeMlir", "MlirPassthroughOp",
+    "XlaCallModule", "XlaHostCompute", "_XlaHostComputeMlir", "MlirPassthroughOp", "RecordInput", "DumpTensor",
+    "FixedUnigramCandidateSampler", "StoreMinibatchStatisticsInFdo", "InitializeTRTResource", "SerializeTRTResource",
 }  # fmt: skip
+_ENDS_THE_PROCESS = {"Abort"}
 _PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 _NETWORK = {"Send", "Recv", "_Send", "_Recv", "_HostSend", "_HostRecv", "RemoteCall", "DistributedSave"}
 _PATTERNS = re.compile(
     r"Dataset|Iterator|Reader|Summary(File|Db)Writer|^Write\w*Summary|BigQuery|Bigtable|Kafka|Rpc|Collective"
-    r"|^_?Nccl|^Gcs|^Coordination|TPUEmbedding|^_?ConfigureDistributed|^ShutdownDistributed|^_?Xla(Launch|Send|Recv)"
+    r"|^_?Nccl|^Gcs|^Coordination|TPUEmbedding|DistributedTPU|GlobalTPU|TPUSystem|WorkerHeartbeat|^TRTEngine"
+    r"|^_?Xla(Launch|Send|Recv|Compile|Run)|^_?TPUCompile"
 )
 # Well-known ops that TensorFlow's registry lacks and that compute on tensors alone.
 _KNOWN_CUSTOM = {"TFLite_Detection_PostProcess"}
@@ -39,7 +42,7 @@ def reaches_outside(op: str, attr: Callable[[str], Any], *, library: frozenset[s
     attr     gives an AttrValue message of the node by its key, or None
     library  names of the functions that the graph itself defines (legal as op names)
     """
-    if op in _FILES or op in _PYTHON or op in _NETWORK:
+    if op in _FILES or op in _PYTHON or op in _NETWORK or op in _ENDS_THE_PROCESS:
         return True
     if op == "PrintV2":  # prints to a file when told so
         stream = attr("output_stream")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from graphsplit.errors import FormatError
 from graphsplit.formats.graphdef.control_flow import find_groups
 from graphsplit.formats.graphdef.messages import message
 from graphsplit.formats.graphdef.ops import op_table, port_dtypes
@@ -23,7 +25,7 @@ from graphsplit.formats.graphdef.wire import (
 )
 from graphsplit.graph import Function, GraphIndex, Node, Shape, TensorSpec
 
-__all__ = ["GraphDefReader", "GraphError"]
+__all__ = ["GraphDefReader", "GraphError", "function_names"]
 
 # Ops that do nothing but call a function: they hold state when the function does, whatever the registry says.
 _CALLERS = {"PartitionedCall", "StatefulPartitionedCall", "If", "StatelessIf", "Case", "StatelessCase", "While", "StatelessWhile"}
@@ -34,11 +36,12 @@ _NOT_FROZEN = {
     "HashTable", "HashTableV2", "MutableHashTable", "MutableHashTableV2", "AnonymousHashTable",
     "MutableDenseHashTable", "MutableDenseHashTableV2", "Assign", "AssignVariableOp",
 }  # fmt: skip
-_SCALAR_MEANS_UNKNOWN = 24  # below this producer version a Placeholder of shape [] has an unknown shape
+_SCALAR_MEANS_UNKNOWN = 22  # below this producer version a Placeholder of shape [] has an unknown shape
+_MOST_PORTS = 2**20  # of all nodes together; a graph that asks for more is damaged or hostile
 
 
-class GraphError(ValueError):
-    """A well-formed message that is no legal graph."""
+class GraphError(FormatError):
+    """A well-formed message that is no legal graph. Models raise it again with the path of their file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +57,13 @@ class FunctionRange:
 class GraphDefReader:
     """Walks a GraphDef once and answers questions about it from byte ranges.
 
+    path  the file, to name it in errors
+
     Raises WireError for bytes that are no message and GraphError for messages that are no graph.
     """
 
-    def __init__(self, data: Buffer) -> None:
-        self.data = data
+    def __init__(self, data: Buffer, path: Path | None = None) -> None:
+        self.data, self.path = data, path
         self.nodes: list[NodeRange] = []
         self.library_spans: list[tuple[int, int]] = []
         self.other_fields: list[tuple[int, int, int]] = []  # (number, begin, end): versions and what we do not know
@@ -89,27 +94,29 @@ class GraphDefReader:
         for number, begin, end in self.other_fields:
             if number == 4:
                 for _, _, _, start, stop in fields(self.data, begin, end):
-                    version = int(message("VersionDef").FromString(self.data[start:stop]).producer)
+                    version = int(self.parse("VersionDef", start, stop).producer) or version
         return version
 
     # attributes
 
     def attribute(self, node: NodeRange, key: str) -> Any:
-        """The AttrValue message of an attribute, or None."""
+        """The AttrValue message of an attribute, or None. The last one counts where it is written twice, as in protobuf."""
+        found: tuple[int, int] | None = None
         for name, _, _, start, end in attributes(self.data, node.start, node.end):
             if name == key:
-                return self._parse("AttrValue", start, end)
-        return None
+                found = (start, end)
+        return None if found is None else self.parse("AttrValue", *found)
 
     def attributes(self, node: NodeRange, *, skip: tuple[str, ...] = ("value",)) -> dict[str, Any]:
         """All attributes of a node as AttrValue messages, but for those to skip (a constant's value, say)."""
         return {
-            name: self._parse("AttrValue", start, end)
+            name: self.parse("AttrValue", start, end)
             for name, _, _, start, end in attributes(self.data, node.start, node.end)
             if name not in skip
         }
 
-    def _parse(self, kind: str, start: int, end: int) -> Any:
+    def parse(self, kind: str, start: int, end: int) -> Any:
+        """The message of that kind in a range of bytes. Raises WireError."""
         from google.protobuf.message import DecodeError
 
         try:
@@ -130,10 +137,14 @@ class GraphDefReader:
                 signature, nodes = None, []
                 for inner, inner_wire, first, low, high in fields(self.data, start, end):
                     if inner == 1 and inner_wire == BYTES:
-                        signature = self._parse("OpDef", low, high)
+                        if signature is not None:
+                            raise GraphError(f"the function {signature.name!r} has two signatures")
+                        signature = self.parse("OpDef", low, high)
                     elif inner == 3 and inner_wire == BYTES:
                         nodes.append(walk_node(self.data, first, low, high))
                 if signature is not None:
+                    if signature.name in found:
+                        raise GraphError(f"two functions are named {signature.name!r}")
                     found[signature.name] = FunctionRange(begin, end, tuple(nodes), signature)
         return found
 
@@ -144,7 +155,7 @@ class GraphDefReader:
         for span in self.library_spans:
             for number, wire, _, start, end in fields(self.data, *span):
                 if number == 2 and wire == BYTES:
-                    entry = self._parse("GradientDef", start, end)
+                    entry = self.parse("GradientDef", start, end)
                     found[entry.function_name] = entry.gradient_func
         return found
 
@@ -154,10 +165,11 @@ class GraphDefReader:
             return ()
         names = [node.op] if node.op in self.functions else []
         for _, _, _, start, end in attributes(self.data, node.start, node.end):
-            # AttrValue: list = 1 and func = 10 are the only values that can name a function.
-            if start < end and self.data[start] in (0x0A, 0x52):
-                value = self._parse("AttrValue", start, end)
-                names += [value.func.name] if value.HasField("func") else [f.name for f in value.list.func]
+            # AttrValue: list = 1 and func = 10 are the only values that can name a function. All its fields are looked
+            # at: the last one counts, and a harmless one before it must not hide a call.
+            if any(number in (1, 10) for number, *_ in fields(self.data, start, end)):
+                value = self.parse("AttrValue", start, end)
+                names += function_names(value)
         return tuple(dict.fromkeys(n for n in names if n in self.functions))
 
     @cached_property
@@ -178,6 +190,22 @@ class GraphDefReader:
                 stack.append(self.gradients[name])
         return frozenset(seen)
 
+    def _functions_calling(self, names: set[str]) -> set[str]:
+        """The named functions and all that reach one of them."""
+        callers: dict[str, list[str]] = {}
+        for name in self.functions:
+            gradient = self.gradients.get(name)
+            for called in (*self._function_calls[name], *([] if gradient is None else [gradient])):
+                callers.setdefault(called, []).append(name)
+        seen: set[str] = set()
+        stack = list(names)
+        while stack:
+            name = stack.pop()
+            if name not in seen:
+                seen.add(name)
+                stack.extend(callers.get(name, ()))
+        return seen
+
     # what reaches outside
 
     @cached_property
@@ -189,7 +217,7 @@ class GraphDefReader:
             return reaches_outside(node.op, lambda key: self.attribute(node, key), library=library)
 
         bad = {name for name, f in self.functions.items() if any(reaches(n) for n in f.nodes)}
-        bad = {name for name in self.functions if self.reachable_functions((name,)) & bad} if bad else bad
+        bad = self._functions_calling(bad)
         safe: set[str] = set()  # ops seen to be fine whatever their attributes: nearly all
         found = []
         for node in self.nodes:
@@ -231,9 +259,14 @@ class GraphDefReader:
 
         stateful_functions = self._stateful_functions()
         nodes = []
+        total = 0
         for node, data_inputs, control in plain:
             info = op_table().get(node.op)
-            outputs = tuple([f"{node.name}:{p}" for p in range(self._ports(node, highest))])
+            count = self._ports(node, highest)
+            total += count
+            if total > _MOST_PORTS:
+                raise GraphError(f"node {node.name!r} asks for {count:,} outputs, which makes {total:,} in all: too many")
+            outputs = tuple([f"{node.name}:{p}" for p in range(count)])
             stateful = info is None or info.stateful
             if node.name in calls and (node.op in _CALLERS or info is None):
                 stateful = not stateful_functions.isdisjoint(calls[node.name])
@@ -264,22 +297,30 @@ class GraphDefReader:
             calls=MappingProxyType(calls),
         )  # fmt: skip
 
-    def _input(self, reader: str, raw: str, highest: dict[str, int]) -> str:
+    def split_input(self, raw: str) -> tuple[str, str]:
+        """Node and port (digits) of a data input as it is written: ``node``, ``node:0``, ``node:00`` are the same tensor."""
         base, colon, port = raw.rpartition(":")
         if not colon or not port.isascii() or not port.isdigit() or raw in self.by_name:
-            base, port = raw, "0"
+            return raw, "0"
+        return base, port.lstrip("0") or "0"
+
+    def _input(self, reader: str, raw: str, highest: dict[str, int]) -> str:
+        base, port = self.split_input(raw)
         if base not in self.by_name:
             raise GraphError(_missing(reader, base))
         if len(port) > 6:
-            raise GraphError(f"node {reader!r} reads port {port} of {base!r}: no op has as many")
+            raise GraphError(f"node {reader!r} reads port {port[:20]} of {base!r}: no op has as many")
         highest[base] = max(highest.get(base, -1), int(port))
-        return f"{base}:{int(port)}"
+        return f"{base}:{port}"
 
     def _ports(self, node: NodeRange, highest: Mapping[str, int]) -> int:
         info = op_table().get(node.op)
         if info is not None and info.fixed is not None:
             return info.fixed
-        return len(self.output_dtypes(node)) or highest.get(node.name, 0 if info is not None else -1) + 1
+        dtypes = self.output_dtypes(node)
+        if dtypes or info is not None or node.op in self.functions:
+            return len(dtypes)
+        return highest.get(node.name, -1) + 1
 
     def output_dtypes(self, node: NodeRange) -> list[str | None]:
         """The dtype of each output of a node, as far as the file and the op table tell."""
@@ -289,9 +330,7 @@ class GraphDefReader:
             if info is not None:
                 return port_dtypes(info.outputs, attr, info.defaults)
             if node.op in self.functions:
-                names = op_table().dtypes
-                args = self.functions[node.op].signature.output_arg
-                return [names.get(arg.type % 100) for arg in args]
+                return port_dtypes([_notation(arg) for arg in self.functions[node.op].signature.output_arg], attr, {})
             return port_dtypes(["@_output_types[]"], attr, {})
         except ValueError as error:
             raise GraphError(f"node {node.name!r}: {error}") from error
@@ -304,8 +343,7 @@ class GraphDefReader:
                     return True
             return False
 
-        own = {name for name, f in self.functions.items() if holds_state(f)}
-        return frozenset(name for name in self.functions if self.reachable_functions((name,)) & own) if own else frozenset()
+        return frozenset(self._functions_calling({name for name, f in self.functions.items() if holds_state(f)}))
 
     def _frame_name(self, name: str) -> str:
         value = self.attribute(self.by_name[name], "frame_name")
@@ -313,9 +351,9 @@ class GraphDefReader:
 
     @cached_property
     def not_frozen(self) -> NodeRange | None:
-        """The first node that keeps a value outside of the graph (a variable, a table), or None."""
+        """The first node that keeps a value outside of the graph (a variable, a table, a handle to be given), or None."""
         for node in self.nodes:
-            if node.op in _NOT_FROZEN:
+            if node.op in _NOT_FROZEN or (node.op in _INPUTS and self.output_dtypes(node) == ["resource"]):
                 return node
         for function in self.functions.values():
             for node in function.nodes:
@@ -324,8 +362,26 @@ class GraphDefReader:
         return None
 
 
+def function_names(value: Any) -> Iterator[str]:
+    """The functions that an AttrValue names, with those given to a function as its own attributes."""
+    for function in [value.func] if value.HasField("func") else value.list.func:
+        yield function.name
+        for entry in function.attr:
+            yield from function_names(entry.value)
+
+
 def _missing(reader: str, name: str) -> str:
     return f"node {reader!r} reads {name!r}, which is not in the graph; the file is damaged or was cut without its inputs"
+
+
+def _notation(arg: Any) -> str:
+    """An ArgDef of a function in the notation of the op table; empty for one that is damaged."""
+    if not all(name.isidentifier() for name in (arg.type_list_attr, arg.type_attr, arg.number_attr) if name):
+        return ""
+    if arg.type_list_attr:
+        return f"@{arg.type_list_attr}[]"
+    dtype = f"@{arg.type_attr}" if arg.type_attr else op_table().dtypes.get(arg.type % 100, "")
+    return f"{arg.number_attr}*{dtype}" if arg.number_attr else dtype
 
 
 def _attribute_getter(reader: GraphDefReader, node: NodeRange) -> Callable[[str], Any]:
@@ -341,21 +397,27 @@ def _outputs(nodes: list[Node], captive: frozenset[str]) -> tuple[str, ...]:
 
 
 class _Tensors(Mapping[str, TensorSpec]):
-    """Specs of all tensors, each computed when it is asked for."""
+    """Specs of all tensors, each computed when it is asked for. Raises FormatError for an attribute that is damaged."""
 
     def __init__(self, reader: GraphDefReader, nodes: list[Node]) -> None:
         self._reader = reader
         self._port = {t: (n.name, p) for n in nodes for p, t in enumerate(n.outputs)}
         self._known: dict[str, TensorSpec] = {}
+        self._dtypes: dict[str, list[str | None]] = {}
 
     def __getitem__(self, name: str) -> TensorSpec:
         spec = self._known.get(name)
         if spec is None:
             node_name, port = self._port[name]
             node = self._reader.by_name[node_name]
-            dtypes = self._reader.output_dtypes(node)
-            dtype = dtypes[port] if port < len(dtypes) else None
-            spec = self._known[name] = TensorSpec(name, dtype, self._shape(node, port))
+            try:
+                if node_name not in self._dtypes:
+                    self._dtypes[node_name] = self._reader.output_dtypes(node)
+                dtypes = self._dtypes[node_name]
+                dtype = dtypes[port] if port < len(dtypes) else None
+                spec = self._known[name] = TensorSpec(name, dtype, self._shape(node, port))
+            except (WireError, GraphError) as error:
+                raise FormatError(f"node {node_name!r} is damaged: {error}", path=self._reader.path) from error
         return spec
 
     def __contains__(self, name: object) -> bool:
@@ -396,12 +458,11 @@ def read_shape(shape: Any) -> Shape | None:
 def _const_shape(reader: GraphDefReader, node: NodeRange) -> Shape | None:
     """The shape of a constant, read from beside its value (TensorProto: tensor_shape = 2)."""
     data = reader.data
+    shape: Shape | None = None
     for key, _, _, start, end in attributes(data, node.start, node.end):
         if key == "value":
-            for number, _, _, low, high in fields(data, start, end):
-                if number == 8:
-                    for inner, wire, _, a, b in fields(data, low, high):
-                        if inner == 2 and wire == BYTES:
-                            return read_shape(reader._parse("TensorShapeProto", a, b))
-                    return ()
-    return None
+            for number, wire, _, low, high in fields(data, start, end):
+                if number == 8 and wire == BYTES:
+                    stated = [(a, b) for inner, kind, _, a, b in fields(data, low, high) if inner == 2 and kind == BYTES]
+                    shape = read_shape(reader.parse("TensorShapeProto", *stated[-1])) if stated else ()
+    return shape

@@ -16,6 +16,8 @@ import mmap
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from graphsplit.errors import FormatError
+
 __all__ = ["Buffer", "NodeRange", "WireError", "attributes", "encode_field", "fields", "walk_node", "walk_nodes"]
 
 Buffer = bytes | mmap.mmap
@@ -23,8 +25,8 @@ Buffer = bytes | mmap.mmap
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
-class WireError(ValueError):
-    """Bytes that are no protobuf message, at an offset."""
+class WireError(FormatError):
+    """Bytes that are no protobuf message, at an offset. Models raise it again with the path of their file."""
 
     def __init__(self, what: str, offset: int) -> None:
         self.offset = offset
@@ -32,7 +34,10 @@ class WireError(ValueError):
 
 
 class NodeRange(NamedTuple):
-    """A NodeDef and where it lies: ``begin`` at its tag, ``start`` … ``end`` its content."""
+    """A NodeDef and where it lies: ``begin`` at its tag, ``start`` … ``end`` its content.
+
+    colocated  whether attribute ``_class`` may be there; most nodes have none, and need not be walked to find out
+    """
 
     name: str
     op: str
@@ -41,6 +46,7 @@ class NodeRange(NamedTuple):
     begin: int
     start: int
     end: int
+    colocated: bool = False
 
 
 def varint(data: Buffer, pos: int, end: int) -> tuple[int, int]:
@@ -101,6 +107,7 @@ def walk_node(data: Buffer, begin: int, start: int, end: int) -> NodeRange:
     """
     name = op = device = ""
     inputs: list[str] = []
+    colocated = False
     pos = start
     while pos < end:
         first = pos
@@ -122,7 +129,11 @@ def walk_node(data: Buffer, begin: int, start: int, end: int) -> NodeRange:
                 raise WireError("a field that reaches past the end of its node", first)
             if tag < 8:
                 raise WireError("a field with the number 0", first)
-        if tag == 0x1A:
+        if tag == 0x2A:
+            # An entry: 0A, length, key, then its value. Whoever wrote it otherwise is taken to mean "_class".
+            if pos - low >= 8 and (data[low] != 0x0A or data[low + 1] > 0x7F or data[low : low + 8] == b"\x0a\x06_class"):
+                colocated = True
+        elif tag == 0x1A:
             inputs.append(_text(data, low, pos))
         elif tag == 0x0A:
             name = _text(data, low, pos)
@@ -130,7 +141,7 @@ def walk_node(data: Buffer, begin: int, start: int, end: int) -> NodeRange:
             op = _text(data, low, pos)
         elif tag == 0x22:
             device = _text(data, low, pos)
-    return NodeRange(name, op, tuple(inputs), device, begin, start, end)
+    return NodeRange(name, op, tuple(inputs), device, begin, start, end, colocated)
 
 
 def _text(data: Buffer, start: int, end: int) -> str:
@@ -152,6 +163,8 @@ def attributes(data: Buffer, start: int, end: int) -> Iterator[tuple[str, int, i
                 if inner == 1 and inner_wire == BYTES:
                     key = _text(data, a, b)
                 elif inner == 2 and inner_wire == BYTES:
+                    if value != (high, high):  # protobuf would merge the two; nobody writes that, but to hide a call
+                        raise WireError("an attribute with two values", a)
                     value = (a, b)
             yield key, begin, high, *value
 

@@ -123,7 +123,7 @@ def _changed(
 ) -> list[Chunk] | None:
     """The pieces of a node that cannot be copied as it is; None for one that can."""
     inputs = [
-        renamed.get(raw if ":" in raw else f"{raw}:0", raw) if not raw.startswith("^") else raw
+        renamed.get(":".join(reader.split_input(raw)), raw) if renamed and not raw.startswith("^") else raw
         for raw in node.inputs
         if not raw.startswith("^") or raw[1:] in there
     ]
@@ -146,18 +146,19 @@ def _changed(
 
 def _colocation(reader: GraphDefReader, node: NodeRange, kept: set[str]) -> dict[int, bytes] | None:
     """Attribute ``_class`` without the nodes that left: {where the entry begins: its new bytes}; None when nothing changes."""
+    if not node.colocated:
+        return None
+    changed: dict[int, bytes] = {}
     for key, begin, _, start, end in attributes(reader.data, node.start, node.end):
         if key == "_class":
-            value = message("AttrValue").FromString(reader.data[start:end])
+            value = reader.parse("AttrValue", start, end)
             stay = [s for s in value.list.s if not s.startswith(b"loc:@") or s[5:].decode(errors="replace") in kept]
-            if len(stay) == len(value.list.s):
-                return None
-            if not stay:
-                return {begin: b""}
-            del value.list.s[:]
-            value.list.s.extend(stay)
-            return {begin: encode_field(5, encode_field(1, b"_class") + encode_field(2, value.SerializeToString()))}
-    return None
+            if len(stay) < len(value.list.s):
+                del value.list.s[:]
+                value.list.s.extend(stay)
+                entry = encode_field(1, b"_class") + encode_field(2, value.SerializeToString())
+                changed[begin] = encode_field(5, entry) if stay else b""
+    return changed or None
 
 
 def _node(content: list[Chunk]) -> list[Chunk]:

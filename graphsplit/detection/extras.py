@@ -1,0 +1,31 @@
+"""The libraries of the extra `detect`, imported when they are needed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from graphsplit.errors import GraphSplitError, MissingExtraError
+
+__all__ = ["opencv", "supervision"]
+
+
+def opencv() -> Any:
+    """The module ``cv2``. Raises MissingExtraError, and GraphSplitError where it is installed but cannot be loaded."""
+    return _import("cv2", "OpenCV (cv2)")
+
+
+def supervision() -> Any:
+    """The module ``supervision``. Raises MissingExtraError, and GraphSplitError where it is installed but cannot be loaded."""
+    return _import("supervision", "supervision")
+
+
+def _import(module: str, what: str) -> Any:
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise GraphSplitError(f"{what} needs {error.name}, which is not installed: pip install {error.name}") from error
+        raise MissingExtraError(what, extra="detect") from error
+    except ImportError as error:  # libGL.so.1 and the like
+        raise GraphSplitError(f"{what} is installed but cannot be loaded: {error}") from error

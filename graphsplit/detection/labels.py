@@ -1,0 +1,105 @@
+"""Names of classes: COCO's, label maps of the Object Detection API, plain lists. Read without TensorFlow.
+
+A label id counts from 1; what a model gives counts from 1 (the API's frozen graphs) or from 0 (TFLite, CenterNet).
+`for_model` brings the two together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from os import PathLike
+from pathlib import Path
+
+from graphsplit.detection.label_map import Entry, is_label_map, label_map
+from graphsplit.errors import FormatError
+
+__all__ = ["Labels", "coco", "for_model", "read_labels"]
+
+Names = Mapping[int, str]
+Labels = str | PathLike[str] | Names | Iterable[str]
+
+_LIMIT = 16 * 2**20  # bytes of a file of labels
+_COCO_IDS, _COCO_CLASSES = 90, 80  # the ids of COCO go to 90, ten of them unused
+
+
+def for_model(labels: Labels | None, *, classes: int | None, first: int) -> dict[int, str]:
+    """Class id as the model gives it → name.
+
+    labels   None: COCO's for a model of 90 classes, or of 80 counted from 0, else none;
+             "coco", or the path of a file (see `read_labels`); a list of names in order; a dict, whose keys are class ids
+             as the model gives them
+    classes  how many classes the model has, where that is known
+    first    the id that the model gives for its first class: 1 or 0
+
+    Where a model has as many classes as there are labels, they go by their order; else by their ids.
+
+    Raises FormatError.
+    """
+    if isinstance(labels, Mapping):
+        return {int(key): str(name) for key, name in labels.items()}
+    if labels is None:
+        if classes != _COCO_IDS and (classes, first) != (_COCO_CLASSES, 0):
+            return {}
+        labels = "coco"
+    if isinstance(labels, (str, PathLike)):
+        names = coco() if labels == "coco" and not Path("coco").is_file() else read_labels(labels)
+    else:
+        names = dict(enumerate(map(str, labels), 1))
+    if classes == len(names):
+        return dict(enumerate((names[i] for i in sorted(names)), first))
+    return names if first == 1 or 0 in names else {i - 1: name for i, name in names.items()}
+
+
+def coco() -> dict[int, str]:
+    """The 80 classes of COCO: label id, from 1 to 90 with gaps, → name."""
+    return _lines((resources.files(__package__) / "coco.txt").read_text(encoding="utf-8"), Path("coco.txt"))
+
+
+def read_labels(path: str | PathLike[str]) -> dict[int, str]:
+    """Label id → name, from a file. Three kinds are told apart by their content:
+
+        item { id: 1 name: "/m/01g317" display_name: "person" }    a label map (.pbtxt); the display name is preferred
+        1 person                                                   an id and a name a line
+        person                                                     a name a line; the first line is id 1
+
+    Raises FormatError that names the file and the line.
+    """
+    where = Path(path)
+    try:
+        if where.exists() and not where.is_file():
+            raise FormatError("not a file; labels are a .pbtxt label map, or a name a line", path=where)
+        if where.stat().st_size > _LIMIT:
+            raise FormatError(f"too large for a file of labels ({where.stat().st_size:,} bytes)", path=where)
+        text = where.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise FormatError(f"cannot be read: {error.strerror or error}", path=where) from error
+    except UnicodeDecodeError as error:
+        raise FormatError("not a text file; labels are a .pbtxt label map, or a name a line", path=where) from error
+    names = _unique(label_map(text, where), where) if is_label_map(text) else _lines(text, where)
+    if not names:
+        raise FormatError("no labels in it", path=where)
+    return names
+
+
+def _unique(entries: Iterable[Entry], path: Path) -> dict[int, str]:
+    seen: dict[int, Entry] = {}
+    for entry in entries:
+        if entry.id in seen:
+            raise FormatError(f"line {entry.line}: id {entry.id} stands on line {seen[entry.id].line} already", path=path)
+        seen[entry.id] = entry
+    return {e.id: e.name for e in seen.values()}
+
+
+def _lines(text: str, path: Path) -> dict[int, str]:
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
+    filled = [(number, line) for number, line in lines if line]
+    found = [(number, re.fullmatch(r"(\d+)\s*[\s:,;=]\s*(\S.*)", line)) for number, line in filled]
+    with_ids = [number for number, match in found if match]
+    if len(with_ids) < len(filled) or not filled:
+        if len(with_ids) > len(filled) // 2 > 0:
+            number, line = next((n, li) for n, li in filled if n not in with_ids)
+            raise FormatError(f"line {number}: {line[:60]!r} has no id, as other lines have (`1 person`)", path=path)
+        return dict(filled)
+    return _unique((Entry(number, int(m[1]), m[2].strip("\"'")) for number, m in found if m), path)

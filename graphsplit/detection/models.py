@@ -1,0 +1,131 @@
+"""A model, parts or a path → parts to detect with, and how many classes they know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from graphsplit.detection.layouts import Layout, recognise
+from graphsplit.errors import CutError, FormatError
+from graphsplit.folder import MANIFEST, load_parts
+from graphsplit.formats import GraphDefModel, load
+from graphsplit.graph import GraphIndex
+from graphsplit.parts import Parts, Port
+from graphsplit.presets import match
+from graphsplit.sections import Repair
+from graphsplit.shapes import infer
+from graphsplit.surgery import Choice, Names, choose, plan_choice
+from graphsplit.surgery import split as make_parts
+
+__all__ = ["Detectable", "class_count", "detectable"]
+
+# Where the scores of all classes are to be seen in graphs of the Object Detection API, whole as they are.
+_SCORES = ("Postprocessor/convert_scores", "SecondStagePostprocessor/convert_scores", "all_class_predictions_with_background")
+
+
+@dataclass(frozen=True, slots=True)
+class Detectable:
+    """Parts to detect with.
+
+    cut    where the cut comes from, in a sentence
+    notes  what else was decided
+    """
+
+    parts: Parts
+    cut: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[Port, ...]:
+        """What the whole is fed."""
+        ports = {p.tensor: p for part in reversed(self.parts.sections) for p in part.inputs}
+        return tuple(ports[t] for t in self.parts.inputs if t in ports)
+
+
+def detectable(
+    model: GraphDefModel | Parts | str | PathLike[str],
+    *,
+    split: bool = True,
+    trust: bool = False,
+    model_outputs: Names | None = None,
+    repair: Repair = "auto",
+    **cut: Any,
+) -> Detectable:
+    """Parts of a model, cut at what its preset or `cut` (see `graphsplit.surgery.choose`) says; the whole as one part where
+    `split` is False, or nothing says where to cut.
+
+    Of a model's outputs those are kept that detections are read from. Raises what loading, planning and splitting raise.
+    """
+    named = {key: value for key, value in cut.items() if value is not None}
+    if not isinstance(model, (GraphDefModel, Parts)):
+        path = Path(model)
+        is_split = (path / MANIFEST).is_file() or path.name == MANIFEST
+        model = load_parts(path) if is_split else load(path, trust=trust)
+    if isinstance(model, Parts):
+        if named or model_outputs is not None:
+            raise CutError("a split and a cut were given; the split says where it is cut already. Give the model to cut it anew")
+        if split:
+            return Detectable(model, "as it was split")
+        model = _whole(model, trust)
+    elif not split and named:
+        raise CutError(f"{', '.join(sorted(named))} names a cut, but the model is to run whole")
+    if model_outputs is None:
+        model_outputs = recognise(model.index.outputs).tensors
+    choice, notes = _choice(model, split, named)
+    plan = plan_choice(model, choice, model_outputs=model_outputs, repair=repair)
+    return Detectable(make_parts(model, plan, shapes=False), choice.source, (*notes, *choice.notes))
+
+
+def _choice(model: GraphDefModel, split: bool, cut: dict[str, Any]) -> tuple[Choice, tuple[str, ...]]:
+    whole = Choice((), "main", "whole, as one section")
+    if not split:
+        return whole, ()
+    try:
+        return choose(model, **cut), ()
+    except CutError as error:
+        if cut:
+            raise
+        return whole, (f"the model runs whole, as one section: {error}",)
+
+
+def _whole(parts: Parts, trust: bool) -> GraphDefModel:
+    """The model that was split, found where its manifest says and checked by its sum."""
+    source = parts.source
+    if source.model is not None:
+        return source.model
+    if source.path is None or not source.path.exists():
+        raise FormatError(f"the whole model is not there ({source.path}); give the model instead of its split")
+    model = load(source.path, trust=trust)
+    if model.sha256 != source.sha256:
+        raise FormatError("not the file that was split (its sum is another); give the model that is meant", path=source.path)
+    return model
+
+
+def class_count(parts: Parts, layout: Layout, borders: Iterable[Sequence[int]]) -> int | None:
+    """How many classes a model has, as far as names depend on it: 90 or 80; None: unknown, or another number.
+
+    borders  shapes of the values that crossed for one picture. The scores are among them where the cut lies behind the
+             network; of a model that runs whole they are inferred
+    """
+    shapes = [tuple(s) for s in borders]
+    model = parts.source.model
+    if len(parts) == 1 and model is not None:
+        try:
+            specs = infer(model, _scores(model.index))
+        except FormatError:
+            return None
+        shapes = [tuple(d or 0 for d in s.shape) for s in specs.values() if s.shape is not None]
+    if layout.packed:
+        return next((80 for s in shapes if len(s) == 4 and s[-1] == 80), None)
+    return next((90 for s in shapes if len(s) in (2, 3) and s[-1] in (90, 91)), None)  # 91: with a background
+
+
+def _scores(index: GraphIndex) -> list[str]:
+    found = match(index)
+    if found is not None and found.targets:
+        return list(found.targets)
+    ends = tuple(f"/{name}" for name in _SCORES)
+    return [n.outputs[0] for n in index.nodes if n.outputs and f"/{n.name}".endswith(ends)]

@@ -1,0 +1,141 @@
+"""``.keras`` files → frozen models.
+
+A ``.keras`` file is a zip archive: config.json says which layers there are, model.weights.h5 what they have learnt.
+The configuration names classes, and older versions of Keras import whatever it names. So it is read first, and a model
+that needs code or files from elsewhere is refused before Keras sees it; Keras' own safe mode comes on top of that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from graphsplit.errors import FormatError
+from graphsplit.formats.freeze import freeze_function, loading, on_one_line
+from graphsplit.formats.graphdef.model import GraphDefModel
+
+__all__ = ["load_keras"]
+
+_EXPORT = "where its code is at hand, call model.export(FOLDER) and give that folder"
+_CODE = {"Lambda", "__lambda__"}  # Python bytecode in the file
+_OTHER_MODELS = {"TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}  # load, or are, programs of another kind
+_FILE_NAMES = ("vocabulary", "idf_weights")  # a list of words, or the path of a file with them
+
+
+def load_keras(path: Path) -> GraphDefModel:
+    """A Keras 3 model, called in inference mode and frozen; the batch size is free unless the model fixes it.
+
+    Raises FormatError for a file that is damaged or that needs code of its own (Lambda and custom layers), and where
+    Keras runs on another backend than TensorFlow.
+    """
+    version = _check_config(path)
+    keras = _keras(path)
+    then = f"load it in Python with Keras {version}, which saved it, call model.export(FOLDER) and give that folder"
+    with loading(path, "Keras cannot load this model", then):
+        data, outputs = _freeze(_load(path, keras), path, keras)
+        return GraphDefModel([data], path=path, source=path, format="keras", output_names=outputs)
+
+
+def _keras(path: Path) -> Any:
+    """Keras, on TensorFlow. Raises FormatError where it runs on something else."""
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if backend == "tensorflow" or "keras" in sys.modules:  # else not even imported: it would import the other one
+        try:
+            import keras
+
+            backend = keras.backend.backend()  # also set in ~/.keras/keras.json
+        except ImportError as error:
+            raise FormatError(
+                f"Keras cannot be imported ({on_one_line(error)}); set KERAS_BACKEND=tensorflow", path=path
+            ) from error
+    if backend != "tensorflow":
+        raise FormatError(
+            f"Keras runs on the backend {backend!r} here, which gives no TensorFlow graph; set KERAS_BACKEND=tensorflow",
+            path=path,
+        )
+    return keras
+
+
+def _load(path: Path, keras: Any) -> Any:
+    """The model. Keras wants the ending ``.keras``; the name of a file means nothing to us."""
+    options = {"compile": False, "safe_mode": True}
+    if path.suffix == ".keras":
+        return keras.models.load_model(path, **options)
+    with TemporaryDirectory() as folder:
+        link = Path(folder) / "model.keras"
+        link.symlink_to(path.resolve())
+        return keras.models.load_model(link, **options)
+
+
+def _freeze(model: Any, path: Path, keras: Any) -> tuple[bytes, tuple[str, ...]]:
+    import tensorflow as tf
+
+    def spec(tensor: Any) -> Any:
+        if getattr(tensor, "sparse", False) or getattr(tensor, "ragged", False):
+            raise FormatError(f"the input {tensor.name!r} is not a dense tensor; export a model with dense inputs", path=path)
+        return tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name)
+
+    inputs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input  # the latter as it was built: a dict, say
+    signature = tf.nest.map_structure(spec, inputs)
+    function = tf.function(lambda given: model(given, training=False), input_signature=[signature])
+    return freeze_function(function.get_concrete_function())
+
+
+# what the file asks for
+
+
+def _check_config(path: Path) -> str:
+    """The version of Keras that saved a model which needs no code and no file from elsewhere.
+
+    Raises FormatError that names the layer, for a model that does.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))
+            metadata = json.loads(archive.read("metadata.json")) if "metadata.json" in archive.namelist() else {}
+    except (zipfile.BadZipFile, OSError, NotImplementedError, KeyError, ValueError, RecursionError) as error:
+        raise FormatError(f"a damaged .keras file: {on_one_line(error)}; save or download it again", path=path) from error
+    if not isinstance(config, dict):
+        raise FormatError("a damaged .keras file: its config.json is no model; save or download it again", path=path)
+    config.pop("compile_config", None)  # losses and metrics, which are not loaded
+    for item in _objects(config):
+        kind, module = str(item.get("class_name")), item.get("module")
+        inner = item.get("config")
+        name = inner.get("name") if isinstance(inner, dict) else None
+        which = f"the layer {name!r} ({kind})" if isinstance(name, str) else f"{kind!r}"
+        if kind in _CODE:
+            raise FormatError(f"{which} holds Python code, which is never run from a file; {_EXPORT}", path=path)
+        if kind in _OTHER_MODELS:
+            raise FormatError(f"{which} holds a model of another kind; {_EXPORT}", path=path)
+        if not _of_keras(module, kind) or (item.get("registered_name") or kind) != kind:
+            raise FormatError(f"{which} is not one of Keras' own (module {module!r}): it needs custom code; {_EXPORT}", path=path)
+        for key in _FILE_NAMES:
+            if isinstance(inner, dict) and isinstance(inner.get(key), str):
+                raise FormatError(f"{which} reads the file {inner[key]!r}; {_EXPORT}", path=path)
+    return str(metadata.get("keras_version", "3")) if isinstance(metadata, dict) else "3"
+
+
+def _of_keras(module: Any, kind: str) -> bool:
+    """Whether Keras finds the class among its own, without importing what the file names."""
+    if kind == "function":  # a function by its name, among Keras' activations and the like
+        return module in (None, "builtins")
+    return module is None or module in ("builtins", "keras") or (isinstance(module, str) and module.startswith("keras."))
+
+
+def _objects(config: Any) -> Iterator[dict[str, Any]]:
+    """All serialised objects in a configuration, outermost first."""
+    stack = [config]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            if "class_name" in item:
+                yield item
+            stack.extend(reversed(item.values()))
+        elif isinstance(item, list):
+            stack.extend(reversed(item))

@@ -1,0 +1,173 @@
+"""Train the demo detector and write graphsplit/demo_data/shapes_ssd.pb.
+
+    python models/shapes/train.py                     # seed 1, 3,000 steps of 16 pictures
+    python models/shapes/train.py --steps 200 --out /tmp/quick.pb
+
+Adam, learning rate up over the first 3 % of the steps and down again along a cosine. Scores: focal loss on independent
+sigmoids; boxes: Huber loss on the codes; both divided by the number of anchors that answer for an object. Every 500 steps the
+network is frozen, and measured on 150 pictures of their own; the best one is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tensorflow as tf
+from anchors import anchors, assign
+from data import HELD_OUT_SEED, draw, pictures, resize, turned
+from evaluate import mean_average_precision
+from export import freeze
+from network import COLUMNS, SIZE, run
+
+OUT = Path(__file__).parents[2] / "graphsplit" / "demo_data" / "shapes_ssd.pb"
+MOMENTUM = 0.98  # of the batch normalisation's moving averages
+DECAY = 1e-2
+
+
+class Variables:
+    """Weights that learn; made when first asked for."""
+
+    training = True
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.learning: dict[str, tf.Variable] = {}
+        self.moving: dict[str, tf.Variable] = {}
+
+    def __call__(self, name: str, shape: tuple[int, ...], start: str) -> tf.Tensor:
+        kept = self.moving if start in ("mean", "variance") else self.learning
+        if name not in kept:
+            kept[name] = tf.Variable(self._start(shape, start), name=name.replace("/", "_"))
+        return kept[name]
+
+    def observe(self, scope: str, mean: tf.Tensor, variance: tf.Tensor) -> None:
+        for name, value in (("moving_mean", mean), ("moving_variance", variance)):
+            kept = self.moving[f"{scope}/{name}"]
+            kept.assign_sub((kept - value) * (1 - MOMENTUM))
+
+    def numbers(self) -> dict[str, np.ndarray]:
+        """All weights by the names of the Object Detection API."""
+        return {name: v.numpy() for name, v in (self.learning | self.moving).items()}
+
+    def _start(self, shape: tuple[int, ...], start: str) -> np.ndarray:
+        if start == "logits":  # background almost certain, any class unlikely: a focal loss that starts small
+            values = np.tile([4.0] + [-4.0] * (COLUMNS - 1), shape[0] // COLUMNS)
+        elif start in ("conv", "depthwise", "head"):
+            fan_in = shape[0] * shape[1] * (1 if start == "depthwise" else shape[2])
+            spread = 0.01 if start == "head" else np.sqrt(2 / fan_in)
+            values = self.rng.normal(0, spread, shape)
+        else:
+            values = np.full(shape, 1.0 if start in ("ones", "variance") else 0.0)
+        return np.asarray(values, np.float32)
+
+
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def batches(seed: int, size: int) -> Iterator[Batch]:
+    """Endless: images uint8 [size, 160, 160, 3], asked int32 [size, 2152], codes float32 [size, 2152, 4]; drawn in a thread."""
+    waiting: queue.Queue[Batch] = queue.Queue(maxsize=8)
+    rng, base = np.random.default_rng(seed), anchors()
+
+    def work() -> None:
+        while True:
+            drawn = [draw(rng, most=14) for _ in range(size)]
+            small = [(resize(image, SIZE), boxes, labels) for image, boxes, labels in drawn]
+            for _ in range(3):
+                made = [(*turned(rng, image, boxes), labels) for image, boxes, labels in small]
+                answers = [assign(boxes, labels, base) for _, boxes, labels in made]
+                waiting.put((np.stack([m[0] for m in made]), np.stack([a[0] for a in answers]), np.stack([a[1] for a in answers])))
+
+    threading.Thread(target=work, daemon=True).start()
+    while True:
+        yield waiting.get()
+
+
+def losses(codes: tf.Tensor, logits: tf.Tensor, asked: tf.Tensor, wanted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Scalars: loss of the scores, loss of the boxes."""
+    positive = tf.cast(asked > 0, tf.float32)
+    count = tf.maximum(tf.reduce_sum(positive), 1.0)
+    truth = tf.one_hot(asked, COLUMNS)
+    entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=truth, logits=logits)
+    score = tf.sigmoid(logits)
+    miss = truth * (1 - score) + (1 - truth) * score
+    alpha = truth * 0.3 + (1 - truth) * 0.7
+    focal = alpha * miss * miss * entropy * tf.cast(asked >= 0, tf.float32)[:, :, None]
+    away = tf.abs(codes - wanted)
+    huber = tf.where(away < 1, away * away / 2, away - 0.5)
+    return tf.reduce_sum(focal) / count, tf.reduce_sum(huber * positive[:, :, None]) / count
+
+
+class Trainer:
+    """A step of Adam with decoupled weight decay."""
+
+    def __init__(self, weights: Variables, steps: int, rate: float) -> None:
+        self.weights, self.steps, self.rate = weights, steps, rate
+        run(tf.zeros([1, SIZE, SIZE, 3]), weights)  # makes the variables
+        self.first = [tf.Variable(tf.zeros_like(v)) for v in weights.learning.values()]
+        self.second = [tf.Variable(tf.zeros_like(v)) for v in weights.learning.values()]
+
+    def rate_at(self, step: int) -> float:
+        warm = max(1, self.steps * 3 // 100)
+        return self.rate * min(1.0, (step + 1) / warm) * 0.5 * (1 + np.cos(np.pi * step / self.steps))
+
+    def __call__(self, step: int, batch: Batch) -> tuple[float, float]:
+        values = self._step(*(tf.constant(b) for b in batch), tf.constant(self.rate_at(step), tf.float32), tf.constant(step + 1.0))
+        return float(values[0]), float(values[1])
+
+    @tf.function
+    def _step(self, images, asked, wanted, rate, step):
+        variables = list(self.weights.learning.values())
+        with tf.GradientTape() as tape:
+            codes, logits = run(tf.cast(images, tf.float32) * (2 / 255) - 1, self.weights)
+            scores, boxes = losses(codes, logits, asked, wanted)
+            loss = scores + 0.6 * boxes
+        gradients, _ = tf.clip_by_global_norm(tape.gradient(loss, variables), 10.0)
+        for variable, gradient, first, second in zip(variables, gradients, self.first, self.second, strict=True):
+            first.assign_add((gradient - first) * 0.1)
+            second.assign_add((gradient * gradient - second) * 0.001)
+            change = first / (1 - 0.9**step) / (tf.sqrt(second / (1 - 0.999**step)) + 1e-7)
+            change += DECAY * variable if len(variable.shape) == 4 else 0.0
+            variable.assign_sub(rate * change)
+        return scores, boxes
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--steps", type=int, default=3000)
+    options.add_argument("--batch", type=int, default=16)
+    options.add_argument("--rate", type=float, default=3e-3)
+    options.add_argument("--threads", type=int, default=2, help="of TensorFlow, in an operation")
+    options.add_argument("--out", type=Path, default=OUT)
+    chosen = options.parse_args()
+    cv2.setNumThreads(1)
+    tf.config.threading.set_intra_op_parallelism_threads(chosen.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(2)
+    held_out = list(pictures(150, HELD_OUT_SEED))
+    weights = Variables(chosen.seed)
+    trainer = Trainer(weights, chosen.steps, chosen.rate)
+    began, best, mean = time.time(), 0.0, np.zeros(2)
+    for step, batch in zip(range(chosen.steps), batches(chosen.seed, chosen.batch), strict=False):
+        mean += (np.array(trainer(step, batch)) - mean) * max(0.02, 1 / (step + 1))
+        if (step + 1) % 100 == 0:
+            spent = f"{(time.time() - began) / 60:.1f} min, {time.process_time() / 60:.1f} min of CPU"
+            print(f"step {step + 1}: scores {mean[0]:.3f}, boxes {mean[1]:.3f}, {spent}", flush=True)
+        if (step + 1) % 500 == 0 or step + 1 == chosen.steps:
+            frozen = freeze(weights.numbers())
+            score = mean_average_precision(frozen, held_out)
+            print(f"step {step + 1}: mAP@0.5 {score.overall:.4f} on {len(held_out)} held-out pictures", flush=True)
+            if score.overall >= best:
+                best = score.overall
+                chosen.out.write_bytes(frozen.SerializeToString(deterministic=True))
+
+
+if __name__ == "__main__":
+    main()
