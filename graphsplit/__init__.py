@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from graphsplit.presets import Preset
     from graphsplit.runner import AsyncRunner, MultiStreamRunner
     from graphsplit.sections import Plan, Section
+    from graphsplit.suggestions import suggest
     from graphsplit.surgery import plan, split
 
 # Exported name → the module that has it; looked up when the name is first used.
@@ -65,6 +66,7 @@ _LAZY = {
     "plan": "surgery",
     "save": "folder",
     "split": "surgery",
+    "suggest": "suggestions",
     "verify": "equivalence",
 }
 
@@ -101,6 +103,7 @@ __all__ = [
     "plan",
     "save",
     "split",
+    "suggest",
     "verify",
 ]
 

@@ -98,7 +98,8 @@ def bench(
         folder = Path(temporary)
         save(parts, folder)
         model.save(folder / "whole.pb")
-        np.savez(folder / "feeds.npz", **{k: np.asarray(v) for k, v in feeds.items()})
+        arrays: dict[str, Any] = {k: np.asarray(v) for k, v in feeds.items()}
+        np.savez(folder / "feeds.npz", **arrays)
         with _Side("whole", folder, threads, trust) as whole, _Side("sections", folder, threads, trust) as sections:
             for number in range(_ROUNDS):
                 for place, mode in enumerate(modes):

@@ -48,7 +48,7 @@ def main() -> int:
                     side = _Whole(folder, feeds)
                 else:
                     side = _Sections(folder, feeds, request["threads"], request["trust"])
-                answer = {"devices": side.devices, "transfer": side.transfer}
+                answer: Answer = {"devices": side.devices, "transfer": side.transfer}
             else:
                 answer = side.run(request["run"], request["frames"]) if side is not None else {"error": "nothing is loaded"}
         except GraphSplitError as error:

@@ -29,7 +29,7 @@ def draw_chart(report: BenchReport, path: str | Path, *, title: str = "") -> Pat
     above, below = figure.subplots(2, 1, height_ratios=[3, 2])
     names = list(report.sections)
 
-    for place, name in enumerate(names):
+    for place in range(len(names)):
         spans = [(1000 * f[place][0], 1000 * (f[place][1] - f[place][0])) for f in report.timeline if len(f) > place]
         shades = [_COLOURS[place % len(_COLOURS)]] * len(spans)
         above.broken_barh(spans, (place - 0.35, 0.7), facecolors=shades, edgecolor="white", linewidth=1)

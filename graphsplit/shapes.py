@@ -8,12 +8,14 @@ from graphsplit.errors import FormatError
 from graphsplit.formats import GraphDefModel
 from graphsplit.graph import Shape, TensorSpec
 
-__all__ = ["infer"]
+__all__ = ["frame_bytes", "infer"]
 
 # Two batch sizes: what is the same for both does not depend on the batch, what differs stays unknown. Inference with an
 # unknown batch stops at every Reshape to [batch, -1, n], and with it the number of anchors would be lost. These two
 # differ in all that a graph may make of a batch: half of it, its remainder, the smaller or larger of it and a constant.
 _BATCHES = (1, 60)
+
+_GUESS = 64  # for a size that nobody knows before an image comes
 
 
 def infer(model: GraphDefModel, tensors: Iterable[str]) -> dict[str, TensorSpec]:
@@ -59,3 +61,22 @@ def _common(one: Shape | None, two: Shape | None) -> Shape | None:
     if one is None or two is None or len(one) != len(two):
         return None
     return tuple(a if a == b else None for a, b in zip(one, two, strict=True))
+
+
+def frame_bytes(model: GraphDefModel) -> dict[str, int]:
+    """Bytes of each tensor for one frame (a batch of 1), as far as TensorFlow can tell them; for choosing a cut.
+
+    Sizes that stay unknown are counted as 64, tensors of unknown rank or dtype are left out. An empty answer for a graph that
+    TensorFlow refuses.
+    """
+    index = model.index
+    tensors = [t for n in index.nodes if n.kind != "const" for t in n.outputs if t not in index.captive]
+    try:
+        shapes = _once(model, tensors, 1)
+    except FormatError:
+        return {}
+    guessed = {
+        t: TensorSpec(t, dtype, None if shape is None else tuple(_GUESS if d is None else d for d in shape))
+        for t, (dtype, shape) in shapes.items()
+    }
+    return {t: spec.nbytes for t, spec in guessed.items() if spec.nbytes is not None}

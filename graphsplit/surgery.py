@@ -10,11 +10,12 @@ from graphsplit.cropfile import read_crop_file
 from graphsplit.cuts import Cut, resolve
 from graphsplit.errors import CutError
 from graphsplit.formats import GraphDefModel
-from graphsplit.graph import TensorSpec
+from graphsplit.graph import GraphIndex, TensorSpec
 from graphsplit.parts import Part, Parts, Port, Source, default_device
-from graphsplit.presets import targets_for
+from graphsplit.presets import match, targets_for
 from graphsplit.sections import Plan, Repair, plan_sections
 from graphsplit.shapes import infer
+from graphsplit.suggestions import search
 
 __all__ = ["Choice", "Names", "choose", "plan", "split"]
 
@@ -42,6 +43,8 @@ def plan(
     outputs: Names | Sequence[Names] | None = None,
     inputs: Names | None = None,
     preset: str | None = None,
+    autocrop: bool = False,
+    affinity: str | PathLike[str] | None = None,
     crop_file: str | PathLike[str] | None = None,
     model_outputs: Names | None = None,
     repair: Repair = "auto",
@@ -51,24 +54,39 @@ def plan(
     outputs        split targets, the tensors at which ``main`` ends; a list of lists for an N-way split
     inputs         border tensors at which ``main`` starts; what is before them is ``pre``
     preset         name of a model family (see `graphsplit.presets`)
+    autocrop       search the cut, see `graphsplit.autocrop` (imports TensorFlow for the sizes of tensors)
+    affinity       path of a table of the ops that your compiler takes, for that search
     crop_file      path of a JSON file with inputs and outputs
     model_outputs  outputs of the whole to keep (default: all); the rest is pruned
     repair         what to do with tensors that cross unnamed: see `graphsplit.sections.plan_sections`
 
-    Where nothing is named, the preset that matches the graph is taken. Names are written ``node``, ``node:port`` or
+    Where nothing is named, the preset that matches the graph is taken, else the cut is searched; where nothing is worth
+    cutting off, the plan has one section ``main``, equal to the whole. Names are written ``node``, ``node:port`` or
     several in one string with commas between.
 
     Raises TensorNotFoundError, CutError, FormatError (crop file), TypeError for contradicting arguments.
     """
-    choice = choose(model, outputs=outputs, inputs=inputs, preset=preset, crop_file=crop_file)
+    choice = choose(
+        model,
+        outputs=outputs,
+        inputs=inputs,
+        preset=preset,
+        autocrop=autocrop,
+        affinity=affinity,
+        crop_file=crop_file,
+        model_outputs=model_outputs,
+    )
     return plan_choice(model, choice, model_outputs=model_outputs, repair=repair)
 
 
 def plan_choice(model: GraphDefModel, choice: Choice, *, model_outputs: Names | None, repair: Repair) -> Plan:
     """The plan of a cut that has been chosen."""
     index = model.index
-    kept = None if model_outputs is None else tuple(dict.fromkeys(index.tensor(n) for n in _list(model_outputs)))
-    return plan_sections(index, choice.cuts, last=choice.last, outputs=kept, repair=repair)
+    return plan_sections(index, choice.cuts, last=choice.last, outputs=_kept(index, model_outputs), repair=repair)
+
+
+def _kept(index: GraphIndex, model_outputs: Names | None) -> tuple[str, ...] | None:
+    return None if model_outputs is None else tuple(dict.fromkeys(index.tensor(n) for n in _list(model_outputs)))
 
 
 def choose(
@@ -77,14 +95,23 @@ def choose(
     outputs: Names | Sequence[Names] | None = None,
     inputs: Names | None = None,
     preset: str | None = None,
+    autocrop: bool = False,
+    affinity: str | PathLike[str] | None = None,
     crop_file: str | PathLike[str] | None = None,
+    model_outputs: Names | None = None,
+    shapes: bool = True,
 ) -> Choice:
-    """The cut that the arguments of `plan` ask for."""
-    given = [
-        name
-        for name, value in (("outputs/inputs", outputs or inputs), ("preset", preset), ("crop_file", crop_file))
-        if value is not None
-    ]
+    """The cut that the arguments of `plan` ask for.
+
+    shapes  whether a search for the cut may ask TensorFlow for the sizes of tensors
+    """
+    ways = {
+        "outputs/inputs": outputs is not None or inputs is not None,
+        "preset": preset is not None,
+        "autocrop": autocrop or affinity is not None,
+        "crop_file": crop_file is not None,
+    }
+    given = [name for name, asked in ways.items() if asked]
     if len(given) > 1:
         raise CutError(f"{' and '.join(given)} both name a cut; give one of them")
     index = model.index
@@ -96,9 +123,11 @@ def choose(
         if crop.entries > 1:
             notes = (f"{crop_file} has {crop.entries} entries; entry 0 is taken",)
     elif outputs is None and inputs is None:
-        match = targets_for(index, preset)
-        outputs = match.targets
-        source = f"preset {match.preset.name}: {match.reason}"
+        fits = None if preset is None and given else match(index) if preset is None else targets_for(index, preset)
+        if fits is None or not fits.targets:
+            return _searched(model, affinity, model_outputs, shapes, "" if fits is None else fits.preset.note)
+        outputs = fits.targets
+        source = f"preset {fits.preset.name}: {fits.reason}"
     else:
         source = "named"
 
@@ -114,6 +143,22 @@ def choose(
     if lists:
         cuts += (resolve(index, "main", lists[0]),)
     return Choice(cuts, "post" if lists else "main", source, notes)
+
+
+def _searched(
+    model: GraphDefModel,
+    affinity: str | PathLike[str] | None,
+    model_outputs: Names | None,
+    shapes: bool,
+    note: str,
+) -> Choice:
+    """The automatic cut, or one section where nothing is worth cutting off."""
+    found, _ = search(model, affinity=affinity, outputs=_kept(model.index, model_outputs), shapes=shapes)
+    notes = (note,) if note else ()
+    if not found.back:
+        return Choice((), "main", found.reason, notes)
+    cut = resolve(model.index, "main", found.back)
+    return Choice((cut,), "post", f"automatic cut: the fewest bytes between the network and {found.reason}", notes)
 
 
 def _list(names: Names) -> list[str]:
@@ -143,6 +188,8 @@ def split(
     outputs: Names | Sequence[Names] | None = None,
     inputs: Names | None = None,
     preset: str | None = None,
+    autocrop: bool = False,
+    affinity: str | PathLike[str] | None = None,
     crop_file: str | PathLike[str] | None = None,
     model_outputs: Names | None = None,
     repair: Repair = "auto",
@@ -161,11 +208,13 @@ def split(
             outputs=outputs,
             inputs=inputs,
             preset=preset,
+            autocrop=autocrop,
+            affinity=affinity,
             crop_file=crop_file,
             model_outputs=model_outputs,
             repair=repair,
         )
-    elif any(a is not None for a in (outputs, inputs, preset, crop_file, model_outputs)):
+    elif autocrop or any(a is not None for a in (outputs, inputs, preset, affinity, crop_file, model_outputs)):
         raise CutError("a plan and a cut were given; the plan says where to cut already")
     pins = dict(devices or {})
     unknown = sorted(set(pins) - {s.name for s in plan_.sections})

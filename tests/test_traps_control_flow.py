@@ -272,6 +272,8 @@ def test_nodes_keep_the_order_of_the_file_and_placeholders_stand_where_their_mak
     parts = proven(whole, outputs=["t"])
     assert names(parts["main"]) == ["t", "x", "a"]
     assert names(parts["post"]) == ["y", "t", "a"]
+    assert parts.plan is not None
+    assert {s.name: s.nodes for s in parts.plan.sections} == {"main": ("t", "a"), "post": ("y",)}
 
 
 #     enter ─▶ merge ─▶ switch ─▶ … ─▶ next          merge stands before next, which it reads

@@ -16,6 +16,7 @@ from graphsplit.equivalence import verify
 from graphsplit.errors import PlacementError
 from graphsplit.folder import load_parts, save
 from graphsplit.formats import GraphDefModel, load
+from graphsplit.parts import Parts
 from graphsplit.placement import Placed, place
 from graphsplit.runtimes.tensorflow import session_config
 from graphsplit.surgery import plan, split
@@ -155,8 +156,23 @@ def test_what_is_no_device_or_no_section_is_refused() -> None:
 # 23. Manners: arguments are not changed, nor is anything that belongs to the whole process
 
 
+def switches() -> dict[str, Any]:
+    """What is on or off for the whole process. It is the same in every test, so it is compared with how it was at the start."""
+    return {
+        "eager": tf.compat.v1.executing_eagerly_outside_functions(),
+        "control flow": tf.compat.v1.control_flow_v2_enabled(),
+        "resource variables": tf.compat.v1.resource_variables_enabled(),
+        "tensor shapes": isinstance(tf.TensorShape([1])[0], int),
+        "soft placement": tf.config.get_soft_device_placement(),
+        "log level": tf.compat.v1.logging.get_verbosity(),
+    }
+
+
+AT_FIRST = switches()
+
+
 def world() -> dict[str, Any]:
-    """What a library has no business changing."""
+    """What else a library has no business changing."""
     default = tf.compat.v1.get_default_graph()
     _, *numpy_random = np.random.get_state()
     return {
@@ -164,15 +180,10 @@ def world() -> dict[str, Any]:
         "its nodes": [op.name for op in default.get_operations()],
         "its seed": default.seed,
         "eager": tf.executing_eagerly(),
-        "eager outside": tf.compat.v1.executing_eagerly_outside_functions(),
-        "control flow": tf.compat.v1.control_flow_v2_enabled(),
-        "resource variables": tf.compat.v1.resource_variables_enabled(),
-        "soft placement": tf.config.get_soft_device_placement(),
         "environment": dict(os.environ),
         "directory": os.getcwd(),
         "random": random.getstate(),
         "numpy random": [np.array(part).tolist() for part in numpy_random],
-        "log level": tf.compat.v1.logging.get_verbosity(),
     }
 
 
@@ -190,7 +201,8 @@ def caller(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.mark.usefixtures("caller")
 def test_default_graph_eager_mode_and_all_that_is_global_are_left_alone(tmp_path: Path) -> None:
     x = np.ones([1, 2], np.float32)
-    session_config()  # the first look at the devices settles things inside TensorFlow
+    np.random.seed(1_234_567)
+    random.seed(1_234_567)
     before = world()
     whole = pinned()
     parts = split(load(whole.save(tmp_path / "x.pb")), outputs=["t"])
@@ -200,6 +212,7 @@ def test_default_graph_eager_mode_and_all_that_is_global_are_left_alone(tmp_path
     after = world()
     assert [key for key in before if before[key] != after[key]] == []
     assert before["default graph"] is after["default graph"]
+    assert switches() == AT_FIRST
 
 
 def test_lists_of_targets_are_not_emptied() -> None:
@@ -226,10 +239,10 @@ def test_model_devices_feeds_and_configuration_are_not_changed() -> None:
     feeds = {"x:0": x}
     for strict in (True, False):
         place(parts, devices, config=config, strict=strict).run(feeds)
+        assert config.SerializeToString(deterministic=True) == settings
     verify(whole, parts, feeds).check()
     verify(whole, parts, [feeds]).check()
     assert devices == {"main": "/cpu:1"}
-    assert config.SerializeToString(deterministic=True) == settings
     assert feeds.keys() == {"x:0"}
     assert feeds["x:0"] is x
     assert whole.serialized() == data

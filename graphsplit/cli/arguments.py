@@ -12,7 +12,7 @@ from graphsplit.version import VERSION
 __all__ = ["Command", "add_command", "add_cut", "build_parser", "cut_of"]
 
 Command = Callable[[argparse.Namespace], int]
-_COMMANDS = ("show", "plan", "split", "verify", "presets", "detect")
+_COMMANDS = ("show", "suggest", "plan", "split", "verify", "presets", "detect", "bench")
 _REPAIRS = ("auto", "replicate", "border", "error")
 
 
@@ -52,7 +52,9 @@ def add_command(commands: Any, name: str, run: Command, help: str, description: 
 
 def add_cut(parser: argparse.ArgumentParser) -> None:
     """The options that name a cut."""
-    cut = parser.add_argument_group("where to cut", "none given: the preset that matches the graph; the answer says which")
+    cut = parser.add_argument_group(
+        "where to cut", "none given: the preset that matches the graph, else the automatic cut; the answer says which"
+    )
     cut.add_argument(
         "--outputs",
         "--output",
@@ -63,6 +65,8 @@ def add_cut(parser: argparse.ArgumentParser) -> None:
     )
     cut.add_argument("--inputs", "--input", metavar="A,B,…", help="tensors at which main starts; what is before them is pre")
     cut.add_argument("--preset", metavar="NAME", help="the cut of a model family (graphsplit presets lists them)")
+    cut.add_argument("--autocrop", action="store_true", help="search the cut: the fewest bytes between network and host ops")
+    cut.add_argument("--affinity", metavar="FILE", help='for that search: JSON {op: "accelerator"|"host"|"either"}')
     cut.add_argument(
         "--crop-file", "--model_in_out", "--model-in-out", metavar="FILE", help='JSON: {"inputs": […], "outputs": […]}'
     )
@@ -81,7 +85,15 @@ def cut_of(args: argparse.Namespace) -> dict[str, Any]:
     outputs = args.outputs
     if outputs is not None:
         outputs = [o.split(",") for o in outputs] if len(outputs) > 1 else outputs[0]
-    return {"outputs": outputs, "inputs": args.inputs, "preset": args.preset, "crop_file": args.crop_file}
+    return {
+        "outputs": outputs,
+        "inputs": args.inputs,
+        "preset": args.preset,
+        "autocrop": args.autocrop,
+        "affinity": args.affinity,
+        "crop_file": args.crop_file,
+        "model_outputs": args.model_outputs,
+    }
 
 
 def pair(text: str) -> tuple[str, str]:

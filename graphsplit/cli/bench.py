@@ -10,7 +10,7 @@ from typing import Any
 from graphsplit.cli.arguments import add_command, add_cut, count, cut_of
 from graphsplit.cli.printing import console, print_json, quiet_tensorflow, table
 from graphsplit.cli.verify import whole_of
-from graphsplit.errors import OverwriteError
+from graphsplit.errors import FormatError, OverwriteError
 from graphsplit.folder import MANIFEST, load_parts
 from graphsplit.formats import GraphDefModel, load
 from graphsplit.parts import Parts
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         from graphsplit.bench import bench
         from graphsplit.feeds import made_feeds
 
-        feeds = made_feeds(model)[0] if args.source is None else _first_frame(model, args.source)
+        feeds = made_feeds(model)[0] if args.source is None else _first_frame(parts, args.source)
         with _progress() as progress:
             report = bench(model, parts, feeds, frames=args.frames, threads=args.threads, trust=args.trust, progress=progress)
     if args.chart:
@@ -72,18 +72,22 @@ def _open(args: argparse.Namespace) -> tuple[GraphDefModel, Parts]:
         return whole_of(parts, None, trust=args.trust), parts
     from graphsplit.surgery import choose, plan_choice, split
 
-    model = load(args.model, trust=args.trust)
-    plan = plan_choice(model, choose(model, **cut_of(args)), model_outputs=args.model_outputs, repair=args.repair)
     with quiet_tensorflow(args.verbose):
+        model = load(args.model, trust=args.trust)
+        plan = plan_choice(model, choose(model, **cut_of(args)), model_outputs=args.model_outputs, repair=args.repair)
         return model, split(model, plan, shapes=False)
 
 
-def _first_frame(model: GraphDefModel, source: str) -> dict[str, Any]:
+def _first_frame(parts: Parts, source: str) -> dict[str, Any]:
+    from graphsplit.detection.images import picture_input
     from graphsplit.detection.sources import open_source
-    from graphsplit.feeds import picture_feed
 
-    with open_source(source) as frames:
-        return picture_feed(model, next(iter(frames)).image)
+    ports = {p.tensor: p for part in parts for p in part.inputs if p.tensor in parts.inputs}
+    wanted = picture_input(list(ports.values()), pixels=None)
+    first = next(iter(open_source(source)), None)
+    if first is None:
+        raise FormatError("no picture in it", path=source)
+    return {wanted.tensor: wanted.feed(first.image)}
 
 
 def _progress() -> Any:

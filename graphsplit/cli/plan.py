@@ -28,8 +28,10 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    model = load(args.model)
-    choice = choose(model, **cut_of(args))
+    with quiet_tensorflow(args.verbose):
+        model = load(args.model)
+    with quiet_tensorflow(args.verbose), working("choosing the cut"):
+        choice = choose(model, **cut_of(args), shapes=not args.no_shapes)
     plan = plan_choice(model, choice, model_outputs=args.model_outputs, repair=args.repair)
     if args.no_shapes:
         parts = split(model, plan, shapes=False)

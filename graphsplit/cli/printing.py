@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from graphsplit.graph import Shape, TensorSpec
@@ -85,15 +90,44 @@ def working(what: str) -> Iterator[None]:
 
 @contextmanager
 def quiet_tensorflow(verbose: bool) -> Iterator[None]:
-    """Import TensorFlow without the lines its C++ side writes to stderr before logging is set up.
+    """While TensorFlow may be imported: without the lines its C++ side writes to stderr before logging is set up.
 
-    They are kept back and shown when the import fails.
+    They are kept back, and shown when the import fails. Nothing is imported here.
     """
     if verbose or "tensorflow" in sys.modules:
         yield
         return
-    import tempfile
+    finder = _QuietFinder()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            sys.meta_path.remove(finder)
 
+
+class _QuietFinder(MetaPathFinder):
+    """Finds TensorFlow where it is, and keeps stderr back while its module runs."""
+
+    def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:
+        if name != "tensorflow":
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        loader = None if spec is None else spec.loader
+        if loader is not None:
+            plain = loader.exec_module
+
+            def quiet(module: ModuleType) -> None:
+                with _stderr_kept_back():
+                    plain(module)
+
+            loader.exec_module = quiet  # type: ignore[method-assign]
+        return spec
+
+
+@contextmanager
+def _stderr_kept_back() -> Iterator[None]:
     sys.stderr.flush()
     try:
         number = sys.stderr.fileno()
@@ -104,7 +138,7 @@ def quiet_tensorflow(verbose: bool) -> Iterator[None]:
         before = os.dup(number)
         os.dup2(kept.fileno(), number)
         try:
-            import tensorflow  # noqa: F401
+            yield
         except BaseException:
             sys.stderr.flush()
             kept.seek(0)
@@ -114,4 +148,3 @@ def quiet_tensorflow(verbose: bool) -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(before, number)
             os.close(before)
-    yield

@@ -35,7 +35,8 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    model = _load(args.model)
+    with quiet_tensorflow(args.verbose):
+        model = _load(args.model)
     if args.node is not None:
         return _show_node(model, args)
     index = model.index

@@ -45,8 +45,10 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    model = load(args.model, trust=args.trust)
-    choice = choose(model, **cut_of(args))
+    with quiet_tensorflow(args.verbose):  # a SavedModel or .keras file is frozen with it
+        model = load(args.model, trust=args.trust)
+    with quiet_tensorflow(args.verbose), working("choosing the cut"):
+        choice = choose(model, **cut_of(args), shapes=not args.no_shapes)
     plan = plan_choice(model, choice, model_outputs=args.model_outputs, repair=args.repair)
     directory = Path(args.directory)
     devices = dict(args.device)

@@ -1,10 +1,10 @@
 """Train the demo detector and write graphsplit/demo_data/shapes_ssd.pb.
 
-    python models/shapes/train.py                     # seed 1, 3,000 steps of 16 pictures
+    python models/shapes/train.py                     # seed 1, 6,000 steps of 8 pictures
     python models/shapes/train.py --steps 200 --out /tmp/quick.pb
 
 Adam, learning rate up over the first 3 % of the steps and down again along a cosine. Scores: focal loss on independent
-sigmoids; boxes: Huber loss on the codes; both divided by the number of anchors that answer for an object. Every 500 steps the
+sigmoids; boxes: Huber loss on the codes; both divided by the number of anchors that answer for an object. Every 1,000 steps the
 network is frozen, and measured on 150 pictures of their own; the best one is kept.
 """
 
@@ -26,8 +26,11 @@ from evaluate import mean_average_precision
 from export import freeze
 from network import COLUMNS, SIZE, run
 
+from graphsplit.demo_data.shapes import Frame
+
 OUT = Path(__file__).parents[2] / "graphsplit" / "demo_data" / "shapes_ssd.pb"
-MOMENTUM = 0.98  # of the batch normalisation's moving averages
+POOL = 200  # drawings that batches are chosen from; half a batch of new ones replaces the oldest
+MOMENTUM = 0.99  # of the batch normalisation's moving averages
 DECAY = 1e-2
 
 
@@ -77,13 +80,16 @@ def batches(seed: int, size: int) -> Iterator[Batch]:
     rng, base = np.random.default_rng(seed), anchors()
 
     def work() -> None:
+        kept: list[Frame] = []
         while True:
-            drawn = [draw(rng, most=14) for _ in range(size)]
-            small = [(resize(image, SIZE), boxes, labels) for image, boxes, labels in drawn]
-            for _ in range(3):
-                made = [(*turned(rng, image, boxes), labels) for image, boxes, labels in small]
-                answers = [assign(boxes, labels, base) for _, boxes, labels in made]
-                waiting.put((np.stack([m[0] for m in made]), np.stack([a[0] for a in answers]), np.stack([a[1] for a in answers])))
+            for _ in range(size // 2 if kept else POOL):
+                image, boxes, labels = draw(rng, most=14)
+                kept.append((resize(image, SIZE), boxes, labels))
+            kept[:-POOL] = []
+            chosen = [kept[i] for i in rng.choice(POOL, size, replace=False)]
+            made = [(*turned(rng, image, boxes), labels) for image, boxes, labels in chosen]
+            answers = [assign(boxes, labels, base) for _, boxes, labels in made]
+            waiting.put((np.stack([m[0] for m in made]), np.stack([a[0] for a in answers]), np.stack([a[1] for a in answers])))
 
     threading.Thread(target=work, daemon=True).start()
     while True:
@@ -142,9 +148,9 @@ class Trainer:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--steps", type=int, default=3000)
-    options.add_argument("--batch", type=int, default=16)
-    options.add_argument("--rate", type=float, default=3e-3)
+    options.add_argument("--steps", type=int, default=6000)
+    options.add_argument("--batch", type=int, default=8)
+    options.add_argument("--rate", type=float, default=2e-3)
     options.add_argument("--threads", type=int, default=2, help="of TensorFlow, in an operation")
     options.add_argument("--out", type=Path, default=OUT)
     chosen = options.parse_args()
@@ -157,10 +163,10 @@ def main() -> None:
     began, best, mean = time.time(), 0.0, np.zeros(2)
     for step, batch in zip(range(chosen.steps), batches(chosen.seed, chosen.batch), strict=False):
         mean += (np.array(trainer(step, batch)) - mean) * max(0.02, 1 / (step + 1))
-        if (step + 1) % 100 == 0:
+        if (step + 1) % 200 == 0:
             spent = f"{(time.time() - began) / 60:.1f} min, {time.process_time() / 60:.1f} min of CPU"
             print(f"step {step + 1}: scores {mean[0]:.3f}, boxes {mean[1]:.3f}, {spent}", flush=True)
-        if (step + 1) % 500 == 0 or step + 1 == chosen.steps:
+        if (step + 1) % 1000 == 0 or step + 1 == chosen.steps:
             frozen = freeze(weights.numbers())
             score = mean_average_precision(frozen, held_out)
             print(f"step {step + 1}: mAP@0.5 {score.overall:.4f} on {len(held_out)} held-out pictures", flush=True)

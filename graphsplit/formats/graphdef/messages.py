@@ -18,6 +18,12 @@ __all__ = ["dtype_number", "message"]
 
 _PACKAGE = "graphsplit.graphdef"
 
+# Fields of which a message holds one: of several the last counts, and `b: false` is not the same as nothing.
+_ONE_OF = {
+    "AttrValue": {"list", "s", "i", "f", "b", "type", "shape", "tensor", "placeholder", "func"},
+    "FullTypeDef": {"s", "i"},
+}
+
 _TEXT_NAME = {"float32": "FLOAT", "float64": "DOUBLE", "float16": "HALF"}
 
 # name number type; a capital letter starts a message, '*' means repeated, 'enum' is DataType.
@@ -82,10 +88,14 @@ def _pool() -> descriptor_pool.DescriptorPool:
     for line in _MESSAGES.strip().splitlines():
         name, _, fields = line.partition(": ")
         out = file.message_type.add(name=name)
+        if name in _ONE_OF:
+            out.oneof_decl.add(name="one")
         for spec in fields.split(", "):
             key, number_text, kind = spec.split()
             made = out.field.add(name=key, number=int(number_text))
             made.label = field.LABEL_REPEATED if kind[0] == "*" else field.LABEL_OPTIONAL
+            if key in _ONE_OF.get(name, ()):
+                made.oneof_index = 0
             kind = kind.removeprefix("*")
             if kind == "enum":
                 made.type, made.type_name = field.TYPE_ENUM, f".{_PACKAGE}.DataType"

@@ -1,0 +1,290 @@
+"""graphsplit detect, as its users meet it, on a tiny model that finds what is white."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from graphsplit.cli.detect_answer import Tally
+from tests.detection.conftest import moving, spotter  # noqa: F401
+from tests.detection.spotter import white_box
+
+cv2 = pytest.importorskip("cv2")
+pytest.importorskip("supervision")
+
+KEYS = ["frame", "time_s", "boxes", "scores", "classes", "latency_ms"]
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "x.png"
+    Image.fromarray(white_box(48, 64, (16, 12, 32, 24))).save(path)
+    return path
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_an_image_prints_what_is_in_it(call, spotter, picture, tmp_path):
+    labels = tmp_path / "labels.txt"
+    labels.write_text("white\n")
+    answer = call("detect", spotter, picture, "--labels", labels)
+    assert answer.status == 0, answer.err
+    assert "white" in answer.out
+    assert "16, 12, 32, 24" in answer.out
+    assert "1 frame, latency" in answer.out
+    assert "note: the model runs whole, as one section: no preset fits this graph" in answer.out
+    assert "note: /gpu:0 is not here: section 'main' runs on /cpu:0" in answer.out
+    assert answer.err == ""
+
+
+def test_json_lines_have_the_keys_that_others_read(call, spotter, moving, tmp_path):
+    out = tmp_path / "out.jsonl"
+    answer = call("detect", spotter, moving, "--outputs", "heat", "--jsonl", out)
+    assert answer.status == 0, answer.err
+    found = lines(out)
+    assert [list(f) for f in found] == [KEYS] * 24
+    assert [f["frame"] for f in found] == list(range(24))
+    assert found[6]["time_s"] == pytest.approx(0.5)
+    assert np.abs(np.array(found[6]["boxes"][0]) - [8 / 48, 12 / 64, 24 / 48, 28 / 64]).max() < 0.05
+    assert found[6]["classes"] == [1]
+    assert all(f["latency_ms"] > 0 for f in found)
+    assert "24 frames, " in answer.out
+    assert ", 0 dropped" in answer.out
+    assert f"wrote {out}" in answer.out
+
+
+def test_json_is_alone_on_stdout(call, spotter, moving):
+    answer = call("detect", spotter, moving, "--outputs", "heat", "--json", "--device", "main=/cpu:0")
+    assert answer.status == 0, answer.err
+    found = answer.json
+    assert (found["frames"], found["dropped"], found["stopped"], found["written"]) == (24, 0, None, [])
+    assert found["cut"] == "named"
+    assert found["fps"] > 0
+    assert set(found["latency_ms"]) == {"p50", "p95"}
+    assert {n: s["device"] for n, s in found["sections"].items()} == {"main": "/cpu:0", "post": "/cpu:0"}
+    assert found["sections"]["main"]["ms_p50"] > 0
+    assert found["found"]["1"]["frames"] == 24
+    assert found["notes"] == []
+
+
+def test_a_video_is_saved_with_the_size_rate_and_length_of_its_source(call, spotter, moving, tmp_path):
+    out = tmp_path / "out.mp4"
+    assert call("detect", spotter, moving, "--save", out).status == 0
+    capture = cv2.VideoCapture(str(out))
+    sizes = [capture.get(p) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS)]
+    count = 0
+    while capture.read()[0]:
+        count += 1
+    capture.release()
+    assert (sizes, count) == ([64, 48, 12], 24)
+    assert names(tmp_path) == ["out.mp4"]
+
+
+def test_an_image_is_saved_annotated_and_a_folder_as_a_folder(call, spotter, picture, tmp_path):
+    assert call("detect", spotter, picture, "--save", tmp_path / "out.png").status == 0
+    before, after = (np.asarray(Image.open(tmp_path / n).convert("RGB")) for n in ("x.png", "out.png"))
+    assert before.shape == after.shape
+    assert (before != after).any()
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    for name in ("in/a/1.png", "in/2.png"):
+        picture.rename(tmp_path / name) if name == "in/2.png" else (tmp_path / name).write_bytes(picture.read_bytes())
+    answer = call("detect", spotter, tmp_path / "in", "--save", tmp_path / "marked", "--jsonl", tmp_path / "o.jsonl", "--json")
+    assert answer.status == 0, answer.err
+    assert answer.json["files"] == ["2.png", "a/1.png"], "in the order of the frames"
+    assert answer.json["kind"] == "folder"
+    assert (tmp_path / "marked" / "a" / "1.png").is_file()
+    assert names(tmp_path / "marked") == ["2.png", "a"]
+    assert len(lines(tmp_path / "o.jsonl")) == 2
+
+
+def test_only_so_many_frames(call, spotter, moving, tmp_path):
+    answer = call("detect", spotter, moving, "--max-frames", "5", "--jsonl", tmp_path / "o.jsonl", "--json")
+    assert (answer.status, answer.json["frames"], len(lines(tmp_path / "o.jsonl"))) == (0, 5, 5)
+
+
+def test_a_threshold_leaves_out_what_is_below(call, spotter, moving):
+    assert call("detect", spotter, moving, "--threshold", "0", "--json").json["found"]["1"]["count"] == 24
+    dark = call("detect", spotter, moving, "--threshold", "1", "--json", "--max-frames", "2")
+    assert dark.status == 0
+
+
+def test_nothing_found_is_said(call, spotter, tmp_path):
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "dark.png")
+    assert "nothing found with a score of 0.5 or more" in call("detect", spotter, tmp_path / "dark.png").out
+
+
+def test_a_split_folder_is_run_as_it_was_split_and_whole_when_asked(call, spotter, picture, tmp_path):
+    assert call("split", spotter, "--at", "heat", "-o", tmp_path / "out", "--no-verify", "--no-shapes").status == 0
+    split = call("detect", tmp_path / "out", picture, "--json")
+    assert list(split.json["sections"]) == ["main", "post"]
+    whole = call("detect", tmp_path / "out", picture, "--no-split", "--json")
+    assert list(whole.json["sections"]) == ["main"]
+    assert whole.json["found"] == split.json["found"]
+
+
+def test_the_newest_frame_wins_when_asked_for_and_the_video_keeps_its_length(call, spotter, moving, tmp_path):
+    out = tmp_path / "out.mp4"
+    answer = call("detect", spotter, moving, "--policy", "latest", "--jsonl", tmp_path / "o.jsonl", "--save", out, "--json")
+    assert answer.status == 0, answer.err
+    numbers = [line["frame"] for line in lines(tmp_path / "o.jsonl")]
+    assert numbers == sorted(set(numbers))
+    assert answer.json["dropped"] == 24 - len(numbers)
+    capture = cv2.VideoCapture(str(out))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 24
+    capture.release()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["nowhere.mp4"], "nowhere.mp4: no such file or folder"),
+        (["camera:99"], "camera:99: no such camera, or it is in use"),
+        (["{picture}", "--labels", "nowhere.txt"], "nowhere.txt: cannot be read"),
+        (["{picture}", "--save", "out.xyz"], "a picture is written as .png"),
+        (["{picture}", "--save", "{picture}", "--overwrite"], "is the source; save it elsewhere"),
+        (["{picture}", "--jsonl", "there.jsonl"], "there.jsonl exists already; --overwrite replaces it"),
+        (["{picture}", "--save", "a.png", "--jsonl", "a.png"], "a.png is named by --save and by --jsonl"),
+        (["{picture}", "--jsonl", "nowhere/a.jsonl"], "there is no folder"),
+        (["{picture}", "--outputs", "haet"], "no tensor named 'haet'; did you mean 'heat'"),
+        (["{picture}", "--outputs", "heat", "--no-split"], "outputs names a cut, but the model is to run whole"),
+        (["{picture}", "--device", "middle=/cpu:0"], "no section 'middle'; there are main"),
+        (["{picture}", "--show"], "--show needs"),
+    ],
+)
+def test_an_error_is_one_line_on_stderr_and_nothing_is_left_behind(
+    call, spotter, picture, tmp_path, monkeypatch, args, message
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    (tmp_path / "there.jsonl").write_text("mine")
+    before = names(tmp_path)
+    answer = call("detect", spotter, *[a.format(picture=picture) for a in args])
+    assert answer.status == 1
+    assert answer.out == ""
+    assert answer.err.count("\n") == 1
+    assert message in answer.err
+    assert names(tmp_path) == before
+
+
+def test_after_an_error_on_the_way_nothing_is_left_behind(call, spotter, picture, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "1.png").write_bytes(picture.read_bytes())
+    (tmp_path / "in" / "2.png").write_bytes(b"\x89PNG")
+    answer = call("detect", spotter, tmp_path / "in", "--save", tmp_path / "out", "--jsonl", tmp_path / "o.jsonl")
+    assert (answer.status, "2.png: not a picture" in answer.err) == (1, True)
+    assert names(tmp_path) == ["in", "x.png"]
+
+
+@pytest.mark.parametrize(
+    "args", [["--threshold", "2"], ["--threshold", "x"], ["--max-frames", "0"], ["--policy", "any"], ["--pixels", "3"], []]
+)
+def test_wrong_usage_is_told_by_the_status(call, spotter, args):
+    assert call("detect", spotter, *(["x.png", *args] if args else [])).status == 2
+
+
+def test_existing_files_are_replaced_when_asked(call, spotter, picture, tmp_path):
+    (tmp_path / "o.jsonl").write_text("old")
+    assert call("detect", spotter, picture, "--jsonl", tmp_path / "o.jsonl", "--overwrite").status == 0
+    assert len(lines(tmp_path / "o.jsonl")) == 1
+
+
+def test_an_interrupt_ends_cleanly_and_what_was_done_is_kept(call, spotter, moving, tmp_path, monkeypatch):
+    add = Tally.add
+
+    def interrupted(self, frame):
+        add(self, frame)
+        if self.frames == 7:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Tally, "add", interrupted)
+    answer = call("detect", spotter, moving, "--jsonl", tmp_path / "o.jsonl", "--save", tmp_path / "o.mp4")
+    assert answer.status == 130
+    assert "interrupted after 7 frames; what was done until then is kept" in answer.out
+    assert len(lines(tmp_path / "o.jsonl")) == 7
+    capture = cv2.VideoCapture(str(tmp_path / "o.mp4"))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 7
+    capture.release()
+    assert names(tmp_path) == ["o.jsonl", "o.mp4"]
+
+
+def test_an_interrupt_before_the_first_frame_leaves_nothing(call, spotter, moving, tmp_path, monkeypatch):
+    def interrupted(self, frame):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Tally, "add", interrupted)
+    answer = call("detect", spotter, moving, "--jsonl", tmp_path / "o.jsonl")
+    assert (answer.status, names(tmp_path)) == (130, [])
+
+
+def test_a_closed_window_is_a_normal_end(call, spotter, moving, tmp_path, monkeypatch):
+    from graphsplit.detection import window
+
+    class Closed:
+        def __init__(self, title):
+            self.left = 4
+
+        def show(self, frame):
+            self.left -= 1
+            return self.left > 0
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(window, "Window", Closed)
+    answer = call("detect", spotter, moving, "--show", "--jsonl", tmp_path / "o.jsonl", "--json")
+    assert (answer.status, answer.json["stopped"], len(lines(tmp_path / "o.jsonl"))) == (0, "window closed", 4)
+
+
+def test_on_a_terminal_the_rate_is_shown_while_it_runs(call, spotter, moving, monkeypatch):
+    class Terminal:
+        def __init__(self, stream):
+            self.stream = stream
+
+        def isatty(self):
+            return True
+
+        def __getattr__(self, name):
+            return getattr(self.stream, name)
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", Terminal(sys.stderr))
+    answer = call("detect", spotter, moving, "--json")
+    assert answer.status == 0
+    assert answer.json["frames"] == 24
+    assert "moving.avi" in answer.err
+    assert "frames/s" in answer.err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_control_c_itself_ends_cleanly(spotter, tmp_path):
+    """A real signal, at any moment of a long run."""
+    source = tmp_path / "long.avi"
+    writer = cv2.VideoWriter(str(source), cv2.VideoWriter_fourcc(*"MJPG"), 25, (1280, 720))
+    for i in range(600):
+        writer.write(white_box(720, 1280, (i, 8, i + 100, 240)))
+    writer.release()
+    command = [sys.executable, "-m", "graphsplit", "detect", spotter, source, "--outputs", "heat", "--jsonl", tmp_path / "o.jsonl"]
+    process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.time() + 120
+    while time.time() < deadline and not any(p.stat().st_size for p in tmp_path.glob(".o.*.jsonl")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
+    assert "interrupted after" in out
+    assert len(lines(tmp_path / "o.jsonl")) > 0
+    assert names(tmp_path) == ["long.avi", "o.jsonl"]
