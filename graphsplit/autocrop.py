@@ -86,7 +86,7 @@ class _Search:
         host_behind = {u for u, s in sides.items() if s == "host" and u not in before_neural}
         host_before = {u for u, s in sides.items() if s == "host" and u in before_neural and u not in behind_neural}
         front = self._front(host_before, neural)
-        before = f"{self._examples(host_before)} precede the network" if front else ""
+        before = f"work for the host before the network: {self._examples(host_before)}" if front else ""
         last = {u for u in fused if fused.isdisjoint(self._reach({u}, self.next) - {u})}
         heads = self._border(last)
         if not host_behind:
@@ -154,7 +154,8 @@ class _Search:
                     if self.affinity.side(op) == "host":
                         ops.setdefault(op, node.name)
             if unit.startswith("group ") and not any(self.affinity.side(n.op) == "host" for n in self.members[unit]):
-                ops.setdefault("a loop", self.members[unit][0].name.rpartition("/")[0])
+                first = self.members[unit][0].name
+                ops.setdefault("a loop", first.rpartition("/")[0] or first)
         ordered = sorted(ops, key=lambda op: op not in self.affinity.own)
         return ", ".join(f"{op} ({ops[op]})" for op in ordered[:3]) + (" …" if len(ordered) > 3 else "")
 

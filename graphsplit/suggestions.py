@@ -101,7 +101,7 @@ def suggest(model: GraphDefModel, *, limit: int = 5, affinity: str | PathLike[st
             asked.append(("autocrop", "heads", (), found.heads, "right behind the last neural op of each head"))
     if found.front:
         back = asked[0][3] if asked else ()
-        asked.append(("autocrop", "front", found.front, back, f"{found.before}, so main starts behind them"))
+        asked.append(("autocrop", "front", found.front, back, f"{found.before}; main starts behind it"))
     if affinity is not None:  # the user's own table says more than a family's custom
         asked.sort(key=lambda a: a[0] == "preset")
     made = [s for a in asked if (s := _made(model, sizes, *a)) is not None]

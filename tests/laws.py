@@ -21,7 +21,7 @@ from graphsplit.errors import CutError
 from graphsplit.graph import GraphIndex
 from graphsplit.sections import Plan, Repair, plan_sections
 from tests.interpreter import IllegalGraph, RanTwice, Token
-from tests.random_graphs import RandomGraph
+from tests.random_graphs import COSTLY, RandomGraph
 
 __all__ = [
     "REPAIRS", "Broken", "Planner", "Request", "check", "check_all_repairs", "check_running", "check_structure", "closure",
@@ -63,6 +63,11 @@ class Request:
         owned.append(self.needed - known)
         nobody = {n.name for n in index.nodes if n.kind == "input" or (n.kind == "const" and n.group is None)}
         return [mine - nobody for mine in owned]
+
+    @cached_property
+    def loses_an_order(self) -> bool:
+        """Whether a control edge comes from state in an earlier section, or passes on an order between state on both sides."""
+        return _loses_an_order(self)
 
     def __repr__(self) -> str:
         cuts = "".join(f"\n  {c.section} ends at {', '.join(c.tensors)}" for c in self.cuts)
@@ -117,19 +122,27 @@ def check_structure(asked: Request, plan: Plan, repair: Repair) -> None:
 
     given, earlier = set(index.inputs), set()
     home: dict[str, str] = {}
+    place: dict[str, int] = {}  # border tensor → when it is made
     for section in plan.sections:
         held = set(section.nodes)
+        cut = next((c.tensors for c in asked.cuts if c.section == section.name), ())
+        ends = tuple(t for t in cut if index.producer[t] in held and t not in asked.graph.handles)
+        used = {*asked.wanted, *cut, *(t for s in plan.sections for t in s.inputs)}
         law("file order", list(section.nodes) == sorted(held, key=index.node_seq.__getitem__), section)
         law("inputs once", len(set(section.inputs)) == len(section.inputs), section)
         law("forward only", set(section.inputs) <= given, (section, set(section.inputs) - given))
         law("inputs are no nodes", not held & makers(index, section.inputs), (section, held & makers(index, section.inputs)))
         read = {t for n in held for t in nodes[n].inputs} | set(section.outputs)
         law("inputs are read", set(section.inputs) <= read, (section, set(section.inputs) - read))
+        law("order of inputs", list(section.inputs) == sorted(section.inputs, key=lambda t: place.get(t, -1)), section)
+        law("order of outputs", section.outputs[: len(ends)] == ends, (section, ends))
         for tensor in section.outputs:
             law("outputs are computed", index.producer[tensor] in held or tensor in section.inputs, (section, tensor))
             law("outputs once", tensor not in home, (section, tensor))
             law("captive tensors stay", tensor not in asked.graph.interior | asked.graph.handles, (section, tensor))
             home[tensor] = section.name
+            place[tensor] = len(place)
+            law("outputs are of use", tensor in used, (section, tensor))
         law("captive tensors stay", not set(section.inputs) & (asked.graph.interior | asked.graph.handles), section)
         given |= set(section.outputs)
 
@@ -141,6 +154,7 @@ def check_structure(asked: Request, plan: Plan, repair: Repair) -> None:
         for name in again:
             law("only free nodes are replicated", not nodes[name].stateful and nodes[name].group is None, (section, name))
         law("repair", not again or repair in ("auto", "replicate"), (repair, again))
+        law("repair", repair != "auto" or not {nodes[n].op for n in again} & set(COSTLY), (section, again))
     present = {number[s.name] for s in plan.sections}
     law("the rule of the split", not any(mine for n, mine in enumerate(owned) if n not in present), "a section is missing")
     law("outputs are given", set(asked.wanted) <= home.keys(), set(asked.wanted) - home.keys())
@@ -158,6 +172,10 @@ def check_structure(asked: Request, plan: Plan, repair: Repair) -> None:
     for added in plan.added:
         reader = nodes[added.consumer]
         law("added for a reader", added.tensor in reader.inputs and reader.name in plan[added.section].nodes, added)
+        # What is done again where everything may be: all but what hangs on state, a group, an order, or what is given.
+        behind = closure(index, makers(index, [added.tensor]))
+        kept = any(n.stateful or n.group or n.after for n in map(nodes.__getitem__, behind))
+        law("repair", repair != "replicate" or kept or behind & makers(index, named), added)
     law("repair", repair != "error" or not plan.added, plan.added)
 
 
@@ -189,22 +207,27 @@ def check_running(asked: Request, plan: Plan) -> None:
 
 def expected_refusals(asked: Request, repair: Repair) -> dict[str, bool]:
     """Part of a documented refusal → whether there is a reason for it."""
-    index, nodes, handles = asked.graph.index, asked.graph.index.name_to_node_map, asked.graph.handles
+    index, graph = asked.graph.index, asked.graph
     named = [t for c in asked.cuts for t in c.tensors]
     idle = [t for t in named if t not in asked.wanted and asked.needed.isdisjoint(index.consumers.get(t, ()))]
+    # A pre that ends where the whole is fed has nothing to do, and need not be.
+    empty = [
+        cut for cut, mine in zip(asked.cuts, asked.owned, strict=False)
+        if not mine and not (cut.section == "pre" and set(cut.tensors) <= set(index.inputs))
+    ]  # fmt: skip
     return {
-        "is a constant: every section": any(nodes[index.producer[t]].free for t in named),
-        "lies inside the": any(t in asked.graph.interior for t in named),
+        "is a constant: every section": any(index.name_to_node_map[index.producer[t]].free for t in named),
+        "lies inside the": any(t in graph.interior for t in named),
+        "cannot be an output": any(t in graph.interior | graph.handles for t in asked.wanted),
         "feeds none of the outputs": bool(idle),
-        "nothing is left for section": any(not mine for mine in asked.owned[:-1]),
-        "must run after": loses_an_order(asked),
+        "nothing is left for section": bool(empty),
+        "must run after": asked.loses_an_order,
         "without having been named": repair == "error",
-        "is a handle and cannot cross": repair == "error" and any(t in handles for t in named),
+        "is a handle and cannot cross": repair == "error" and any(t in graph.handles for t in named),
     }
 
 
-def loses_an_order(asked: Request) -> bool:
-    """Whether a control edge comes from state in an earlier section, or passes on an order between state on both sides."""
+def _loses_an_order(asked: Request) -> bool:
     index, nodes = asked.graph.index, asked.graph.index.name_to_node_map
     place = {n: number for number, mine in enumerate(asked.owned) for n in mine}
     state = {n for n in place if nodes[n].stateful and nodes[n].op != "Assert"}
@@ -235,13 +258,18 @@ def planned(asked: Request, repair: Repair, planner: Planner = plan_sections) ->
     cuts, outputs = list(asked.cuts), None if asked.outputs is None else list(asked.outputs)
     before = (list(cuts), outputs and list(outputs), dict(index.groups), dict(index.tensors))
     try:
-        return planner(index, cuts, last=asked.last, outputs=outputs, repair=repair)
+        plan = planner(index, cuts, last=asked.last, outputs=outputs, repair=repair)
     except CutError as error:
         found = [reason for part, reason in expected_refusals(asked, repair).items() if part in str(error)]
         law("refusals have a documented reason", found == [True], error)
         return None
     finally:
         law("arguments are not mutated", before == (cuts, outputs, dict(index.groups), dict(index.tensors)))
+    reasons = {part for part, reason in expected_refusals(asked, repair).items() if reason} - {"without having been named"}
+    if repair in ("auto", "replicate"):  # a copy may keep an order that would be lost
+        reasons -= {"must run after"}
+    law("what cannot be done is refused", not reasons, reasons)
+    return plan
 
 
 def check(asked: Request, repair: Repair, planner: Planner = plan_sections) -> Plan | None:

@@ -33,17 +33,17 @@ from graphsplit.graph import GraphIndex
 from tests.interpreter import Program, assemble
 from tests.random_scopes import ArrayLoop, Branch, Draft, ListLoop, Loop, Scope, Step
 
-__all__ = ["EVERYTHING", "PLAIN", "REGIONS", "STATE", "STEP", "RandomGraph", "grow"]
+__all__ = ["COSTLY", "EVERYTHING", "PLAIN", "REGIONS", "STATE", "STEP", "RandomGraph", "grow"]
 
 STEP = 6  # bytes: kind, three tensors to read, control edges, a choice of the step's own
 
-_COSTLY = ("Conv2D", "Relu", "BiasAdd", "MatMul", "Softmax")
+COSTLY = ("Conv2D", "Relu", "BiasAdd", "MatMul", "Softmax")
 _CHEAP = ("Cast", "Identity", "Sub", "Pack", "StridedSlice", "Reshape")
 _DEEPEST = 3  # scopes in each other
 
 # What steps may add, the likelier the more often it stands there.
 PLAIN = ("costly", "costly", "cheap", "cheap", "shape", "two", "unpack", "const", "input")
-STATE = (*PLAIN, "random", "random", "noop", "assert", "order", "variable", "ordered_const")
+STATE = (*PLAIN, "random", "random", "noop", "assert", "order", "variable", "ordered_const", "ordered_const", "ordered_const")
 REGIONS = (*PLAIN, *PLAIN, "variable", "list", "array", "loop", "loop", "cond", "cond", "list_loop", "array_loop")
 EVERYTHING = (*STATE, *REGIONS)
 
@@ -140,7 +140,7 @@ class _Grower:
 
     def _costly(self, scope: Scope, step: Step) -> None:
         reads = [scope.pick(b) for b in step.reads[: 1 + step.choice % 3]]
-        scope.pool += scope.add(_COSTLY[step.choice // 3 % len(_COSTLY)], reads, after=self._after(scope, step))
+        scope.pool += scope.add(COSTLY[step.choice // 3 % len(COSTLY)], reads, after=self._after(scope, step))
 
     def _cheap(self, scope: Scope, step: Step) -> None:
         op = _CHEAP[step.choice // 2 % len(_CHEAP)]
@@ -177,7 +177,7 @@ class _Grower:
 
     def _order(self, scope: Scope, step: Step) -> None:
         """A pure node that must run after the two nodes made last: how an Assert or a NoOp comes to matter."""
-        op = _COSTLY[step.choice % len(_COSTLY)]
+        op = COSTLY[step.choice % len(COSTLY)]
         scope.pool += scope.add(op, [scope.pick(step.reads[0])], after=tuple(dict.fromkeys(scope.names[-2:])))
 
     def _ordered_const(self, scope: Scope, step: Step) -> None:

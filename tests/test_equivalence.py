@@ -473,8 +473,10 @@ def test_a_batch_of_two_that_the_whole_does_not_take_is_left_out_unless_it_was_g
     report = verify(whole, parts)
     assert report.equal
     assert (report.runs, report.feeds) == (1, ("x:0 float32[1, 4]",))
+    given = [{"x:0": np.zeros((batch, 4), np.float32)} for batch in (1, 2)]
+    assert verify(whole, parts, given[0]).runs == 1
     with pytest.raises(SectionRunError, match="the whole model failed to run"):
-        verify(whole, parts, {"x:0": np.zeros((2, 4), np.float32)})
+        verify(whole, parts, given)
 
 
 @pytest.mark.parametrize("version", [1, 2])

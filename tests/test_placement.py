@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 import graphsplit as gs
+from graphsplit import placement
 from graphsplit.devices import host_of
 from graphsplit.errors import FeedError, PlacementError, SectionRunError
 from graphsplit.formats import GraphDefModel
@@ -426,6 +427,12 @@ def test_a_missing_device_is_warned_of_once_and_the_answer_is_still_right(parts)
     assert placed.graph.get_tensor_by_name("scaled:0").device == "/device:GPU:0", "the pin stays, for a machine that has it"
     for tensor, value in zip(parts.outputs, run_whole(chain(), X, parts.outputs), strict=True):
         assert np.array_equal(found[tensor], value)
+
+
+def test_where_there_is_another_gpu_that_is_what_the_warning_names(parts, monkeypatch):
+    monkeypatch.setattr(placement, "available_devices", lambda config: ("/cpu:0", "/gpu:0"))
+    with pytest.warns(UserWarning, match="section 'main' was pinned to /gpu:1, .*: TensorFlow will run it on /gpu:0"):
+        place(parts, {"main": "/gpu:1"})
 
 
 def test_the_default_devices_are_those_of_the_parts(parts):

@@ -53,6 +53,8 @@ def request(recipe: Sequence[bytes], where: bytes, kinds: Sequence[str] = EVERYT
     outputs = None
     if where[3] % 2:
         outputs = tuple([t for n, t in enumerate(graph.targets) if where[3] >> (1 + n % 7) & 1]) or graph.targets[:1]
+        if where[3] > 250:
+            outputs += tuple(sorted(graph.interior | graph.handles)[:1])
     wanted = index.outputs if outputs is None else outputs
     needed = closure(index, makers(index, wanted))
     useful = [

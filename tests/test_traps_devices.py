@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 from collections.abc import Iterator
@@ -187,15 +188,19 @@ def world() -> dict[str, Any]:
     }
 
 
-@pytest.fixture(params=["eager", "in a graph of the caller's"])
-def caller(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Runs a test in eager mode, and with a default graph that already holds a node."""
-    if request.param == "eager":
-        yield
-        return
+@contextlib.contextmanager
+def callers_graph() -> Iterator[None]:
     with tf.Graph().as_default(), tf.name_scope("scope"), tf.device("/cpu:0"):
         tf.constant(1.0, name="mine")
         yield
+
+
+@pytest.fixture(params=[contextlib.nullcontext, callers_graph], ids=["eager", "in a graph of the caller's"])
+def caller(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Runs a test in eager mode, and with a default graph that already holds a node."""
+    with request.param():
+        yield
+    assert switches() == AT_FIRST
 
 
 @pytest.mark.usefixtures("caller")
@@ -212,7 +217,6 @@ def test_default_graph_eager_mode_and_all_that_is_global_are_left_alone(tmp_path
     after = world()
     assert [key for key in before if before[key] != after[key]] == []
     assert before["default graph"] is after["default graph"]
-    assert switches() == AT_FIRST
 
 
 def test_lists_of_targets_are_not_emptied() -> None:

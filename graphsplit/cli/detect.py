@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import warnings
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,10 +76,10 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    if not args.verbose:  # OpenCV and its FFmpeg log to stderr, where one line of ours is promised
-        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     with ExitStack() as opened:
+        if not args.verbose:  # OpenCV and its FFmpeg log to stderr, where one line of ours is promised
+            os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+            opened.enter_context(_quiet_opencv())
         source, window, sinks = _open(args, opened)
         with quiet_tensorflow(args.verbose), working(f"opening {args.model}"):
             detector = opened.enter_context(_detector(args))
@@ -97,6 +97,12 @@ def run(args: argparse.Namespace) -> int:
             window.wait()
     # A camera is always ended by its user; a file that was not read to its end is worth a status.
     return 130 if tally.stopped == "interrupted" and not source.live else 0
+
+
+def _quiet_opencv() -> AbstractContextManager[None]:
+    from graphsplit.detection.extras import quiet_opencv
+
+    return quiet_opencv()
 
 
 def _open(args: argparse.Namespace, opened: ExitStack) -> tuple[Source, Window | None, list[Sink]]:
@@ -141,7 +147,6 @@ def _detector(args: argparse.Namespace) -> Detector:
             threads=args.threads,
             trust=args.trust,
             pixels=args.pixels,
-            model_outputs=args.model_outputs,
             repair=args.repair,
             **cut_of(args),
         )

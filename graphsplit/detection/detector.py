@@ -39,15 +39,16 @@ class Detector:
         for frame in det.stream("traffic.mp4"):           # or "camera:0", "rtsp://…", a folder, any iterable of pictures
             print(frame.number, frame.detections.data["class_name"])
 
-    model      a model, its parts, or the path of a model or of a split folder. A model is split where its preset says,
-               without proof, for a quick start; one without a fixed cut runs whole, and `notes` says so
+    model      a model, its parts, or the path of a model or of a split folder. A model is split where its preset says, else
+               where `graphsplit.autocrop` finds a cut, without proof, for a quick start. Where nothing is worth cutting off,
+               it runs whole, and `notes` says so
     labels     names of the classes: a file, "coco", a list, a dict {class id as the model gives it: name}. None: COCO's for
                a model of 90 classes (or of 80 counted from 0), else numbers
     threshold  scores below are left out
     devices    section → device
     split      False: run the whole as one section
     pixels     what 0 and 255 become in a float input; see `graphsplit.detection.images.picture_input`
-    cut        outputs, inputs, preset, crop_file, model_outputs, repair: as of `graphsplit.split`, for a model
+    cut        outputs, inputs, preset, autocrop, affinity, crop_file, model_outputs, repair: as of `graphsplit.split`
     threads, strict, trust: as of `graphsplit.pipeline.Pipeline`
 
     notes      what was decided, in sentences

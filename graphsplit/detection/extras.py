@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 from graphsplit.errors import GraphSplitError, MissingExtraError
 
-__all__ = ["opencv", "supervision"]
+__all__ = ["opencv", "quiet_opencv", "supervision"]
 
 
 def opencv() -> Any:
     """The module ``cv2``. Raises MissingExtraError, and GraphSplitError where it is installed but cannot be loaded."""
     return _import("cv2", "OpenCV (cv2)")
+
+
+@contextmanager
+def quiet_opencv() -> Iterator[None]:
+    """Keep OpenCV from logging to stderr, where it is installed. What FFmpeg logs can only be stilled before its first use,
+    by OPENCV_FFMPEG_LOGLEVEL.
+    """
+    try:
+        logging = opencv().utils.logging
+        before = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    except (GraphSplitError, AttributeError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        logging.setLogLevel(before)
 
 
 def supervision() -> Any:

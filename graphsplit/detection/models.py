@@ -54,12 +54,12 @@ def detectable(
     repair: Repair = "auto",
     **cut: Any,
 ) -> Detectable:
-    """Parts of a model, cut at what its preset or `cut` (see `graphsplit.surgery.choose`) says; the whole as one part where
-    `split` is False, or nothing says where to cut.
+    """Parts of a model, cut at what `cut` (see `graphsplit.surgery.choose`) or its preset says, else where the search finds
+    a cut; the whole as one part where `split` is False, or nothing is worth cutting off.
 
     Of a model's outputs those are kept that detections are read from. Raises what loading, planning and splitting raise.
     """
-    named = {key: value for key, value in cut.items() if value is not None}
+    named = {key: value for key, value in cut.items() if value not in (None, False)}
     if not isinstance(model, (GraphDefModel, Parts)):
         path = Path(model)
         is_split = (path / MANIFEST).is_file() or path.name == MANIFEST
@@ -74,21 +74,15 @@ def detectable(
         raise CutError(f"{', '.join(sorted(named))} names a cut, but the model is to run whole")
     if model_outputs is None:
         model_outputs = recognise(model.index.outputs).tensors
-    choice, notes = _choice(model, split, named)
+    notes: tuple[str, ...] = ()
+    if not split:
+        choice = Choice((), "main", "whole, as one section")
+    else:
+        choice = choose(model, **named, model_outputs=model_outputs)
+        if not choice.cuts:
+            notes = (f"the model runs whole, as one section: {choice.source}",)
     plan = plan_choice(model, choice, model_outputs=model_outputs, repair=repair)
     return Detectable(make_parts(model, plan, shapes=False), choice.source, (*notes, *choice.notes))
-
-
-def _choice(model: GraphDefModel, split: bool, cut: dict[str, Any]) -> tuple[Choice, tuple[str, ...]]:
-    whole = Choice((), "main", "whole, as one section")
-    if not split:
-        return whole, ()
-    try:
-        return choose(model, **cut), ()
-    except CutError as error:
-        if cut:
-            raise
-        return whole, (f"the model runs whole, as one section: {error}",)
 
 
 def _whole(parts: Parts, trust: bool) -> GraphDefModel:

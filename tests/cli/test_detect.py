@@ -45,7 +45,7 @@ def test_an_image_prints_what_is_in_it(call, spotter, picture, tmp_path):
     assert "white" in answer.out
     assert "16, 12, 32, 24" in answer.out
     assert "1 frame, latency" in answer.out
-    assert "note: the model runs whole, as one section: no preset fits this graph" in answer.out
+    assert "note: the model runs whole, as one section: nothing to crop" in answer.out
     assert "note: /gpu:0 is not here: section 'main' runs on /cpu:0" in answer.out
     assert answer.err == ""
 
@@ -164,9 +164,7 @@ def test_the_newest_frame_wins_when_asked_for_and_the_video_keeps_its_length(cal
         (["{picture}", "--show"], "--show needs"),
     ],
 )
-def test_an_error_is_one_line_on_stderr_and_nothing_is_left_behind(
-    call, spotter, picture, tmp_path, monkeypatch, args, message
-):
+def test_an_error_is_one_line_on_stderr_and_nothing_is_left_behind(call, spotter, picture, tmp_path, monkeypatch, args, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DISPLAY", raising=False)
     (tmp_path / "there.jsonl").write_text("mine")

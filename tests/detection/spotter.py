@@ -9,7 +9,7 @@ import numpy as np
 
 def write_spotter(path: Path, *, names=("detection_boxes", "detection_scores", "detection_classes", "num_detections"), masks=False):
     """image_tensor ─▶ net/conv ─▶ heat ─┬─▶ rows, columns ─▶ detection_boxes     heat: 1 where the picture is white
-                                      └─▶ most ──────────▶ detection_scores    two entries, of which one is a detection
+    └─▶ most ──────────▶ detection_scores    two entries, of which one is a detection
     """
     import tensorflow as tf
 

@@ -30,6 +30,10 @@ def boxes(found):
     return np.round(found.xyxy).astype(int).tolist()
 
 
+def boxes_of(detector):
+    return boxes(detector.detect(IMAGE))
+
+
 def test_an_image_gives_boxes_in_pixels_with_score_class_and_name(split):
     found = split.detect(IMAGE)
     assert type(found).__name__ == "Detections"
@@ -60,11 +64,28 @@ def test_the_model_is_cut_where_it_was_told_and_whole_where_it_was_told(split, s
         assert whole.detect(IMAGE).data["class_name"].tolist() == ["1"], "no labels, no names"
 
 
-def test_a_model_without_a_preset_runs_whole_and_says_so(spotter):
+def test_a_model_with_nothing_to_cut_off_runs_whole_and_says_so(spotter):
     with Detector(gs.load(spotter), devices=MAIN) as detector:
         assert list(detector.devices) == ["main"]
         (note,) = detector.notes
-        assert note.startswith("the model runs whole, as one section: no preset fits this graph")
+        assert note.startswith("the model runs whole, as one section: nothing to crop")
+
+
+def test_a_model_that_reaches_outside_is_not_run_without_trust(tmp_path):
+    import tensorflow as tf
+
+    (tmp_path / "secret.txt").write_text("1")
+    graph_def = tf.compat.v1.GraphDef.FromString(write_spotter(tmp_path / "m.pb").read_bytes())
+    with tf.Graph().as_default() as graph:
+        tf.graph_util.import_graph_def(graph_def, name="")
+        boxes = graph.get_tensor_by_name("detection_boxes:0")
+        number = tf.strings.to_number(tf.io.read_file(str(tmp_path / "secret.txt")))
+        tf.identity(boxes * number, name="own/detection_boxes")
+    (tmp_path / "m.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    with pytest.raises(gs.TrustError, match=r"reaches outside itself \(ReadFile"):
+        Detector(tmp_path / "m.pb", devices=MAIN)
+    with Detector(tmp_path / "m.pb", devices=MAIN, trust=True) as detector:
+        assert boxes_of(detector) == [[10, 8, 30, 24]]
 
 
 def test_only_what_detections_are_read_from_is_computed(tmp_path):

@@ -11,7 +11,11 @@ from graphsplit.errors import GraphSplitError, MissingExtraError
 @pytest.mark.parametrize(
     ("error", "kind", "message"),
     [
-        (ModuleNotFoundError("no", name="cv2"), MissingExtraError, r"OpenCV \(cv2\) is not installed: pip install 'graphsplit\[detect\]'"),
+        (
+            ModuleNotFoundError("no", name="cv2"),
+            MissingExtraError,
+            r"OpenCV \(cv2\) is not installed: pip install 'graphsplit\[detect\]'",
+        ),
         (ModuleNotFoundError("no", name="numpy.x"), GraphSplitError, r"OpenCV \(cv2\) needs numpy\.x, which is not installed"),
         (ImportError("libGL.so.1: no such file"), GraphSplitError, r"is installed but cannot be loaded: libGL\.so\.1"),
     ],

@@ -35,7 +35,12 @@ def test_tflites_op_gives_boxes_classes_scores_and_number_and_counts_from_zero()
 def test_savedmodels_of_tensorflow_2_lose_their_names_but_not_their_order():
     names = ["Identity:0", *(f"Identity_{i}:0" for i in range(1, 8))]
     found = recognise(names)
-    assert (found.boxes, found.classes, found.scores, found.count) == ("Identity_1:0", "Identity_2:0", "Identity_4:0", "Identity_5:0")
+    assert (found.boxes, found.classes, found.scores, found.count) == (
+        "Identity_1:0",
+        "Identity_2:0",
+        "Identity_4:0",
+        "Identity_5:0",
+    )
     found = recognise(names[:4])
     assert (found.boxes, found.classes, found.scores, found.count) == tuple(names[:4])
 

@@ -147,7 +147,12 @@ def test_a_camera_is_live_and_read_once(camera):
 
 def test_a_camera_that_is_not_there_says_how_to_find_those_that_are(camera, monkeypatch):
     camera.opened = False
-    for platform, how in (("linux", "ls /dev/video"), ("darwin", "system_profiler"), ("win32", "device manager"), ("x", "settings")):
+    for platform, how in (
+        ("linux", "ls /dev/video"),
+        ("darwin", "system_profiler"),
+        ("win32", "device manager"),
+        ("x", "settings"),
+    ):
         monkeypatch.setattr(sources.sys, "platform", platform)
         with pytest.raises(FormatError, match=rf"camera:7: no such camera, or it is in use; .*{how}"):
             open_source("camera:7")

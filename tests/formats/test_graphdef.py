@@ -5,7 +5,6 @@ Below that: graphs that are none, graphs that ask for too much, and what of a gr
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 import tracemalloc
@@ -19,10 +18,12 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from google.protobuf import text_format
 from tensorflow.core.framework import graph_pb2, node_def_pb2
 
 from graphsplit.errors import CutError, FormatError
 from graphsplit.formats import load
+from graphsplit.formats.graphdef.messages import message
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.graphdef.reader import GraphDefReader, GraphError
 from graphsplit.graph import GraphIndex
@@ -80,7 +81,8 @@ def test_shared_models_have_the_edges_of_their_file(name: str) -> None:
     """The parts of the index, computed again from TensorFlow's messages in the plainest way."""
     index, nodes = load(shared_model(name)).index, parsed(name).node
     canonical = {
-        n.name: ([i if ":" in i else f"{i}:0" for i in n.input if i[0] != "^"], [i[1:] for i in n.input if i[0] == "^"]) for n in nodes
+        n.name: ([i if ":" in i else f"{i}:0" for i in n.input if i[0] != "^"], [i[1:] for i in n.input if i[0] == "^"])
+        for n in nodes
     }
     assert list(index.name_to_node_map) == [n.name for n in nodes]
     assert dict(index.node_seq) == {n.name: i for i, n in enumerate(nodes)}
@@ -125,7 +127,10 @@ def graph_defs(draw: st.DrawFn) -> graph_pb2.GraphDef:
         made.node.add(
             name=name,
             op=draw(st.sampled_from(["NoOp", "Identity", "Split", "Const", "My_Op"])),
-            input=[*map("".join, zip(inputs, ports, strict=True)), *(f"^{c}" for c in draw(st.lists(st.sampled_from(there), max_size=2)))],
+            input=[
+                *map("".join, zip(inputs, ports, strict=True)),
+                *(f"^{c}" for c in draw(st.lists(st.sampled_from(there), max_size=2))),
+            ],
             device=draw(st.sampled_from(["", "/cpu:0"])),
         )
         for key in draw(st.lists(letters, max_size=5, unique=True)):
@@ -172,6 +177,51 @@ def test_random_graphs_are_read_as_tensorflow_parses_them(made: graph_pb2.GraphD
         same_nodes(reader.functions[function.signature.name].nodes, function.node_def)
 
 
+# text
+
+
+@settings(max_examples=100, deadline=None)
+@given(graph_defs())
+def test_random_graphs_are_read_from_text_as_tensorflow_parses_them(made: graph_pb2.GraphDef) -> None:
+    parsed = text_format.Parse(text_format.MessageToString(made), message("GraphDef")())
+    assert graph_def(parsed.SerializeToString()) == made
+
+
+def test_text_and_bytes_of_a_model_are_the_same_model(tmp_path: Path) -> None:
+    made = parsed("tiny_ssd_mobilenet_v1_2018.pb")
+    path = tmp_path / "model.pb"  # no name says that it is text
+    path.write_text(text_format.MessageToString(made))
+    whole = load(path)
+    assert whole.format == "pbtxt"
+    assert whole.graph_def == made
+    assert whole.index.nodes == load(shared_model("tiny_ssd_mobilenet_v1_2018.pb")).index.nodes
+
+
+def test_our_messages_are_those_of_tensorflow() -> None:
+    """Every field by name, number and type, so that text is read in full and nothing is lost when bytes are written again."""
+    seen = set()
+
+    def same(mine: Any, theirs: Any) -> None:
+        if theirs.full_name in seen:
+            return
+        seen.add(theirs.full_name)
+        assert {f.name: f.number for f in mine.fields} == {f.name: f.number for f in theirs.fields}
+        for a in mine.fields:
+            b = theirs.fields_by_name[a.name]
+            assert (a.type, a.is_repeated, a.has_presence) == (
+                b.type,
+                b.is_repeated,
+                b.has_presence or b.message_type is not None,
+            ), b
+            if b.message_type is not None:
+                same(a.message_type, b.message_type)
+            if b.enum_type is not None:
+                assert {v.name: v.number for v in a.enum_type.values} == {v.name: v.number for v in b.enum_type.values}
+
+    same(message("GraphDef").DESCRIPTOR, graph_pb2.GraphDef.DESCRIPTOR)
+    assert len(seen) > 30
+
+
 # names of tensors
 
 
@@ -179,13 +229,12 @@ def test_inputs_are_written_in_full() -> None:
     index = index_of(
         raw.node("t", "Split", attrs={"num_split": raw.integer(3), "T": raw.kind(1)}),
         raw.node("a", "AddN", "t", "t:0", "t:00", "t:1", "t:01", "^t", "^t"),
-        raw.node("a:1", "NoOp"),
-        raw.node("b", "My", "a:1", "^a:1", "^a"),
+        raw.node("b", "AddN", "a", "t:2", "a", "^a", "^t"),
     )
     assert index.name_to_node_map["a"].inputs == ("t:0", "t:0", "t:0", "t:1", "t:1")
     assert index.name_to_node_map["a"].after == ("t",)
-    assert index.edges == {"t": (), "a": ("t",), "a:1": (), "b": ("a:1", "a")} or index.name_to_node_map["b"].inputs == ("a:1:0",)
-    assert index.consumers["t:1"] == ("a",)
+    assert index.edges == {"t": (), "a": ("t",), "b": ("a", "t")}
+    assert index.consumers == {"t:0": ("a",), "t:1": ("a",), "a:0": ("b",), "t:2": ("b",)}
 
 
 def test_a_name_with_a_colon_is_a_name_where_such_a_node_exists() -> None:
@@ -245,7 +294,9 @@ def test_library_and_versions_may_come_first_or_between() -> None:
 
 def test_what_protobuf_merges_is_merged() -> None:
     """Two libraries are one; of two versions the last counts, and one that does not say leaves the other."""
-    data = field(1, PLAIN[0]) + raw.versions(5) + field(2, raw.library(raw.function("f"))) + field(2, raw.library(raw.function("g")))
+    data = (
+        field(1, PLAIN[0]) + raw.versions(5) + field(2, raw.library(raw.function("f"))) + field(2, raw.library(raw.function("g")))
+    )
     data += raw.versions(24) + field(4, number(2, 12))
     reader, theirs = GraphDefReader(data), graph_def(data)
     assert list(reader.functions) == [f.signature.name for f in theirs.library.function] == ["f", "g"]
@@ -254,7 +305,9 @@ def test_what_protobuf_merges_is_merged() -> None:
 
 def test_the_last_attribute_of_a_name_counts() -> None:
     """As in TensorFlow; reading the first instead would hide what is run."""
-    twice = raw.node("y", "PrintV2", "x", attrs={"output_stream": raw.text("stderr")}, more=raw.attr("output_stream", raw.text("file:///tmp/x")))
+    twice = raw.node(
+        "y", "PrintV2", "x", attrs={"output_stream": raw.text("stderr")}, more=raw.attr("output_stream", raw.text("file:///tmp/x"))
+    )
     reader = GraphDefReader(raw.graph(raw.placeholder("x", raw.STRING), twice))
     assert reader.attribute(reader.by_name["y"], "output_stream").s == b"file:///tmp/x"
     assert reader.attributes(reader.by_name["y"])["output_stream"].s == b"file:///tmp/x"
@@ -266,7 +319,9 @@ def test_lists_are_read_packed_and_unpacked() -> None:
     packed = raw.listed(raw.field(6, bytes([1, 3])))
     unpacked = raw.listed(number(6, 1), number(6, 3))
     for value in (packed, unpacked):
-        index = index_of(raw.node("c", "PartitionedCall", attrs={"Tout": value, "f": raw.func("f")}), library=raw.library(raw.function("f")))
+        index = index_of(
+            raw.node("c", "PartitionedCall", attrs={"Tout": value, "f": raw.func("f")}), library=raw.library(raw.function("f"))
+        )
         assert [index.tensors[t].dtype for t in index.name_to_node_map["c"].outputs] == ["float32", "int32"]
 
 
@@ -294,10 +349,10 @@ def test_unknown_fields_of_nodes_are_kept() -> None:
 
 @pytest.mark.parametrize(
     ("producer", "dims", "shape"),
-    [(23, (), None), (24, (), ()), (0, (), None), (23, (-1, 3), (None, 3)), (2474, (-1, 0, 3), (None, 0, 3))],
+    [(0, (), None), (21, (), None), (22, (), ()), (24, (), ()), (21, (-1, 3), (None, 3)), (2474, (-1, 0, 3), (None, 0, 3))],
 )
 def test_a_placeholder_of_an_old_producer_without_dimensions_is_unknown(producer: int, dims: tuple[int, ...], shape: Any) -> None:
-    """Below version 24 shape [] was what an unknown shape was written as; `import_graph_def` knows that as well."""
+    """Below version 22 shape [] was what an unknown shape was written as; TensorFlow goes by that, too."""
     data = raw.graph(raw.placeholder("x", raw.FLOAT, *dims), producer=producer)
     assert GraphDefModel([data]).index.tensors["x:0"].shape == shape
     with tf.Graph().as_default() as made:
@@ -390,22 +445,25 @@ def test_a_constant_of_a_gigabyte_stays_out_of_memory(tmp_path: Path) -> None:
     """In a process of its own, where the most memory it ever held can be seen. TensorFlow is not imported either."""
     path = tmp_path / "large.pb"
     sparse_graph(path, 2**30)
+    if not Path("/proc/self/status").exists():
+        pytest.skip("no /proc here")
     code = """
-import resource, sys
+import re, sys
+from pathlib import Path
 import graphsplit as gs
 model = gs.load(sys.argv[1])
 gs.plan(model, outputs="a")
 assert "tensorflow" not in sys.modules
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])
 """
     done = subprocess.run([sys.executable, "-c", code, str(path)], timeout=120, capture_output=True, text=True, check=True)
-    unit = 1 if sys.platform == "darwin" else 1024
-    assert int(done.stdout) * unit < 150 * 2**20
-    assert resource.getpagesize() > 0
+    assert int(done.stdout) < 150 * 1024
 
 
 def test_two_gigabytes_cannot_be_one_message(tmp_path: Path) -> None:
     path = tmp_path / "huge.pb"
     sparse_graph(path, 2**31)
-    with pytest.raises(FormatError, match=r"huge\.pb: 2,147,483,\d{3} bytes: a GraphDef of 2 GiB or more cannot be one protobuf message$"):
+    with pytest.raises(
+        FormatError, match=r"huge\.pb: 2,147,483,\d{3} bytes: a GraphDef of 2 GiB or more cannot be one protobuf message$"
+    ):
         load(path)

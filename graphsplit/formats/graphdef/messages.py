@@ -26,21 +26,36 @@ _ONE_OF = {
 
 _TEXT_NAME = {"float32": "FLOAT", "float64": "DOUBLE", "float16": "HALF"}
 
-# name number type; a capital letter starts a message, '*' means repeated, 'enum' is DataType.
+_FULL_TYPES = """
+UNSET 0, VAR 1, ANY 2, PRODUCT 3, NAMED 4, FOR_EACH 20, CALLABLE 100, TENSOR 1000, ARRAY 1001, OPTIONAL 1002, LITERAL 1003,
+ENCODED 1004, SHAPE_TENSOR 1005, BOOL 200, UINT8 201, UINT16 202, UINT32 203, UINT64 204, INT8 205, INT16 206, INT32 207,
+INT64 208, HALF 209, FLOAT 210, DOUBLE 211, BFLOAT16 215, COMPLEX64 212, COMPLEX128 213, STRING 214, DATASET 10102,
+RAGGED 10103, ITERATOR 10104, MUTEX_LOCK 10202, LEGACY_VARIANT 10203
+"""
+
+# name number type; a capital letter starts a message, '*' means repeated, 'enum' is DataType, 'full_type' FullTypeId.
 _MESSAGES = """
 GraphDef: node 1 *NodeDef, versions 4 VersionDef, version 3 int32, library 2 FunctionDefLibrary, debug_info 5 GraphDebugInfo
-GraphDebugInfo: files 1 *string
+GraphDebugInfo: files 1 *string, frames_by_id 4 *FrameEntry, traces_by_id 6 *TraceByIdEntry, traces 2 *TraceEntry, name_to_trace_id 5 *TraceIdEntry
+FileLineCol: file_index 1 int32, line 2 int32, col 3 int32, func 4 string, code 5 string
+StackTrace: file_line_cols 1 *FileLineCol, frame_id 2 *fixed64
+FrameEntry: key 1 fixed64, value 2 FileLineCol
+TraceByIdEntry: key 1 fixed64, value 2 StackTrace
+TraceEntry: key 1 string, value 2 StackTrace
+TraceIdEntry: key 1 string, value 2 fixed64
 VersionDef: producer 1 int32, min_consumer 2 int32, bad_consumers 3 *int32
 NodeDef: name 1 string, op 2 string, input 3 *string, device 4 string, attr 5 *AttrEntry, experimental_debug_info 6 ExperimentalDebugInfo, experimental_type 7 FullTypeDef
 ExperimentalDebugInfo: original_node_names 1 *string, original_func_names 2 *string
-FullTypeDef: type_id 1 int32, args 2 *FullTypeDef, s 3 string, i 4 int64
+FullTypeDef: type_id 1 full_type, args 2 *FullTypeDef, s 3 string, i 4 int64
 AttrEntry: key 1 string, value 2 AttrValue
 AttrValue: list 1 ListValue, s 2 bytes, i 3 int64, f 4 float, b 5 bool, type 6 enum, shape 7 TensorShapeProto, tensor 8 TensorProto, placeholder 9 string, func 10 NameAttrList
 ListValue: s 2 *bytes, i 3 *int64, f 4 *float, b 5 *bool, type 6 *enum, shape 7 *TensorShapeProto, tensor 8 *TensorProto, func 9 *NameAttrList
 NameAttrList: name 1 string, attr 2 *AttrEntry
 TensorShapeProto: dim 2 *Dim, unknown_rank 3 bool
 Dim: size 1 int64, name 2 string
-TensorProto: dtype 1 enum, tensor_shape 2 TensorShapeProto, version_number 3 int32, tensor_content 4 bytes, half_val 13 *int32, float_val 5 *float, double_val 6 *double, int_val 7 *int32, string_val 8 *bytes, scomplex_val 9 *float, int64_val 10 *int64, bool_val 11 *bool, dcomplex_val 12 *double, uint32_val 16 *uint32, uint64_val 17 *uint64, float8_val 18 bytes
+TensorProto: dtype 1 enum, tensor_shape 2 TensorShapeProto, version_number 3 int32, tensor_content 4 bytes, half_val 13 *int32, float_val 5 *float, double_val 6 *double, int_val 7 *int32, string_val 8 *bytes, scomplex_val 9 *float, int64_val 10 *int64, bool_val 11 *bool, dcomplex_val 12 *double, resource_handle_val 14 *ResourceHandleProto, variant_val 15 *VariantTensorDataProto, uint32_val 16 *uint32, uint64_val 17 *uint64, float8_val 18 bytes
+ResourceHandleProto: device 1 string, container 2 string, name 3 string, hash_code 4 uint64, maybe_type_name 5 string, dtypes_and_shapes 6 *DtypeAndShape
+VariantTensorDataProto: type_name 1 string, metadata 2 bytes, tensors 3 *TensorProto
 FunctionDefLibrary: function 1 *FunctionDef, gradient 2 *GradientDef, registered_gradients 3 *RegisteredGradient
 GradientDef: function_name 1 string, gradient_func 2 string
 RegisteredGradient: gradient_func 1 string, registered_op_type 2 string
@@ -85,6 +100,10 @@ def _pool() -> descriptor_pool.DescriptorPool:
         text = _TEXT_NAME.get(dtype, dtype.upper())
         enum.value.add(name=f"DT_{text}", number=number)
         enum.value.add(name=f"DT_{text}_REF", number=number + 100)
+    full = file.enum_type.add(name="FullTypeId")
+    for entry in _FULL_TYPES.split(","):
+        key, number_text = entry.split()
+        full.value.add(name=f"TFT_{key}", number=int(number_text))
     for line in _MESSAGES.strip().splitlines():
         name, _, fields = line.partition(": ")
         out = file.message_type.add(name=name)
@@ -97,8 +116,9 @@ def _pool() -> descriptor_pool.DescriptorPool:
             if key in _ONE_OF.get(name, ()):
                 made.oneof_index = 0
             kind = kind.removeprefix("*")
-            if kind == "enum":
-                made.type, made.type_name = field.TYPE_ENUM, f".{_PACKAGE}.DataType"
+            if kind in ("enum", "full_type"):
+                made.type = field.TYPE_ENUM
+                made.type_name = f".{_PACKAGE}.{'DataType' if kind == 'enum' else 'FullTypeId'}"
             elif kind[0].isupper():
                 made.type, made.type_name = field.TYPE_MESSAGE, f".{_PACKAGE}.{kind}"
             else:
