@@ -126,7 +126,7 @@ def check_structure(asked: Request, plan: Plan, repair: Repair) -> None:
     for section in plan.sections:
         held = set(section.nodes)
         cut = next((c.tensors for c in asked.cuts if c.section == section.name), ())
-        ends = tuple(t for t in cut if index.producer[t] in held and t not in asked.graph.handles)
+        ends = tuple(t for t in cut if index.producer[t] in owned[number[section.name]] and t not in asked.graph.handles)
         used = {*asked.wanted, *cut, *(t for s in plan.sections for t in s.inputs)}
         law("file order", list(section.nodes) == sorted(held, key=index.node_seq.__getitem__), section)
         law("inputs once", len(set(section.inputs)) == len(section.inputs), section)

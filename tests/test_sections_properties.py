@@ -132,8 +132,10 @@ def test_what_cannot_leave_a_loop_or_a_cond_is_captive_and_nothing_else(recipe: 
     assert graph.index.captive == graph.interior | graph.handles
     assert graph.index.handles == graph.handles
     group = {n.name: n.group for n in graph.index.nodes}
-    for tensor in graph.index.captive:
-        assert {group[n] for n in graph.index.consumers.get(tensor, ())} <= {group[graph.index.producer[tensor]]}
+    inside = {graph.index.producer[t] for t in graph.interior}
+    for node in graph.index.nodes:
+        behind = {graph.index.producer[t] for t in node.inputs if t in graph.index.captive} | inside.intersection(node.after)
+        assert {group[n] for n in behind} <= {node.group}
 
 
 # Whether the properties say something

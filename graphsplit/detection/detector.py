@@ -16,7 +16,6 @@ from graphsplit.detection.extras import opencv, supervision
 from graphsplit.detection.frame import Frame
 from graphsplit.detection.images import as_image, picture_input
 from graphsplit.detection.labels import Labels, for_model
-from graphsplit.detection.layouts import recognise
 from graphsplit.detection.models import Detectable, class_count, detectable
 from graphsplit.detection.sources import Picture, Source, open_source
 from graphsplit.formats import GraphDefModel
@@ -79,7 +78,7 @@ class Detector:
         made: Detectable = detectable(model, split=split, trust=trust, **cut)
         self.threshold = threshold
         self.parts, self.cut, self.notes = made.parts, made.cut, made.notes
-        self.layout = recognise(self.parts.outputs)
+        self.layout = made.layout
         longest = _SEGMENTED if self.layout.labels else 0
         self._input = picture_input(made.inputs, pixels=pixels, longest=longest)
         self._labels = labels if labels is None or isinstance(labels, (str, PathLike, Mapping)) else list(labels)

@@ -30,11 +30,13 @@ _SCORES = ("Postprocessor/convert_scores", "SecondStagePostprocessor/convert_sco
 class Detectable:
     """Parts to detect with.
 
-    cut    where the cut comes from, in a sentence
-    notes  what else was decided
+    layout  where the answer is among their outputs
+    cut     where the cut comes from, in a sentence
+    notes   what else was decided
     """
 
     parts: Parts
+    layout: Layout
     cut: str
     notes: tuple[str, ...] = ()
 
@@ -68,12 +70,13 @@ def detectable(
         if named or model_outputs is not None:
             raise CutError("a split and a cut were given; the split says where it is cut already. Give the model to cut it anew")
         if split:
-            return Detectable(model, "as it was split")
+            return Detectable(model, recognise(model.outputs), "as it was split")
         model = _whole(model, trust)
     elif not split and named:
         raise CutError(f"{', '.join(sorted(named))} names a cut, but the model is to run whole")
+    layout = recognise(model.index.outputs if model_outputs is None else _tensors(model.index, model_outputs))
     if model_outputs is None:
-        model_outputs = recognise(model.index.outputs).tensors
+        model_outputs = layout.tensors
     notes: tuple[str, ...] = ()
     if not split:
         choice = Choice((), "main", "whole, as one section")
@@ -82,7 +85,12 @@ def detectable(
         if not choice.cuts:
             notes = (f"the model runs whole, as one section: {choice.source}",)
     plan = plan_choice(model, choice, model_outputs=model_outputs, repair=repair)
-    return Detectable(make_parts(model, plan, shapes=False), choice.source, (*notes, *choice.notes))
+    return Detectable(make_parts(model, plan, shapes=False), layout, choice.source, (*notes, *choice.notes))
+
+
+def _tensors(index: GraphIndex, names: Names) -> list[str]:
+    given = [names] if isinstance(names, str) else list(names)
+    return [index.tensor(part) for name in given for part in name.split(",") if part.strip()]
 
 
 def _whole(parts: Parts, trust: bool) -> GraphDefModel:

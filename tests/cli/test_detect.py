@@ -13,12 +13,13 @@ import pytest
 from PIL import Image
 
 from graphsplit.cli.detect_answer import Tally
-from tests.detection.conftest import moving, spotter  # noqa: F401
+from tests.detection import conftest
 from tests.detection.spotter import white_box
 
 cv2 = pytest.importorskip("cv2")
 pytest.importorskip("supervision")
 
+spotter, moving = conftest.spotter, conftest.moving
 KEYS = ["frame", "time_s", "boxes", "scores", "classes", "latency_ms"]
 
 

@@ -83,7 +83,7 @@ def test_plain_lines_are_numbered_from_one_and_empty_ones_count(file):
 
 
 @pytest.mark.parametrize(
-    "line", ["3 traffic light", "3: traffic light", "3,traffic light", "3\ttraffic light", '3  "traffic light"']
+    "line", ["3 traffic light", "3: traffic light", "3,traffic light", "3\ttraffic light", '3 "traffic light"']
 )
 def test_lines_may_state_ids(file, line):
     assert read_labels(file(f"1 person\n{line}\n")) == {1: "person", 3: "traffic light"}

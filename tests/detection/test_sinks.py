@@ -195,7 +195,7 @@ def test_places_that_cannot_be_are_refused(image, moving, tmp_path):
         saver(image, tmp_path / "a", overwrite=False)
     with pytest.raises(FormatError, match=r"a video is written as \.mp4, .*not \.png"):
         saver(video, tmp_path / "a.png", overwrite=False)
-    with pytest.raises(FormatError, match="there is no folder .*nowhere to put it in"):
+    with pytest.raises(FormatError, match=r"there is no folder .*nowhere to put it in"):
         saver(video, tmp_path / "nowhere" / "a.mp4", overwrite=False)
     with pytest.raises(OverwriteError, match="is a folder; name a file"):
         check_place(video, tmp_path, overwrite=True)

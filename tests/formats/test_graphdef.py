@@ -16,21 +16,21 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from google.protobuf import text_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from google.protobuf import text_format
 from tensorflow.core.framework import graph_pb2, node_def_pb2
 
-from graphsplit.errors import CutError, FormatError
+from graphsplit.errors import FormatError
 from graphsplit.formats import load
 from graphsplit.formats.graphdef.messages import message
 from graphsplit.formats.graphdef.model import GraphDefModel
-from graphsplit.formats.graphdef.reader import GraphDefReader, GraphError
+from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.graph import GraphIndex
 from graphsplit.surgery import plan, split
 from tests.formats import raw
 from tests.formats.raw import field, number
-from tests.graphs import Func, const, function, graph, model, names, node, node_of, placeholder
+from tests.graphs import node_of
 from tests.shared import SHARED, shared_model
 
 MODELS = sorted(p.name[:-3] for p in (SHARED / "models").glob("*.pb.gz")) or ["any.pb"]
@@ -97,7 +97,9 @@ def test_shared_models_have_the_edges_of_their_file(name: str) -> None:
     assert index.producer == {t: n.name for n in index.nodes for t in n.outputs}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(m, marks=() if m in ("tiny_ssd_mobilenet_v1_2018.pb", "any.pb") else pytest.mark.slow) for m in MODELS]
+)
 def test_shared_models_have_the_outputs_that_tensorflow_gives_them(name: str) -> None:
     index = load(shared_model(name)).index
     with tf.Graph().as_default() as made:
@@ -165,7 +167,7 @@ def graph_defs(draw: st.DrawFn) -> graph_pb2.GraphDef:
     return made
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(graph_defs())
 def test_random_graphs_are_read_as_tensorflow_parses_them(made: graph_pb2.GraphDef) -> None:
     reader = GraphDefReader(made.SerializeToString())
@@ -180,7 +182,7 @@ def test_random_graphs_are_read_as_tensorflow_parses_them(made: graph_pb2.GraphD
 # text
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(graph_defs())
 def test_random_graphs_are_read_from_text_as_tensorflow_parses_them(made: graph_pb2.GraphDef) -> None:
     parsed = text_format.Parse(text_format.MessageToString(made), message("GraphDef")())
@@ -188,13 +190,20 @@ def test_random_graphs_are_read_from_text_as_tensorflow_parses_them(made: graph_
 
 
 def test_text_and_bytes_of_a_model_are_the_same_model(tmp_path: Path) -> None:
-    made = parsed("tiny_ssd_mobilenet_v1_2018.pb")
+    made = graph_def(shared_model("tiny_ssd_mobilenet_v1_2018.pb").read_bytes())
+    for large in made.node:
+        if large.op == "Const" and large.ByteSize() > 1000:
+            large.attr["value"].tensor.tensor_content = b'\0\xff\n"'
     path = tmp_path / "model.pb"  # no name says that it is text
     path.write_text(text_format.MessageToString(made))
     whole = load(path)
     assert whole.format == "pbtxt"
     assert whole.graph_def == made
     assert whole.index.nodes == load(shared_model("tiny_ssd_mobilenet_v1_2018.pb")).index.nodes
+
+
+def repeated(made: Any) -> bool:
+    return bool(made.is_repeated if hasattr(made, "is_repeated") else made.label == made.LABEL_REPEATED)
 
 
 def test_our_messages_are_those_of_tensorflow() -> None:
@@ -208,11 +217,8 @@ def test_our_messages_are_those_of_tensorflow() -> None:
         assert {f.name: f.number for f in mine.fields} == {f.name: f.number for f in theirs.fields}
         for a in mine.fields:
             b = theirs.fields_by_name[a.name]
-            assert (a.type, a.is_repeated, a.has_presence) == (
-                b.type,
-                b.is_repeated,
-                b.has_presence or b.message_type is not None,
-            ), b
+            assert (a.type, repeated(a)) == (b.type, repeated(b)), b.full_name
+            assert (a.containing_oneof is None) == (b.containing_oneof is None), b.full_name
             if b.message_type is not None:
                 same(a.message_type, b.message_type)
             if b.enum_type is not None:
