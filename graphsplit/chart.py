@@ -42,7 +42,7 @@ def draw_chart(report: BenchReport, path: str | Path, *, title: str = "") -> Pat
 
     modes = {"whole": report.whole, "one after the other": report.sequential, "pipelined": report.pipelined}
     bars = below.barh(list(modes), [m.fps for m in modes.values()], color=[_GREY, _GREY, _COLOURS[0]])
-    below.bar_label(bars, labels=[f"{m.fps:.1f} fps, {m.p50:.1f} ms a frame" for m in modes.values()], padding=4)
+    below.bar_label(bars, labels=[f"{m.fps:.1f} fps, {m.p50:.1f} ms latency" for m in modes.values()], padding=4)
     below.set_xlim(0, max(m.fps for m in modes.values()) * 1.45)
     below.invert_yaxis()
     below.set_xlabel("frames per second")
