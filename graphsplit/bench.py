@@ -88,8 +88,8 @@ def bench(
 
     Raises TrustError, and GraphSplitError when a side fails to run.
     """
-    model.check_trust(trust)
     model.check_frozen()
+    model.check_trust(trust)
     names = [p.name for p in parts]
     each = max(2, frames // _ROUNDS)
     modes = ["whole", *names, "sequential", "pipelined"]

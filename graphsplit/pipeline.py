@@ -341,8 +341,8 @@ def open_sections(
     opened: list[Stage] = []
     try:
         for part in sections:
-            part.model.check_trust(trust)
             part.model.check_frozen()
+            part.model.check_trust(trust)
             opened.append(_open(part, chosen[part.name], own))
     except BaseException:
         for stage in opened:

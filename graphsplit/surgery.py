@@ -200,8 +200,10 @@ def split(
     shapes   whether to infer the shapes of border tensors that the file does not state (imports TensorFlow)
     devices  section → device, over the default (``main`` /gpu:0, the others /cpu:0)
 
-    Raises what `plan` raises, and CutError for a border tensor whose dtype is unknown.
+    Raises what `plan` raises, FormatError for a graph that is not frozen, CutError for a border tensor whose dtype is
+    unknown.
     """
+    model.check_frozen()
     if plan_ is None:
         plan_ = plan(
             model,

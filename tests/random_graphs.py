@@ -223,4 +223,5 @@ class _Grower:
         if scope.depth >= _DEEPEST:
             return None
         (predicate,) = scope.add("Identity", [scope.pick(step.reads[0])], ["bool"])
-        return Branch(scope, step, predicate)
+        array = scope.add("TensorArrayV3", [scope.const(3)], ["resource", "float32"]) if step.choice % 4 == 3 else ()
+        return Branch(scope, step, predicate, array=array)

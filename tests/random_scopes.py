@@ -81,6 +81,8 @@ class Scope:
     depth   scopes around it
     """
 
+    prefix = ""
+
     def __init__(self, draft: Draft, parent: Scope | None = None, budget: int = 0) -> None:
         self.draft, self.parent, self.budget = draft, parent, budget
         self.pool: list[str] = []
@@ -109,7 +111,7 @@ class Scope:
 
         home  the scope that these live in where that is another one: for Exit, and for the Merge of a cond
         """
-        name, home = name or self.draft.unique(op), home or self
+        name, home = name or self.draft.unique(self.prefix + op), home or self
         info = op_table().get(op)
         assert info is not None, op
         if not after and set(inputs) <= set(self._brought.values()):
@@ -249,10 +251,24 @@ class ArrayLoop(Loop):
 
 
 class Branch(Scope):
-    """One branch of a cond. The first is followed by the other one, that by the Merges."""
+    """One branch of a cond. The first is followed by the other one, that by the Merges.
 
-    def __init__(self, parent: Scope, step: Step, predicate: str, before: Branch | None = None) -> None:
+    array  handle and flow of a TensorArray that one branch writes, and that is read after the cond
+    """
+
+    prefix = "cond/"
+
+    def __init__(
+        self,
+        parent: Scope,
+        step: Step,
+        predicate: str,
+        *,
+        array: tuple[str, ...] = (),
+        before: Branch | None = None,
+    ) -> None:
         super().__init__(parent.draft, parent, 1 + step.choice // (4 if before else 1) % 4)
+        self.array = array
         self.step, self.predicate, self.before = step, predicate, before
         self.port = 1 if before else 0
         # Both branches read the same Switches, each its own port.
@@ -268,10 +284,17 @@ class Branch(Scope):
 
     def close(self) -> Scope | None:
         if self.before is None:
-            return Branch(self.around, self.step, self.predicate, self)
+            return Branch(self.around, self.step, self.predicate, array=self.array, before=self)
         for byte in self.step.reads[1 : 2 + self.step.control % 2]:
             both = [self.before.result(byte), self.result(byte // 16)]
             self.around.pool += self.add("Merge", both, ["float32", "int32"], home=self.around)
+        if self.array:
+            handle, flow = (self.bring(t, self.around) for t in self.array)
+            (flow,) = self.add("TensorArrayWriteV3", [handle, self.const(0), self.result(self.step.control), flow])
+            both = [self.before.bring(self.array[1], self.around), flow]
+            flow, which = self.add("Merge", both, ["float32", "int32"], home=self.around)
+            gathered = self.around.add("TensorArrayGatherV3", [self.array[0], self.around.const(), flow])
+            self.around.pool += [which, *gathered]
         return None
 
 

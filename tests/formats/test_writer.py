@@ -315,3 +315,11 @@ def test_names_of_inputs_and_outputs_are_told() -> None:
     assert made.index.inputs == ("s_port_2:0",)
     assert made.index.outputs == ("y:0",)
     assert made.index.tensors["s_port_2:0"] == TensorSpec("s_port_2:0", "float32", (None, 1))
+
+
+def test_a_scalar_may_cross() -> None:
+    """Its placeholder states shape [], which is a message that is there and empty."""
+    whole = model(tf_placeholder("x"), const("all", [0, 1]), node("s", "Sum", "x", "all"), node("y", "Mul", "x", "s"))
+    parts = proven(whole, outputs="s")
+    assert {p.tensor: p.shape for p in parts["post"].inputs}["s:0"] == ()
+    assert node_of(parts["post"], "s").attr["shape"].WhichOneof("value") == "shape"

@@ -191,6 +191,7 @@ def placeholder(name: str, dtype: str | None, shape: Shape | None) -> bytes:
     node = message("NodeDef")(name=name, op="Placeholder")
     node.attr.add(key="dtype").value.type = dtype_number(dtype)
     stated = node.attr.add(key="shape").value.shape
+    stated.SetInParent()  # shape [] is stated by a message that is there and empty
     if shape is None:
         stated.unknown_rank = True
     else:
