@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from graphsplit.detection.extras import opencv, supervision
 from graphsplit.detection.images import Array
 
@@ -26,7 +28,8 @@ def draw(image: Array, detections: Any, *, boxes: bool = True) -> Array:
         return _array(scene)
     short = min(image.shape[:2])
     scale = max(_SMALLEST, short / 1000)
-    line = max(1, round(short / 300))
+    line = max(1, round(short / 250))
+    detections = detections[np.argsort(detections.confidence, kind="stable")]  # the surest is drawn last, over the others
     if detections.mask is not None:
         scene = sv.MaskAnnotator(opacity=0.45).annotate(scene, detections)
     if boxes:

@@ -45,7 +45,17 @@ def test_lines_grow_with_the_picture():
         return int(drawn[int(0.7 * size), : size // 2].any(axis=1).sum())
 
     assert width(200) == 1
-    assert 6 <= width(2000) <= 9
+    assert 7 <= width(2000) <= 10
+
+
+def test_the_surest_label_lies_over_the_others():
+    image = np.zeros((200, 200, 3), np.uint8)
+    two = found(2, xyxy=(60, 60, 140, 140))
+    two.confidence = np.array([0.9, 0.1], np.float32)
+    two.class_id = np.array([1, 6])
+    box = draw(image, two)[100, 60].tolist()
+    two.confidence = np.array([0.1, 0.9], np.float32)
+    assert draw(image, two)[100, 60].tolist() != box
 
 
 def test_labels_stay_inside_of_the_picture_and_contrast_with_their_ground():

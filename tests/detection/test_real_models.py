@@ -40,6 +40,7 @@ def test_nothing_is_found_where_there_is_no_face():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_video_of_a_face_gives_an_answer_for_every_frame(tmp_path):
     model, video = shared_model("ssd_mobilenet_v1_face_2018.pb"), shared_media("carphone_pristine.mp4")
     (tmp_path / "face.txt").write_text("face\n")
