@@ -33,7 +33,7 @@ from graphsplit.graph import GraphIndex
 from tests.interpreter import Program, assemble
 from tests.random_scopes import ArrayLoop, Branch, Draft, ListLoop, Loop, Scope, Step
 
-__all__ = ["COSTLY", "EVERYTHING", "PLAIN", "REGIONS", "STATE", "STEP", "RandomGraph", "grow"]
+__all__ = ["COSTLY", "EVERYTHING", "ORDER", "PLAIN", "REGIONS", "STATE", "STEP", "RandomGraph", "grow"]
 
 STEP = 6  # bytes: kind, three tensors to read, control edges, a choice of the step's own
 
@@ -43,7 +43,8 @@ _DEEPEST = 3  # scopes in each other
 
 # What steps may add, the likelier the more often it stands there.
 PLAIN = ("costly", "costly", "cheap", "cheap", "shape", "two", "unpack", "const", "input")
-STATE = (*PLAIN, "random", "random", "noop", "assert", "order", "variable", "ordered_const", "ordered_const", "ordered_const")
+STATE = (*PLAIN, "random", "random", "noop", "assert", "order", "variable", "ordered_const")
+ORDER = ("costly", "costly", "cheap", "cheap", "unpack", "const", "random", "noop", "assert", "order", *["ordered_const"] * 3)
 REGIONS = (*PLAIN, *PLAIN, "variable", "list", "array", "loop", "loop", "cond", "cond", "list_loop", "array_loop")
 EVERYTHING = (*STATE, *REGIONS)
 

@@ -89,7 +89,8 @@ def test_tensorflow_is_imported_only_where_something_is_inferred_or_run(code, tm
 
 def test_help_imports_no_framework():
     code = "import sys\nfrom graphsplit.cli import run\ntry:\n run(['--help'])\nexcept SystemExit: pass\n"
-    code += "print([m for m in ('tensorflow', 'numpy', 'rich', 'networkx') if m in sys.modules], file=sys.stderr)"
+    code += "heavy = ('tensorflow', 'numpy', 'rich', 'networkx', 'cv2', 'supervision', 'PIL')\n"
+    code += "print([m for m in heavy if m in sys.modules], file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
 

@@ -13,6 +13,8 @@ from graphsplit.cli.arguments import add_command, add_cut, count, cut_of, pair
 from graphsplit.cli.detect_answer import Tally, answer_of, print_answer, progress
 from graphsplit.cli.printing import print_json, quiet_tensorflow, working
 from graphsplit.errors import OverwriteError
+from graphsplit.folder import MANIFEST
+from graphsplit.formats.recognise import recognise
 
 if TYPE_CHECKING:
     from graphsplit.detection.detector import Detector
@@ -31,7 +33,7 @@ def add(commands: Any) -> None:
         run,
         "find things in an image, a folder of images, a video, a camera or a stream",
         "Find things in an image, a folder of images, a video, a camera or a stream. Ctrl-C ends it cleanly: what was done until "
-        "then is kept. After an error nothing is left behind.",
+        "then is kept (status 130, of cameras and streams 0). After an error nothing is left behind.",
     )
     parser.add_argument(
         "model", metavar="MODEL|DIR", help="frozen .pb or .pbtxt, SavedModel folder, .keras file; folder of a split"
@@ -113,6 +115,8 @@ def _open(args: argparse.Namespace, opened: ExitStack) -> tuple[Source, Window |
     from graphsplit.detection.sources import open_source
     from graphsplit.detection.window import Window
 
+    if not (Path(args.model) / MANIFEST).is_file() and Path(args.model).name != MANIFEST:
+        recognise(Path(args.model))  # pictures given first are told as such
     if args.labels is not None and args.labels != "coco":
         read_labels(args.labels)
     window = None
@@ -155,13 +159,13 @@ def _detector(args: argparse.Namespace) -> Detector:
 def _loop(
     args: argparse.Namespace, detector: Detector, source: Source, window: Window | None, sinks: list[Sink], tally: Tally
 ) -> None:
-    with progress(source, args.max_frames) as advance:
+    with progress(source, args.max_frames, detector) as advance:
         try:
             for frame in detector.stream(source, policy=args.policy, max_frames=args.max_frames):
                 for sink in sinks:
                     sink.write(frame)
                 tally.add(frame)
-                advance(tally, detector)
+                advance(tally)
                 if window is not None and not window.show(frame):
                     tally.stopped = "window closed"
                     break

@@ -56,20 +56,23 @@ class Tally:
 
 
 @contextmanager
-def progress(source: Source, max_frames: int | None) -> Iterator[Callable[[Tally, Detector], None]]:
-    """A bar on stderr with the rate of the moment; nothing outside of a terminal, and for a single picture."""
+def progress(source: Source, max_frames: int | None, detector: Detector) -> Iterator[Callable[[Tally], None]]:
+    """Where sections run, and a bar with the rate of the moment, on stderr; nothing outside of a terminal, and for a single
+    picture.
+    """
     if not sys.stderr.isatty() or source.kind == "image":
-        yield lambda tally, detector: None
+        yield lambda tally: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     known = [n for n in (source.count, max_frames) if n is not None]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[now]}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True, highlight=False), transient=True) as bar:
+        bar.console.print(", ".join(f"{name} on {device}" for name, device in detector.devices.items()), soft_wrap=True)
         task = bar.add_task(source.name, total=min(known) if known else None, now="")
 
-        def advance(tally: Tally, detector: Detector) -> None:
+        def advance(tally: Tally) -> None:
             dropped = detector.pipeline.statistics.dropped
             found = len(tally.last.detections) if tally.last is not None else 0
             now = f"{tally.fps:.1f} frames/s, {found} found" + (f", {dropped} dropped" if dropped else "")

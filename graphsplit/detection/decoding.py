@@ -16,7 +16,8 @@ __all__ = ["decode", "named", "paste"]
 
 
 def decode(values: Mapping[str, Array], layout: Layout, *, image: tuple[int, int], fed: tuple[int, int], threshold: float) -> Any:
-    """The detections of a picture whose score is at or above the threshold, in the order of the model.
+    """The detections of a picture whose score is at or above the threshold, in the order of the model. A box that is not
+    finite is no detection.
 
     values     the tensors of the layout
     image, fed  (height, width) of the picture, and of what the model was fed
@@ -40,7 +41,7 @@ def decode(values: Mapping[str, Array], layout: Layout, *, image: tuple[int, int
             f"{layout.boxes} has shape {list(boxes.shape)}, {layout.scores} {list(scores.shape)} and {layout.classes} "
             f"{list(classes.shape)}: these are no boxes with a score and a class each"
         )
-    kept = np.flatnonzero(scores[:count] >= threshold)
+    kept = np.flatnonzero((scores[:count] >= threshold) & np.isfinite(boxes[:count]).all(axis=1))
     height, width = image
     xyxy = boxes[kept][:, [1, 0, 3, 2]].astype(np.float32) * np.asarray([width, height, width, height], np.float32)
     masks = paste(_first(values[layout.masks], 4)[kept], xyxy, image) if layout.masks else None
@@ -66,7 +67,7 @@ def _packed(value: Array, image: tuple[int, int], fed: tuple[int, int], threshol
     rows = _first(value, 3)
     if rows.ndim != 2 or rows.shape[1] != 6:
         raise GraphSplitError(f"the detections have shape {list(np.shape(value))}; known are [1, N, 6]")
-    rows = rows[rows[:, 4] >= threshold]
+    rows = rows[(rows[:, 4] >= threshold) & np.isfinite(rows).all(axis=1)]
     across, down = image[1] / fed[1], image[0] / fed[0]
     return _detections(rows[:, :4] * np.asarray([across, down, across, down], np.float32), rows[:, 4], rows[:, 5])
 

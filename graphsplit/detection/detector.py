@@ -137,6 +137,8 @@ class Detector:
             raise ValueError(f"max_frames is a whole number from 1, not {max_frames!r}")
         if isinstance(source, (str, PathLike)):
             source = open_source(source)
+        if hasattr(source, "convert") or getattr(source, "ndim", None) in (2, 3):  # one picture, not its rows
+            source = [source]
         if not isinstance(source, Source):
             return self._stream(_numbered(source), policy or "block", max_frames)
         if source.size is not None and source.count != 1 and max_frames != 1:

@@ -62,7 +62,7 @@ def detectable(
     Of a model's outputs those are kept that detections are read from. Raises what loading, planning and splitting raise.
     """
     named = {key: value for key, value in cut.items() if value not in (None, False)}
-    if not isinstance(model, (GraphDefModel, Parts)):
+    if isinstance(model, (str, PathLike)):
         path = Path(model)
         is_split = (path / MANIFEST).is_file() or path.name == MANIFEST
         model = load_parts(path) if is_split else load(path, trust=trust)

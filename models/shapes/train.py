@@ -1,6 +1,6 @@
 """Train the demo detector and write graphsplit/demo_data/shapes_ssd.pb.
 
-    python models/shapes/train.py                     # seed 1, 6,000 steps of 8 pictures
+    python models/shapes/train.py                     # seed 1, 12,000 steps of 8 pictures
     python models/shapes/train.py --steps 200 --out /tmp/quick.pb
 
 Adam, learning rate up over the first 3 % of the steps and down again along a cosine. Scores: focal loss on independent
@@ -14,7 +14,7 @@ import argparse
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import cv2
@@ -30,6 +30,7 @@ from graphsplit.demo_data.shapes import Frame
 
 OUT = Path(__file__).parents[2] / "graphsplit" / "demo_data" / "shapes_ssd.pb"
 POOL = 200  # drawings that batches are chosen from; half a batch of new ones replaces the oldest
+MOST = (4, 8, 14)  # shapes a picture: many, since a step costs the same; few, since only then there is room for large ones
 MOMENTUM = 0.99  # of the batch normalisation's moving averages
 DECAY = 1e-2
 
@@ -39,15 +40,16 @@ class Variables:
 
     training = True
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, numbers: Mapping[str, np.ndarray]) -> None:
         self.rng = np.random.default_rng(seed)
+        self.known = numbers
         self.learning: dict[str, tf.Variable] = {}
         self.moving: dict[str, tf.Variable] = {}
 
     def __call__(self, name: str, shape: tuple[int, ...], start: str) -> tf.Tensor:
         kept = self.moving if start in ("mean", "variance") else self.learning
         if name not in kept:
-            kept[name] = tf.Variable(self._start(shape, start), name=name.replace("/", "_"))
+            kept[name] = tf.Variable(self.known.get(name, self._start(shape, start)))
         return kept[name]
 
     def observe(self, scope: str, mean: tf.Tensor, variance: tf.Tensor) -> None:
@@ -83,7 +85,7 @@ def batches(seed: int, size: int) -> Iterator[Batch]:
         kept: list[Frame] = []
         while True:
             for _ in range(size // 2 if kept else POOL):
-                image, boxes, labels = draw(rng, most=14)
+                image, boxes, labels = draw(rng, most=int(rng.choice(MOST)))
                 kept.append((resize(image, SIZE), boxes, labels))
             kept[:-POOL] = []
             chosen = [kept[i] for i in rng.choice(POOL, size, replace=False)]
@@ -145,12 +147,19 @@ class Trainer:
         return scores, boxes
 
 
+def _constants(path: Path) -> dict[str, np.ndarray]:
+    """The numbers of a frozen graph, by name."""
+    nodes = tf.compat.v1.GraphDef.FromString(path.read_bytes()).node
+    return {n.name: tf.make_ndarray(n.attr["value"].tensor) for n in nodes if n.op == "Const"}
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--steps", type=int, default=6000)
+    options.add_argument("--steps", type=int, default=12000)
     options.add_argument("--batch", type=int, default=8)
     options.add_argument("--rate", type=float, default=2e-3)
+    options.add_argument("--start", type=Path, help="a frozen detector to go on from")
     options.add_argument("--threads", type=int, default=2, help="of TensorFlow, in an operation")
     options.add_argument("--out", type=Path, default=OUT)
     chosen = options.parse_args()
@@ -158,7 +167,7 @@ def main() -> None:
     tf.config.threading.set_intra_op_parallelism_threads(chosen.threads)
     tf.config.threading.set_inter_op_parallelism_threads(2)
     held_out = list(pictures(150, HELD_OUT_SEED))
-    weights = Variables(chosen.seed)
+    weights = Variables(chosen.seed, _constants(chosen.start) if chosen.start else {})
     trainer = Trainer(weights, chosen.steps, chosen.rate)
     began, best, mean = time.time(), 0.0, np.zeros(2)
     for step, batch in zip(range(chosen.steps), batches(chosen.seed, chosen.batch), strict=False):

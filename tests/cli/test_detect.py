@@ -148,6 +148,60 @@ def test_the_newest_frame_wins_when_asked_for_and_the_video_keeps_its_length(cal
     capture.release()
 
 
+@pytest.fixture
+def camera(monkeypatch):
+    """A camera of 40 pictures that do not wait for anybody."""
+
+    class Camera:
+        def __init__(self, what):
+            assert what == 3
+            self.left = 40
+
+        def isOpened(self):
+            return True
+
+        def get(self, what):
+            return {cv2.CAP_PROP_FRAME_WIDTH: 64.0, cv2.CAP_PROP_FRAME_HEIGHT: 48.0, cv2.CAP_PROP_FPS: 200.0}.get(what, 0.0)
+
+        def read(self):
+            time.sleep(0.002)
+            self.left -= 1
+            return self.left >= 0, np.ascontiguousarray(white_box(48, 64, (10, 8, 30, 24))[..., ::-1])
+
+        def release(self):
+            pass
+
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+
+
+def test_of_a_camera_the_newest_frame_is_taken_and_drops_are_counted(call, spotter, camera, tmp_path, monkeypatch):
+    add = Tally.add
+
+    def slow(self, frame):
+        add(self, frame)
+        time.sleep(0.02)
+
+    monkeypatch.setattr(Tally, "add", slow)
+    answer = call("detect", spotter, "camera:3", "--jsonl", tmp_path / "o.jsonl", "--json")
+    assert answer.status == 0, answer.err
+    found = answer.json
+    assert found["kind"] == "camera"
+    assert found["dropped"] > 10
+    assert found["frames"] + found["dropped"] == 40
+    assert [line["frame"] for line in lines(tmp_path / "o.jsonl")][-1] == 39, "the newest is never dropped"
+    assert "camera:3 gave no more pictures after 40" in found["notes"]
+
+
+def test_ending_a_camera_is_no_failure(call, spotter, camera, tmp_path, monkeypatch):
+    def interrupted(self, frame):
+        self.frames += 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Tally, "add", interrupted)
+    answer = call("detect", spotter, "camera:3", "--jsonl", tmp_path / "o.jsonl", "--json")
+    assert (answer.status, answer.json["stopped"], len(lines(tmp_path / "o.jsonl"))) == (0, "interrupted", 1)
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -176,6 +230,11 @@ def test_an_error_is_one_line_on_stderr_and_nothing_is_left_behind(call, spotter
     assert answer.err.count("\n") == 1
     assert message in answer.err
     assert names(tmp_path) == before
+
+
+def test_pictures_given_before_the_model_are_told_as_such(call, spotter, picture):
+    answer = call("detect", picture, spotter)
+    assert (answer.status, "this is a picture; the model comes first" in answer.err) == (1, True)
 
 
 def test_after_an_error_on_the_way_nothing_is_left_behind(call, spotter, picture, tmp_path):
@@ -265,6 +324,7 @@ def test_on_a_terminal_the_rate_is_shown_while_it_runs(call, spotter, moving, mo
     assert answer.json["frames"] == 24
     assert "moving.avi" in answer.err
     assert "frames/s" in answer.err
+    assert "main on /cpu:0" in answer.err
 
 
 @pytest.mark.slow

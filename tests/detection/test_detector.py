@@ -199,6 +199,13 @@ def test_any_iterable_of_pictures_is_a_stream_of_any_sizes(split):
     assert [boxes(f.detections)[0] for f in frames] == [[i, 3, i + 5, 10] for i in range(6)]
 
 
+def test_one_picture_is_a_stream_of_one_and_a_batch_one_of_many(split):
+    for picture in (IMAGE, IMAGE[..., 0], Image.fromarray(IMAGE)):
+        (frame,) = split.stream(picture)
+        assert frame.image.shape == (48, 64, 3)
+    assert [boxes(f.detections)[0] for f in split.stream(np.stack([IMAGE, IMAGE]))] == [[10, 8, 30, 24]] * 2
+
+
 def test_no_more_pictures_are_asked_for_than_wanted(split):
     asked = []
 

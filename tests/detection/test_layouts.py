@@ -84,6 +84,13 @@ def test_scores_at_the_threshold_are_kept_and_those_below_are_not():
     assert named(none, {}).data["class_name"].tolist() == []
 
 
+def test_a_box_that_is_not_finite_is_no_detection():
+    boxes = answer()["detection_boxes:0"].copy()
+    boxes[0, 0, 2] = np.nan
+    found = decode(answer(**{"detection_boxes:0": boxes}), recognise(API), image=(10, 10), fed=(10, 10), threshold=0.0)
+    assert found.class_id.tolist() == [2]
+
+
 def test_values_that_do_not_belong_together_are_refused():
     broken = answer(**{"detection_scores:0": np.zeros((1, 7), np.float32)})
     with pytest.raises(GraphSplitError, match=r"detection_boxes:0 has shape \[3, 4\], detection_scores:0 \[7\]"):
