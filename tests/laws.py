@@ -150,6 +150,8 @@ def check_structure(asked: Request, plan: Plan, repair: Repair) -> None:
         law("replicated nodes are listed", tuple(n for n in section.nodes if n in again) == section.replicated, section)
         mine = {n for n in held - again if not nodes[n].free}
         law("the rule of the split", mine == owned[number[section.name]], (section, mine ^ owned[number[section.name]]))
+        lost = [(b, n) for n in held for b in nodes[n].after if b not in held and nodes[b].stateful and nodes[b].op != "Assert"]
+        law("no order of state crosses", not lost, (section, lost))
         earlier |= held
         for name in again:
             law("only free nodes are replicated", not nodes[name].stateful and nodes[name].group is None, (section, name))

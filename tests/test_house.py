@@ -20,7 +20,7 @@ EXPORTED = [
     "Parts", "Pipeline", "Placed", "PlacementError", "Plan", "Preset",
     "Report", "Section", "SectionRunError", "TensorNotFoundError", "TensorSpec", "TrustError",
     "__version__", "load", "load_parts", "place", "plan", "save",
-    "split", "verify",
+    "split", "suggest", "verify",
 ]  # fmt: skip
 
 

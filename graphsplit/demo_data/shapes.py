@@ -123,21 +123,22 @@ def draw_shape(image: NDArray[np.uint8], shape: Shape) -> NDArray[np.float32]:
     cv2.fillPoly(mask, corners, 255, lineType=cv2.LINE_AA, shift=_FRACTION)
     part = image[top:bottom, left:right]
     share = mask[:, :, None].astype(np.float32) / 255
-    image[top:bottom, left:right] = np.rint(part + (_paint(shape, *mask.shape) - part) * share).astype(np.uint8)
+    image[top:bottom, left:right] = np.rint(part + (_paint(shape, offset, *mask.shape) - part) * share).astype(np.uint8)
     if shape.edge is not None:
         thick = max(1, round(shape.radius / 14))
         cv2.polylines(image[top:bottom, left:right], corners, True, shape.edge, thick, lineType=cv2.LINE_AA, shift=_FRACTION)
     return box
 
 
-def _paint(shape: Shape, height: int, width: int) -> NDArray[np.float32]:
-    """What the shape is filled with: float32, broadcasting to [height, width, 3]."""
+def _paint(shape: Shape, offset: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """What the shape is filled with from `offset` (x, y) on: float32, broadcasting to [height, width, 3]."""
     one, two = np.array(shape.colour, np.float32), np.array(shape.second, np.float32)
     if shape.fill == "flat":
         return one
-    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    along = (x * math.cos(shape.angle) + y * math.sin(shape.angle)) / max(shape.radius, 1.0)
-    share = 0.5 + 0.5 * np.sin(along * 9) if shape.fill == "stripes" else np.clip(along / 2, 0, 1)
+    x = np.arange(width, dtype=np.float32) + (offset[0] - shape.x)
+    y = np.arange(height, dtype=np.float32)[:, None] + (offset[1] - shape.y)
+    along = (x * math.cos(shape.angle) + y * math.sin(shape.angle)) / shape.radius  # -1 … 1
+    share = 0.5 + 0.5 * np.sin(along * 9) if shape.fill == "stripes" else np.clip(along / 2 + 0.5, 0, 1)
     return np.asarray(one + (two - one) * share[:, :, None], np.float32)
 
 

@@ -14,7 +14,7 @@ Frames and dead tensors: http://download.tensorflow.org/paper/white_paper_tf_con
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -95,10 +95,13 @@ def find_groups(
             members.setdefault(root(node.name), []).append(node.name)
     of_node: dict[str, str] = {}
     groups: dict[str, Group] = {}
+    again: defaultdict[str, int] = defaultdict(lambda: 1)
     for names in members.values():
-        kind, name = _title([graph.node[n] for n in names], frame_name)
-        while name in groups:
-            name += "'"
+        kind, title = _title([graph.node[n] for n in names], frame_name)
+        name = title
+        while name in groups:  # counted, since a scope may hold thousands of conds
+            again[title] += 1
+            name = f"{title} ({again[title]})"
         groups[name] = Group(name, kind, tuple(names))
         of_node.update(dict.fromkeys(names, name))
     return Grouping(of_node, groups, frozenset(captive), frozenset(handles - interior))

@@ -37,7 +37,7 @@ _NOT_FROZEN = {
     "MutableDenseHashTable", "MutableDenseHashTableV2", "Assign", "AssignVariableOp",
 }  # fmt: skip
 _SCALAR_MEANS_UNKNOWN = 22  # below this producer version a Placeholder of shape [] has an unknown shape
-_MOST_PORTS = 2**20  # of all nodes together; a graph that asks for more is damaged or hostile
+_MOST_PORTS = 2**16  # of all nodes together, beyond 16 for each; a graph that asks for more is damaged or hostile
 
 
 class GraphError(FormatError):
@@ -264,7 +264,7 @@ class GraphDefReader:
             info = op_table().get(node.op)
             count = self._ports(node, highest)
             total += count
-            if total > _MOST_PORTS:
+            if total > _MOST_PORTS + 16 * len(self.nodes):
                 raise GraphError(f"node {node.name!r} asks for {count:,} outputs, which makes {total:,} in all: too many")
             # The same string object where somebody reads it: looking it up is twice as fast then.
             first = canonical.get(node.name) or f"{node.name}:0"
