@@ -116,7 +116,6 @@ def check_structure(asked: Request, plan: Plan, repair: Repair) -> None:
     index, nodes = asked.graph.index, asked.graph.index.name_to_node_map
     owned = asked.owned
     number = {name: n for n, name in enumerate([c.section for c in asked.cuts] + [asked.last])}
-    named = {t for c in asked.cuts for t in c.tensors}
     law("order of sections", [number[s.name] for s in plan.sections] == sorted({number[s.name] for s in plan.sections}))
     law("outputs of the plan", plan.outputs == tuple(dict.fromkeys(asked.wanted)), plan.outputs)
 
@@ -162,12 +161,21 @@ def check_structure(asked: Request, plan: Plan, repair: Repair) -> None:
     law("outputs are given", set(asked.wanted) <= home.keys(), set(asked.wanted) - home.keys())
     law("inputs of the plan", set(plan.inputs) == {t for s in plan.sections for t in s.inputs if t in index.inputs}, plan.inputs)
     law("replicated nodes are listed", set(plan.replicated) == {n for s in plan.sections for n in s.replicated}, plan.replicated)
-
     for group in index.groups.values():
         homes = {s.name for s in plan.sections if set(group.nodes) & set(s.nodes)}
         law("groups stay whole", len(homes) <= 1, (group, homes))
+    _check_borders(asked, plan, repair, list(home))
+
+
+def _check_borders(asked: Request, plan: Plan, repair: Repair, given: list[str]) -> None:
+    """What crosses is what was named or added, and each addition has its reader and its cause.
+
+    given  the outputs of all sections, in the order they are made
+    """
+    index, nodes = asked.graph.index, asked.graph.index.name_to_node_map
+    named = {t for c in asked.cuts for t in c.tensors}
     crossing = {(t, s.name) for s in plan.sections for t in s.inputs if t not in index.inputs}
-    borders = [t for t in home if any(t == crossed for crossed, _ in crossing)]
+    borders = [t for t in given if any(t == crossed for crossed, _ in crossing)]
     law("borders", list(plan.borders) == borders, (plan.borders, borders))
     law("added", [*{(a.tensor, a.section): 1 for a in plan.added}] == [(a.tensor, a.section) for a in plan.added], plan.added)
     law("added", {(a.tensor, a.section) for a in plan.added} == {c for c in crossing if c[0] not in named}, (plan.added, crossing))
@@ -188,16 +196,16 @@ def check_running(asked: Request, plan: Plan) -> None:
     tokens = {t: token for t, token in program.feeds().items() if t in plan.inputs}
     whole_log: dict[str, str] = {}
     log: dict[str, str] = {}
-    whole = program.run(asked.wanted, log=whole_log, homes=homes)
     parts: dict[str, Token] = {}
     try:
+        whole = program.run(asked.wanted, log=whole_log, homes=homes)
         for section in plan.sections:
             seen = {t: tokens[t] for t in section.inputs}
             made = program.run(section.outputs, nodes=section.nodes, given=seen, section=section.name, log=log, homes=homes)
             parts |= made
             tokens |= made
     except (IllegalGraph, RanTwice, KeyError) as error:
-        raise Broken("sections run", f"{type(error).__name__}: {error}") from error
+        raise Broken("whole and sections run", f"{type(error).__name__}: {error}") from error
     for tensor in asked.wanted:
         law("whole equals parts", tensor in parts and parts[tensor].value == whole[tensor].value, tensor)
     left = [n for n in whole_log if n not in log and nodes[n].group is None]

@@ -44,7 +44,10 @@ _DEEPEST = 3  # scopes in each other
 # What steps may add, the likelier the more often it stands there.
 PLAIN = ("costly", "costly", "cheap", "cheap", "shape", "two", "unpack", "const", "input")
 STATE = (*PLAIN, "random", "random", "noop", "assert", "order", "variable", "ordered_const")
-ORDER = ("costly", "costly", "cheap", "cheap", "unpack", "const", "random", "noop", "assert", "order", *["ordered_const"] * 3)
+ORDER = (
+    "costly", "costly", "cheap", "unpack", "const", "input", "input",
+    "random", "random", "noop", "assert", "order", "ordered_const", "ordered_const",
+)  # fmt: skip
 REGIONS = (*PLAIN, *PLAIN, "variable", "list", "array", "loop", "loop", "cond", "cond", "list_loop", "array_loop")
 EVERYTHING = (*STATE, *REGIONS)
 

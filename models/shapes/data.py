@@ -20,7 +20,7 @@ HELD_OUT_SEED = 10_000  # chooses the best weights during training
 def draw(rng: Generator, *, most: int = 8) -> Frame:
     """A picture of up to `most` shapes, of a random size, with the faults of a camera.
 
-    image   uint8 [height, width, 3], RGB, 26,000 to 90,000 pixels, from 3:5 to 5:3
+    image   uint8 [height, width, 3], RGB, 25,600 to 90,000 pixels, from 3:5 to 5:3
     boxes   float32 [n, 4], normalised ymin, xmin, ymax, xmax
     labels  int64 [n], from 1
     """

@@ -135,3 +135,43 @@ def versions(producer: int = 2000) -> bytes:
 def graph(*nodes: bytes, library: bytes = b"", producer: int = 2000) -> bytes:
     """A GraphDef of these nodes in this order."""
     return b"".join(field(1, n) for n in nodes) + (field(2, library) if library else b"") + versions(producer)
+
+
+Field = tuple[int, int, bytes]  # number, wire type, content
+
+
+def parsed(data: bytes) -> list[Field] | None:
+    """The fields of a message; None for what is none."""
+    found, pos = [], 0
+
+    def number_at(pos: int) -> tuple[int, int]:
+        value = shift = 0
+        while True:
+            byte = data[pos]
+            value |= (byte & 0x7F) << shift
+            pos, shift = pos + 1, shift + 7
+            if byte < 0x80:
+                return value, pos
+
+    try:
+        while pos < len(data):
+            tag, pos = number_at(pos)
+            wire, start = tag & 7, pos
+            if wire == 2:
+                length, start = number_at(pos)
+                pos = start + length
+            elif wire == 0:
+                pos = number_at(pos)[1]
+            else:
+                pos += {1: 8, 5: 4}[wire]
+            if pos > len(data) or not tag >> 3:
+                return None
+            found.append((tag >> 3, wire, data[start:pos]))
+    except (IndexError, KeyError):
+        return None
+    return found
+
+
+def joined(fields: Iterable[Field]) -> bytes:
+    """A message of these fields."""
+    return b"".join(field(n, content) if wire == 2 else varint(n << 3 | wire) + content for n, wire, content in fields)
