@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import mmap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +23,18 @@ __all__ = ["GraphDefModel"]
 
 _T = TypeVar("_T")
 _LIMIT = 2**31  # protobuf: no message of 2 GiB or more
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Millions of objects are made that all stay: collecting garbage meanwhile would walk them again and again for nothing."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class GraphDefModel:
@@ -115,7 +129,8 @@ class GraphDefModel:
     @cached_property
     def index(self) -> GraphIndex:
         """The index of the graph. Raises FormatError for a graph that is not one."""
-        return self._guard(lambda: self.reader.index(self._output_names))
+        with _no_collection():
+            return self._guard(lambda: self.reader.index(self._output_names))
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
