@@ -8,8 +8,9 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,8 @@ def _save(parts: Parts, target: Path) -> None:
         text = json.dumps(manifest(parts, sums, target), indent=1, ensure_ascii=False) + "\n"
         # A path that is not UTF-8 holds lone surrogates; a backslash before them is JSON's own way to write them.
         (work / MANIFEST).write_bytes(text.encode("utf-8", "backslashreplace"))
-        _move(work, target, [*names.values(), MANIFEST])
+        with _locked(target):
+            _move(work, target, [*names.values(), MANIFEST])
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         for folder in _made(target, made):
@@ -175,6 +177,23 @@ def _write(parts: Parts, names: dict[str, str], work: Path) -> dict[str, str]:
                 for chunk in part.model.chunks:
                     file.write(chunk)
         return {name: found.result() for name, found in sums.items()}
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One at a time, so that the files of two splits into one folder do not mix. No lock where the system has none."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems know no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _move(work: Path, target: Path, names: list[str]) -> None:

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from queue import SimpleQueue
 from time import perf_counter
 from types import TracebackType
@@ -61,6 +62,51 @@ class _Frame:
     times: FrameTimes
     error: BaseException | None = None
     stage: Stage | None = None
+    ends: bool = False  # no frame, but a mark that goes through all stages behind the last one
+
+
+class _Feeder:
+    """Reads the source of a stream in a thread of its own, so that a slow source holds up no result.
+
+    slots  one for each frame that may be in flight; taken before the source is asked, given back by the consumer
+    """
+
+    def __init__(self, pipeline: Pipeline, feeds: Iterable[Mapping[str, Any]], depth: int) -> None:
+        self.slots = threading.Semaphore(depth)
+        self._pipeline, self._feeds = pipeline, feeds
+        self._stopped = False
+        self._lock = threading.Lock()
+        threading.Thread(target=self._read, name="graphsplit-source", daemon=True).start()
+
+    def _read(self) -> None:
+        end = _Frame(-1, {}, FrameTimes(0.0, 0.0), ends=True)
+        try:
+            source = iter(self._feeds)
+            for number in count():
+                self.slots.acquire()
+                if self._stopped:
+                    return
+                asked = perf_counter()
+                try:
+                    feed = next(source)
+                except StopIteration:
+                    break
+                self._put(self._pipeline._frame(number, feed, asked))
+        except BaseException as error:
+            end.error = error
+        finally:
+            self._put(end)
+
+    def _put(self, frame: _Frame) -> None:
+        with self._lock:
+            if not self._stopped:
+                self._pipeline._doors[0].put(frame)
+
+    def stop(self) -> None:
+        """Nothing enters the pipeline any more. A source that blocks for ever keeps only its own daemon thread."""
+        with self._lock:
+            self._stopped = True
+        self.slots.release()
 
 
 class Pipeline:
@@ -114,7 +160,6 @@ class Pipeline:
         self._drop = _last_uses(self.stages, self.outputs)
         self._busy = threading.Lock()
         self._closed = self._discarding = False
-        self._count = 0
         self._threads = [
             threading.Thread(target=self._work, args=(i,), name=f"graphsplit-{s.name}", daemon=True)
             for i, s in enumerate(self.stages)
@@ -126,11 +171,20 @@ class Pipeline:
 
     def run(self, feeds: Mapping[str, Any]) -> Values:
         """One request through all sections: {tensor: array} of the whole's outputs. Raises FeedError, SectionRunError."""
-        return next(self.stream([feeds]))
+        with self._exclusive():
+            frame = self._frame(0, feeds, perf_counter())
+            try:
+                self._doors[0].put(frame)
+                frame = self._done.get()
+            except BaseException:
+                self._let_out()
+                raise
+            return self._result(frame)
 
     def stream(self, feeds: Iterable[Mapping[str, Any]], *, policy: Policy = "block") -> Iterator[Values]:
-        """Many requests: their outputs in the same order.
+        """Many requests: their outputs in the same order, each as soon as it is there.
 
+        feeds   is iterated over in a thread of its own, never more than `depth` ahead of what has been taken
         policy  "block": the source waits, no frame is lost (files);
                 "latest": the source is read as fast as it gives and the newest frame wins (cameras); one frame for each
                 stage is in flight, and `statistics.dropped` counts the others
@@ -152,38 +206,31 @@ class Pipeline:
             self._busy.release()
 
     def _stream(self, feeds: Iterable[Mapping[str, Any]], policy: Policy) -> Iterator[Values]:
-        flying = self._count = 0
-        newest = None
+        if policy not in get_args(Policy):
+            raise ValueError(f"policy is one of {', '.join(get_args(Policy))}, not {policy!r}")
+        newest = Newest(feeds) if policy == "latest" else None
+        depth = self.depth if newest is None else min(self.depth, len(self.stages))
+        ended = False
+        feeder = _Feeder(self, feeds if newest is None else newest, depth)
         try:
-            if policy not in get_args(Policy):
-                raise ValueError(f"policy is one of {', '.join(get_args(Policy))}, not {policy!r}")
-            newest = Newest(feeds) if policy == "latest" else None
-            source = iter(feeds) if newest is None else newest
-            depth = self.depth if newest is None else min(self.depth, len(self.stages))
-            more = True
             while True:
-                while more and flying < depth:
-                    before = perf_counter()
-                    try:
-                        feed = next(source)
-                    except StopIteration:
-                        more = False
-                        break
-                    flying += 1
-                    self._submit(feed, before)
-                if not flying:
-                    return
                 frame = self._done.get()
-                flying -= 1
                 if newest is not None:
                     self.statistics.dropped = newest.dropped
+                if frame.ends:
+                    ended = True
+                    if frame.error is not None:
+                        raise frame.error
+                    return
                 yield self._result(frame)
+                feeder.slots.release()
         finally:
+            feeder.stop()
             if newest is not None:
                 newest.close()
                 self.statistics.dropped = newest.dropped
             # A consumer that stops early leaves frames in flight; they are let out, so that the next stream starts clean.
-            if flying and not self._closed:
+            if not ended and not self._closed:
                 self._let_out()
 
     def warm_up(self, feeds: Mapping[str, Any]) -> None:
@@ -227,17 +274,15 @@ class Pipeline:
         if self._closed:
             raise GraphSplitError("the pipeline is closed; open another one")
 
-    def _submit(self, feed: Mapping[str, Any], before: float) -> None:
+    def _frame(self, number: int, feed: Mapping[str, Any], asked: float) -> _Frame:
         missing = [f"{t!r} is not fed" for t in self.inputs if t not in feed]
         if missing:
             raise FeedError(missing)
-        now = perf_counter()
-        self._doors[0].put(_Frame(self._count, dict(feed), FrameTimes(before, now)))
-        self._count += 1
+        return _Frame(number, dict(feed), FrameTimes(asked, perf_counter()))
 
     def _let_out(self) -> None:
         """Empty the stages without running what still waits. Ended by a mark, not by a count: ^C may have spoilt that one."""
-        mark = _Frame(-1, {}, FrameTimes(0.0, 0.0), error=GraphSplitError("a mark, which no stage runs"))
+        mark = _Frame(-1, {}, FrameTimes(0.0, 0.0), ends=True)
         self._discarding = True
         self._doors[0].put(mark)
         while self._done.get() is not mark:
@@ -250,7 +295,7 @@ class Pipeline:
         door = self._doors[number]
         following = self._doors[number + 1] if number + 1 < len(self._doors) else self._done
         while (frame := door.get()) is not None:
-            if frame.error is None and not self._closed and not self._discarding:
+            if not frame.ends and frame.error is None and not self._closed and not self._discarding:
                 started = perf_counter()
                 try:
                     values = frame.values

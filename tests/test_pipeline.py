@@ -75,6 +75,25 @@ def test_stages_work_at_the_same_time():
         assert [out["y"] for out in pipe.stream({"x": i} for i in range(10))] == list(range(10))
 
 
+def test_a_result_is_given_as_soon_as_it_is_there_though_the_source_is_slow():
+    """The second picture comes only once the first answer was taken; a pipeline that waited for it would never end."""
+    taken = threading.Event()
+
+    def source():
+        yield {"x": 1}
+        assert taken.wait(5), "the first result was held back"
+        yield {"x": 2}
+
+    for policy in ("block", "latest"):
+        taken.clear()
+        got = []
+        with Pipeline(stages=two_stages()) as pipe:
+            for out in pipe.stream(source(), policy=policy):
+                got.append(out["y"])
+                taken.set()
+        assert got == [20, 30]
+
+
 def test_no_more_frames_are_in_flight_than_depth_allows():
     taken = []
 

@@ -100,7 +100,6 @@ def test_pruned_outputs_take_what_only_they_needed_with_them(call, detector, tmp
     ("args", "message"),
     [
         (["--at", "skores"], "no tensor named 'skores'; did you mean 'scores'?"),
-        ([], "no preset fits this graph; name the tensors to cut at with --outputs"),
         (["--preset", "ssd_2081"], "'ssd_2081'"),
         (["--at", "scores", "--preset", "ssd_2018"], "both name a cut"),
         (["--at", "image_tensor"], "nothing is left for section 'main'"),
@@ -219,3 +218,32 @@ def test_a_model_that_reaches_outside_is_cut_but_never_run_without_trust(call, t
     assert call("verify", tmp_path / "out").status == 1
     assert call("verify", tmp_path / "out", "--trust").status == 0
     assert call("show", model, "--json").json["reaches_outside"] == ["ReadFile"]
+
+
+def test_without_a_preset_and_a_name_the_cut_is_searched(call, detector, tmp_path):
+    """Behind the convolution only TopKV2 belongs on a host; the scores are the fewest bytes before it."""
+    answer = call("split", detector, "-o", tmp_path / "out", "--json")
+    assert answer.status == 0, answer.err
+    assert answer.json["cut"].startswith("automatic cut: the fewest bytes between the network and TopKV2 (post/top)")
+    assert answer.json["sections"][0]["outputs"][0]["tensor"] == "scores:0"
+    assert answer.json["verified"] is True
+    same = call("plan", detector, "--autocrop", "--json")
+    assert same.json["sections"][0]["outputs"] == answer.json["sections"][0]["outputs"]
+
+
+def test_where_nothing_is_worth_cutting_there_is_one_section_equal_to_the_whole(call, detector, tmp_path):
+    answer = call("split", detector, "--model-outputs", "size", "-o", tmp_path / "out", "--json")
+    assert answer.status == 0, answer.err
+    assert "nothing to crop" in answer.json["cut"]
+    assert [s["name"] for s in answer.json["sections"]] == ["main"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["detector_main.pb", "split.json"]
+
+
+def test_a_table_of_ones_own_is_laid_over_the_built_in_one(call, detector, tmp_path):
+    table = tmp_path / "mine.json"
+    table.write_text('{"Sigmoid": "host"}')
+    answer = call("plan", detector, "--autocrop", "--affinity", table, "--json")
+    assert answer.status == 0, answer.err
+    assert "Sigmoid (scores)" in answer.json["cut"]
+    # Its shape is read behind the cut, too: one tensor instead of two.
+    assert answer.json["sections"][0]["outputs"][0]["tensor"] == "net/conv:0"

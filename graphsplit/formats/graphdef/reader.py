@@ -274,13 +274,10 @@ class GraphDefReader:
                 stateful = not stateful_functions.isdisjoint(calls[node.name])
             kind = "const" if node.op == "Const" else "input" if node.op in _INPUTS else "op"
             nodes.append(Node(node.name, node.op, data_inputs, outputs, control, stateful, kind))
-        made = {t for n in nodes for t in n.outputs}
-        for n in nodes:
-            for tensor in n.inputs:
-                if tensor not in made:
-                    raise GraphError(f"node {n.name!r} reads {tensor!r}, but that node has no such output")
-
         tensors = _Tensors(self, nodes)
+        if missing := set(canonical.values()) - tensors.maker.keys():
+            reader, tensor = next((n.name, t) for n in nodes for t in n.inputs if t in missing)
+            raise GraphError(f"node {reader!r} reads {tensor!r}, but that node has no such output")
         grouping = find_groups(nodes, dtype_of=lambda t: tensors[t].dtype, frame_name=self._frame_name)
         if grouping.of_node:
             nodes = [replace(n, group=grouping.of_node[n.name]) if n.name in grouping.of_node else n for n in nodes]
@@ -406,14 +403,14 @@ class _Tensors(Mapping[str, TensorSpec]):
 
     def __init__(self, reader: GraphDefReader, nodes: list[Node]) -> None:
         self._reader = reader
-        self._port = {t: (n.name, p) for n in nodes for p, t in enumerate(n.outputs)}
+        self.maker = {t: n.name for n in nodes for t in n.outputs}
         self._known: dict[str, TensorSpec] = {}
         self._dtypes: dict[str, list[str | None]] = {}
 
     def __getitem__(self, name: str) -> TensorSpec:
         spec = self._known.get(name)
         if spec is None:
-            node_name, port = self._port[name]
+            node_name, port = self.maker[name], int(name.rpartition(":")[2])
             node = self._reader.by_name[node_name]
             try:
                 if node_name not in self._dtypes:
@@ -426,13 +423,13 @@ class _Tensors(Mapping[str, TensorSpec]):
         return spec
 
     def __contains__(self, name: object) -> bool:
-        return name in self._port
+        return name in self.maker
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._port)
+        return iter(self.maker)
 
     def __len__(self) -> int:
-        return len(self._port)
+        return len(self.maker)
 
     def _shape(self, node: NodeRange, port: int) -> Shape | None:
         reader = self._reader
