@@ -73,6 +73,10 @@ ILLEGAL: dict[str, tuple[bytes, str]] = {
         raw.graph(raw.node("n", "NoOp"), raw.identity("y", "n")),
         r"not a legal graph: node 'y' reads 'n:0', but that node has no such output$",
     ),
+    "a port of a call that gives nothing": (
+        raw.graph(raw.node("c", "PartitionedCall", attrs={"f": raw.func("f"), "Tout": raw.listed()}), raw.identity("y", "c")),
+        r"not a legal graph: node 'y' reads 'c:0', but that node has no such output$",
+    ),
     "port 10^7": (raw.graph(X, raw.identity("y", "x:10000000")), r"node 'y' reads port 10000000 of 'x': no op has as many$"),
     "a port of 4,000 digits": (raw.graph(X, raw.identity("y", "x:" + "9" * 4000)), r"reads port 9{20} of 'x': no op has as many$"),
     "port -1": (raw.graph(X, raw.identity("y", "x:-1")), r"node 'y' reads 'x:-1', which is not in the graph"),

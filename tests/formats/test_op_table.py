@@ -240,6 +240,7 @@ def test_an_op_that_nobody_knows_has_the_ports_that_are_read() -> None:
     graph = graph_pb2.GraphDef()
     graph.node.add(name="custom", op="TFLite_Detection_PostProcess").attr["_output_types"].list.type.extend([FLOAT] * 4)
     graph.node.add(name="mystery", op="MyOwnOp")
+    graph.node.add(name="last", op="MyOwnOp", input=["mystery"])
     for port in (0, 3):
         graph.node.add(name=f"r{port}", op="Identity", input=[f"mystery:{port}"])
     index = GraphDefReader(graph.SerializeToString()).index()
@@ -247,6 +248,8 @@ def test_an_op_that_nobody_knows_has_the_ports_that_are_read() -> None:
     assert [index.tensors[t].dtype for t in index.name_to_node_map["custom"].outputs] == ["float32"] * 4
     assert index.name_to_node_map["mystery"].outputs == tuple(f"mystery:{i}" for i in range(4))
     assert index.tensors["mystery:3"].dtype is None
+    assert index.outputs[-1:] == ("r3:0",)
+    assert "last:0" in index.outputs  # else the last op of a model would be lost without a word
 
 
 def test_a_function_as_an_op_has_the_ports_of_its_signature() -> None:

@@ -322,7 +322,7 @@ class GraphDefReader:
         dtypes = self.output_dtypes(node)
         if dtypes or info is not None or node.op in self.functions:
             return len(dtypes)
-        return highest.get(node.name, -1) + 1
+        return highest.get(node.name, 0) + 1  # an op nobody knows: what is read of it, and one where that is nothing
 
     def output_dtypes(self, node: NodeRange) -> list[str | None]:
         """The dtype of each output of a node, as far as the file and the op table tell."""
