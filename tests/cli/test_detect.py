@@ -335,7 +335,9 @@ def test_control_c_itself_ends_cleanly(spotter, tmp_path):
     for i in range(600):
         writer.write(white_box(720, 1280, (i, 8, i + 100, 240)))
     writer.release()
-    command = [sys.executable, "-m", "graphsplit", "detect", spotter, source, "--outputs", "heat", "--jsonl", tmp_path / "o.jsonl"]
+    # Where the tests run in the background, ^C is ignored, and what they start would ignore it as well.
+    code = "import signal, graphsplit.cli as c; signal.signal(signal.SIGINT, signal.default_int_handler); c.main()"
+    command = [sys.executable, "-c", code, "detect", spotter, source, "--outputs", "heat", "--jsonl", tmp_path / "o.jsonl"]
     process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.time() + 120
     while time.time() < deadline and not any(p.stat().st_size for p in tmp_path.glob(".o.*.jsonl")):
