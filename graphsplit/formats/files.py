@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from graphsplit.errors import FormatError, GraphSplitError
+
 __all__ = ["whole_file"]
 
 
@@ -18,6 +20,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
     with whole_file(path) as file:
         file.write(data)
+
+    Raises FormatError when the file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -25,7 +29,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         with open(temporary, "xb") as file:
             yield file
         os.replace(temporary, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
+    except BaseException as error:
+        with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and not isinstance(error, GraphSplitError):
+            raise FormatError(f"cannot be written: {error.strerror or error}", path=path) from error
         raise

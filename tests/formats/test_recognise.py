@@ -111,6 +111,16 @@ def test_a_graph_in_text_form(made: Path) -> None:
     assert next(iter(load(made / "graph.pbtxt").index.nodes)).name == "x"
 
 
+@pytest.mark.parametrize("name", ["saved_1", "saved_2"])
+def test_the_graph_in_a_saved_model_is_a_graph(made: Path, tmp_path: Path, name: str) -> None:
+    """With a library, variables, a saver: whatever TensorFlow puts into graphs."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    meta = saved_model_pb2.SavedModel.FromString((made / name / "saved_model.pb").read_bytes()).meta_graphs[0]
+    assert recognise(written(tmp_path, meta.graph_def.SerializeToString())) == "graphdef"
+    refused(written(tmp_path, meta.SerializeToString()), r"this is a MetaGraphDef \(\.meta\)")
+
+
 def test_a_checkpoint_folder(made: Path) -> None:
     refused(made, rf"a folder with a checkpoint, which holds values but no graph; {FREEZE}")
 

@@ -253,12 +253,12 @@ BORDERS: dict[str, dict[str, Shape]] = {
         "Postprocessor/stack_1": (None, 4),
     },
     "ssd_mobilenet_v1_face_2017.pb": {
-        "Postprocessor/convert_scores": (None, 5118, 1),
+        "Postprocessor/convert_scores": (None, 5118, 2),
         "Postprocessor/ExpandDims_1": (None, 5118, 1, 4),
     },
     "ssd_mobilenet_v1_face_2018.pb": {
-        "Postprocessor/Slice": (None, 5118, 1),
-        "Postprocessor/convert_scores": (None, 5118, 2),
+        "Postprocessor/Slice": (None, 5118, 2),
+        "Postprocessor/convert_scores": (None, 5118, 3),
         "Postprocessor/ExpandDims_1": (None, 5118, 1, 4),
         "Postprocessor/stack_1": (None, 4),
     },
