@@ -28,13 +28,21 @@ def check_devices(devices: Mapping[str, str]) -> None:
             raise PlacementError(f"{device!r} is no device; write /gpu:0 or /cpu:0", section=section, device=str(device))
 
 
-def available_devices(config: Any) -> tuple[str, ...]:
-    """Short names (``/cpu:0``) of the devices that a session with this configuration has, in TensorFlow's order."""
+def available_devices(config: Any, target: str = "") -> tuple[str, ...]:
+    """Short names (``/cpu:0``, ``/job:gpu/task:0/cpu:0``) of the devices that a session has, in TensorFlow's order.
+
+    target  the master to ask (``grpc://host:port``); empty: this process
+    """
     import tensorflow as tf
 
-    with tf.compat.v1.Session(graph=tf.Graph(), config=config) as session:
+    with tf.compat.v1.Session(target, graph=tf.Graph(), config=config) as session:
         names = [d.name for d in session.list_devices()]
-    return tuple(n.replace("/job:localhost/replica:0/task:0/device:", "/").lower() for n in names)
+    return tuple(_short(name) for name in names)
+
+
+def _short(name: str) -> str:
+    place, _, device = name.rpartition("/device:")
+    return f"{'' if place.startswith('/job:localhost/') else place.replace('/replica:0', '')}/{device.lower()}"
 
 
 def is_available(device: str, available: tuple[str, ...]) -> bool:
@@ -45,7 +53,8 @@ def is_available(device: str, available: tuple[str, ...]) -> bool:
     for name in available:
         spec = tf.compat.v1.DeviceSpec.from_string(name)
         same_type = wanted.device_type in (None, (spec.device_type or "").upper())
-        if same_type and wanted.device_index in (None, spec.device_index) and wanted.job in (None, "localhost", spec.job):
+        same_task = wanted.job in (None, "localhost", spec.job) and wanted.task in (None, spec.task or 0)
+        if same_type and same_task and wanted.device_index in (None, spec.device_index):
             return True
     return False
 

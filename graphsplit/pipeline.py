@@ -24,6 +24,8 @@ from typing import Any, Literal, get_args
 from graphsplit.errors import FeedError, GraphSplitError, SectionRunError
 from graphsplit.newest import Newest
 from graphsplit.parts import Parts
+from graphsplit.runtimes.tensorflow import error_text
+from graphsplit.sites import GivenCluster
 from graphsplit.stages import Stage, open_sections
 from graphsplit.statistics import FrameTimes, Statistics
 
@@ -98,17 +100,20 @@ class Pipeline:
             …                                                # in order, none lost
 
     parts      from `graphsplit.split` or `graphsplit.load_parts`
-    devices    section → device, over what the parts say
+    devices    section → device, over what the parts say; ``/job:NAME/task:N/gpu:0`` is a device of a worker
+    cluster    where the workers are: {"job": ["host:port", …]}, or the path of such a JSON file. `graphsplit worker` starts one
+    target     ``grpc://host:port`` of the worker that is asked for all of them (default: each is asked itself)
     depth      how many frames may be in flight (default: two for each stage)
     threads    threads of each section's own pool (default: the processor's cores shared between the sections that run on
                the CPU)
     strict     PlacementError for a device that is not there; else it runs on the CPU and one warning says so
     trust      run parts that reach files, the network or Python
-    config     a ``tf.compat.v1.ConfigProto`` to start from (logical devices …)
+    config     a ``tf.compat.v1.ConfigProto`` to start from (logical devices …); its ``operation_timeout_in_ms`` is how long a
+               run on a worker may take (default: a minute). A worker that ends is noticed within seconds
     delegates  section → path of a TFLite delegate, a library that takes it to an accelerator
     stages     stages to run instead of those made from `parts`; for tests and other runtimes
 
-    Raises PlacementError, TrustError, FormatError.
+    Raises PlacementError (also for a worker that does not answer), TrustError, FormatError.
     """
 
     def __init__(
@@ -116,6 +121,8 @@ class Pipeline:
         parts: Parts | None = None,
         *,
         devices: Mapping[str, str] | None = None,
+        cluster: GivenCluster | None = None,
+        target: str | None = None,
         depth: int | None = None,
         threads: int | None = None,
         strict: bool = False,
@@ -132,6 +139,8 @@ class Pipeline:
             stages = open_sections(
                 parts.sections,
                 devices=devices,
+                cluster=cluster,
+                target=target,
                 threads=threads,
                 strict=strict,
                 trust=trust,
@@ -304,10 +313,8 @@ class Pipeline:
             stage = frame.stage
             if stage is None or not isinstance(frame.error, Exception):
                 raise frame.error
-            first = (str(frame.error).strip() or type(frame.error).__name__).splitlines()[0]
-            raise SectionRunError(
-                f"section {stage.name!r} on {stage.device} failed at frame {frame.number}: {first}", section=stage.name
-            ) from frame.error
+            what = f"section {stage.name!r} on {stage.device} failed at frame {frame.number}: {error_text(frame.error)}"
+            raise SectionRunError(what, section=stage.name) from frame.error
         frame.times.left = perf_counter()
         self.statistics.add(frame.times)
         return {t: frame.values[t] for t in self.outputs}

@@ -21,7 +21,9 @@ from graphsplit.errors import PlacementError, SectionRunError
 from graphsplit.feeds import check_feeds
 from graphsplit.graph import TensorSpec
 from graphsplit.parts import Part, Parts
+from graphsplit.runtimes.remote import remote_config, watched
 from graphsplit.runtimes.tensorflow import as_array, error_text, session_config
+from graphsplit.sites import GivenCluster, Site, common_site, devices_at
 
 __all__ = ["Placed", "place"]
 
@@ -35,8 +37,9 @@ class Placed:
     graph    a ``tf.Graph`` with all of them
     names    section → {tensor of the whole: its name in `graph`}, for every tensor the section holds
     devices  section → the device its nodes are pinned to
-    absent   those of the devices that this machine lacks, where TensorFlow will choose another
+    absent   those of the devices that are not there, where TensorFlow will choose another
     parts    what was placed
+    site     the workers that run it; None: this process
     """
 
     graph: Any
@@ -45,12 +48,13 @@ class Placed:
     absent: tuple[str, ...]
     parts: Parts
     config: Any = field(repr=False)
+    site: Site | None = None
 
     def session(self) -> Any:
-        """A ``tf.compat.v1.Session`` on the graph, with the placement policy that was asked for."""
+        """A ``tf.compat.v1.Session`` on the graph, with the placement policy that was asked for, where it was asked for."""
         import tensorflow as tf
 
-        return tf.compat.v1.Session(graph=self.graph, config=self.config)
+        return tf.compat.v1.Session("" if self.site is None else self.site.target, graph=self.graph, config=self.config)
 
     def run(self, feeds: Mapping[str, Any], session: Any = None) -> dict[str, Array]:
         """Run the sections in order; the outputs of the whole by name.
@@ -83,9 +87,11 @@ class _InGraph:
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
         from tensorflow import errors
 
+        named = [self.name[f] for f in fetches], {self.name[n]: v for n, v in feeds.items()}
+        site = self.placed.site
         try:
-            found = self.session.run([self.name[f] for f in fetches], {self.name[n]: v for n, v in feeds.items()})
-        except (errors.OpError, ValueError, TypeError) as error:
+            found = self.session.run(*named) if site is None else watched(lambda: self.session.run(*named), site.addresses)
+        except (errors.OpError, OSError, ValueError, TypeError) as error:
             device = self.placed.devices[self.part.name]
             what = f"section {self.part.name!r} on {device} failed to run: {error_text(error)}"
             raise SectionRunError(what, section=self.part.name) from error
@@ -96,6 +102,8 @@ def place(
     parts: Parts,
     devices: Mapping[str, str] | None = None,
     *,
+    cluster: GivenCluster | None = None,
+    target: str | None = None,
     strict: bool = False,
     keep_devices: bool = False,
     config: Any = None,
@@ -103,26 +111,34 @@ def place(
     """Import all sections into one graph, each pinned to its device.
 
     devices       section → TensorFlow device; what is not named goes where the manifest says (``main`` /gpu:0, the others
-                  /cpu:0)
+                  /cpu:0). ``/job:NAME/task:N/gpu:0`` is a device of a worker; then all sections name one
+    cluster       where the workers are: {"job": ["host:port", …]}, or the path of such a JSON file; `graphsplit worker` starts one
+    target        ``grpc://host:port`` of the worker that is asked (default: that of the first section)
     strict        PlacementError for a device that is not there; else TensorFlow chooses another and one warning says so
     keep_devices  nodes that came with a device keep it
-    config        a ``tf.compat.v1.ConfigProto`` to find devices with and to run with (logical devices, thread pools …)
+    config        a ``tf.compat.v1.ConfigProto`` to find devices with and to run with (logical devices, thread pools …);
+                  its ``operation_timeout_in_ms`` is how long a run on workers may take (default: a minute)
 
     Ops without a kernel for accelerators (Assert, string ops) are pinned to the CPU of the same task. No default graph
     is touched.
 
-    Raises PlacementError for a section or device that does not exist.
+    Raises PlacementError for a section or device that does not exist, and for a worker that does not answer.
     """
     import tensorflow as tf
 
     chosen = _chosen(parts, devices or {})
+    site = common_site(chosen, cluster, target)
     if config is None:
         config = session_config()
     own = type(config)()
     own.CopyFrom(config)
     own.allow_soft_placement = not strict
 
-    available = available_devices(own)
+    if site is None:
+        available = available_devices(own)
+    else:
+        own = remote_config(own, site.tasks)
+        available = devices_at(site, own, chosen)
     absent = {name: device for name, device in chosen.items() if not is_available(device, available)}
     if absent and strict:
         name, device = next(iter(absent.items()))
@@ -131,8 +147,11 @@ def place(
         )
     if absent:
         where = ", ".join(f"section {n!r} was pinned to {d}" for n, d in absent.items())
+        lacks, elsewhere = "this machine lacks", f"on {_fallback(available)}"
+        if site is not None:
+            lacks, elsewhere = "its worker lacks", "on another device there"
         warnings.warn(
-            f"{where}, which this machine lacks: TensorFlow will run it on {_fallback(available)} (strict=True refuses instead)",
+            f"{where}, which {lacks}: TensorFlow will run it {elsewhere} (strict=True refuses instead)",
             stacklevel=2,
         )
 
@@ -141,7 +160,7 @@ def place(
     with graph.as_default():
         for part in parts:
             names[part.name] = _import(part, chosen[part.name], keep_devices)
-    return Placed(graph, names, chosen, tuple(dict.fromkeys(absent.values())), parts, own)
+    return Placed(graph, names, chosen, tuple(dict.fromkeys(absent.values())), parts, own, site)
 
 
 def _chosen(parts: Parts, devices: Mapping[str, str]) -> dict[str, str]:

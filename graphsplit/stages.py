@@ -12,6 +12,7 @@ from typing import Any
 from graphsplit.errors import PlacementError
 from graphsplit.parts import Part, Port
 from graphsplit.sessions import Session
+from graphsplit.sites import GivenCluster, Site, devices_at, sites_of
 
 __all__ = ["Stage", "open_sections"]
 
@@ -41,6 +42,8 @@ def open_sections(
     sections: Sequence[Part],
     *,
     devices: Mapping[str, str] | None = None,
+    cluster: GivenCluster | None = None,
+    target: str | None = None,
     threads: int | None = None,
     strict: bool = False,
     trust: bool = False,
@@ -61,16 +64,19 @@ def open_sections(
                 section=part.name,
                 device=taken[part.name],
             )
-    own = None
-    if any(part.format != "tflite" for part in sections):
-        own = _tensorflow_devices([p.name for p in sections if p.format != "tflite"], chosen, threads, strict, config)
+    sites, own = _sites(sections, chosen, cluster, target), None
+    here = [p.name for p in sections if p.format != "tflite" and p.name not in sites]
+    if here:
+        own = _tensorflow_devices(here, chosen, threads or _share(chosen, sites), strict, config)
     opened: list[Stage] = []
     try:
         for part in sections:
             part.model.check_frozen()
             part.model.check_trust(trust)
             if part.format == "tflite":
-                opened.append(_open_tflite(part, chosen, threads, strict, taken.get(part.name)))
+                opened.append(_open_tflite(part, chosen, threads or _share(chosen, sites), strict, taken.get(part.name)))
+            elif part.name in sites:
+                opened.append(_open_on_worker(part, chosen[part.name], sites[part.name], strict, config))
             else:
                 opened.append(_open(part, chosen[part.name], own))
     except BaseException:
@@ -80,14 +86,31 @@ def open_sections(
     return tuple(opened)
 
 
-def _tensorflow_devices(names: Sequence[str], chosen: dict[str, str], threads: int | None, strict: bool, config: Any) -> Any:
+def _sites(
+    sections: Sequence[Part], chosen: dict[str, str], cluster: GivenCluster | None, target: str | None
+) -> Mapping[str, Site]:
+    """The sections that run on workers; `chosen` is brought to full names. Raises PlacementError."""
+    if cluster is None and target is None and not any("/job:" in str(device) for device in chosen.values()):
+        return {}
+    sites = sites_of(chosen, cluster, target)
+    for part in sections:
+        if part.format == "tflite" and part.name in sites:
+            raise PlacementError(
+                f"section {part.name!r} is TFLite and runs in this process, not on {chosen[part.name]}; a worker runs TensorFlow",
+                section=part.name,
+                device=chosen[part.name],
+            )
+    return sites
+
+
+def _tensorflow_devices(names: Sequence[str], chosen: dict[str, str], threads: int, strict: bool, config: Any) -> Any:
     """The configuration of TensorFlow's sessions; `chosen` is brought to the devices that are there. Raises PlacementError."""
     from graphsplit.devices import available_devices, check_devices, is_available
     from graphsplit.runtimes.tensorflow import session_config
 
     check_devices({name: chosen[name] for name in names})
     given = session_config() if config is None else config
-    available = available_devices(_pooled(given, threads or _share(chosen)))
+    available = available_devices(_pooled(given, threads))
     for name in names:
         device = chosen[name]
         if not is_available(device, available):
@@ -99,10 +122,10 @@ def _tensorflow_devices(names: Sequence[str], chosen: dict[str, str], threads: i
                 )
             warnings.warn(f"{device} is not here: section {name!r} runs on {available[0]}", stacklevel=4)
             chosen[name] = available[0]
-    return _pooled(given, threads or _share(chosen))
+    return _pooled(given, threads)
 
 
-def _open_tflite(part: Part, chosen: dict[str, str], threads: int | None, strict: bool, delegate: str | None) -> Stage:
+def _open_tflite(part: Part, chosen: dict[str, str], threads: int, strict: bool, delegate: str | None) -> Stage:
     """A stage that runs in LiteRT: on the CPU, or where its delegate takes it."""
     from graphsplit.sessions import open_session
 
@@ -117,13 +140,13 @@ def _open_tflite(part: Part, chosen: dict[str, str], threads: int | None, strict
         warnings.warn(f"section {part.name!r} is TFLite: it runs on the CPU, and on {device} only by a delegate", stacklevel=4)
         chosen[part.name] = "/cpu:0"
     shown = chosen[part.name] if delegate is None else f"delegate {delegate}"
-    session = open_session(part.model, threads=threads or _share(chosen), delegates=[] if delegate is None else [delegate])
+    session = open_session(part.model, threads=threads, delegates=[] if delegate is None else [delegate])
     return _stage(part, shown, session)
 
 
-def _share(devices: Mapping[str, str]) -> int:
-    """Cores for each section that runs on the CPU."""
-    return max(1, (os.cpu_count() or 1) // max(1, sum("cpu" in d.lower() for d in devices.values())))
+def _share(devices: Mapping[str, str], sites: Mapping[str, Site]) -> int:
+    """Cores for each section that runs on the CPU of this machine."""
+    return max(1, (os.cpu_count() or 1) // max(1, sum("cpu" in d.lower() for n, d in devices.items() if n not in sites)))
 
 
 def _pooled(config: Any, threads: int) -> Any:
@@ -142,6 +165,30 @@ def _open(part: Part, device: str, config: Any) -> Stage:
     graph_def = part.graph_def
     pin(graph_def, device)
     session = TensorFlowSession(graph_def.SerializeToString(), config=config)
+    return _stage(part, device, session)
+
+
+def _open_on_worker(part: Part, device: str, site: Site, strict: bool, config: Any) -> Stage:
+    """A stage whose session runs in another process."""
+    from graphsplit.devices import host_of, is_available, pin
+    from graphsplit.runtimes.remote import RemoteSession, remote_config
+    from graphsplit.runtimes.tensorflow import session_config
+
+    own = remote_config(session_config() if config is None else config, site.tasks)
+    available = devices_at(site, own, {part.name: device})
+    if not is_available(device, available):
+        if strict:
+            raise PlacementError(
+                f"section {part.name!r} wants {device}, which is not there; there are {', '.join(available)}",
+                section=part.name,
+                device=device,
+            )
+        host = next((d for d in available if is_available(host_of(device), (d,))), host_of(device))
+        warnings.warn(f"{device} is not there: section {part.name!r} runs on {host}", stacklevel=4)
+        device = host
+    graph_def = part.graph_def
+    pin(graph_def, device)
+    session = RemoteSession(graph_def.SerializeToString(), target=site.target, addresses=site.addresses, config=own)
     return _stage(part, device, session)
 
 

@@ -14,7 +14,7 @@ __all__ = ["Command", "add_command", "add_cut", "build_parser", "cut_of"]
 Command = Callable[[argparse.Namespace], int]
 _COMMANDS = (
     *("show", "suggest", "plan", "split", "verify", "rewrite", "presets", "detect", "batch", "bench", "export", "fetch", "view"),
-    "demo",
+    *("worker", "demo"),
 )
 _REPAIRS = ("auto", "replicate", "border", "error")
 
@@ -114,6 +114,16 @@ def add_delegate(parser: Any) -> None:
         default=[],
         metavar="SECTION=LIBRARY",
         help="a TFLite delegate, the library that takes a .tflite section to an accelerator (default: LiteRT's own for the CPU)",
+    )
+
+
+def add_cluster(parser: Any) -> None:
+    """The option that says where workers are."""
+    parser.add_argument(
+        "--cluster",
+        metavar="FILE",
+        help='JSON {"job": ["host:port", …]}: where the workers are that --device names, as in main=/job:gpu/task:0/gpu:0 '
+        "(graphsplit worker starts one)",
     )
 
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphsplit.cli.arguments import add_command, add_cut, add_delegate, count, cut_of, pair
+from graphsplit.cli.arguments import add_cluster, add_command, add_cut, add_delegate, count, cut_of, pair
 from graphsplit.cli.detect_answer import Tally, answer_of, print_answer, progress
 from graphsplit.cli.printing import print_json, quiet_tensorflow, working
 from graphsplit.cli.rewrite import add_fuse_nms
@@ -67,6 +67,7 @@ def add(commands: Any) -> None:
         metavar="SECTION=DEVICE",
         help="where a section runs (default: as the split says, main=/gpu:0, the others /cpu:0)",
     )
+    add_cluster(how)
     add_delegate(how)
     add_fuse_nms(how)
     how.add_argument("--threads", type=count, metavar="N", help="threads of each section's own pool")
@@ -152,6 +153,7 @@ def _detector(args: argparse.Namespace) -> Detector:
             dict(args.device) or None,
             split=not args.no_split,
             threads=args.threads,
+            cluster=args.cluster,
             delegates=dict(args.delegate),
             trust=args.trust,
             pixels=args.pixels,

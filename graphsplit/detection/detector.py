@@ -21,6 +21,7 @@ from graphsplit.detection.sources import Picture, Source, open_source
 from graphsplit.formats import Model
 from graphsplit.parts import Parts
 from graphsplit.pipeline import Pipeline, Policy
+from graphsplit.sites import GivenCluster
 
 __all__ = ["Detector"]
 
@@ -49,7 +50,7 @@ class Detector:
     pixels     what 0 and 255 become in a float or quantised input; see `graphsplit.detection.images.picture_input`
     fuse_nms   one op for the non-maximum suppression of all classes, without proof; see `graphsplit.rewrites`
     cut        outputs, inputs, preset, autocrop, affinity, crop_file, model_outputs, repair: as of `graphsplit.split`
-    threads, strict, trust, delegates: as of `graphsplit.pipeline.Pipeline`
+    cluster, target, threads, strict, trust, delegates: as of `graphsplit.pipeline.Pipeline`
 
     notes      what was decided, in sentences
     cut        where the cut comes from, in a sentence
@@ -67,6 +68,8 @@ class Detector:
         devices: Mapping[str, str] | None = None,
         *,
         split: bool = True,
+        cluster: GivenCluster | None = None,
+        target: str | None = None,
         threads: int | None = None,
         strict: bool = False,
         trust: bool = False,
@@ -91,6 +94,8 @@ class Detector:
         self.pipeline = Pipeline(
             self.parts,
             devices=devices,
+            cluster=cluster,
+            target=target,
             threads=threads,
             strict=strict,
             trust=trust,

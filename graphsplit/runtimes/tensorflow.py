@@ -18,7 +18,7 @@ __all__ = ["TensorFlowSession", "as_array", "dtype_name", "error_text", "infer_s
 
 Array = np.ndarray[Any, Any]
 
-_PREAMBLE = re.compile(r"Graph execution error:|Detected at node |Node: |\d+ root error\(s\) found|Original stack trace for ")
+_PREAMBLE = re.compile(r"=+$|Graph execution error:|Detected at node |Node: |\d+ root error\(s\) found|Original stack trace for ")
 
 
 def session_config(*, optimize: bool = True) -> Any:
@@ -54,19 +54,21 @@ class TensorFlowSession:
     optimize   see `session_config`
     timeout    seconds one run may take, so that no graph can hang its user; None: no bound
     config     a ``ConfigProto`` to use instead of one made here
+    target     the master to ask (``grpc://host:port``); empty: this process
 
     Raises FormatError for a graph that TensorFlow refuses.
     """
 
-    def __init__(self, graph_def: bytes, *, optimize: bool = True, timeout: float | None = None, config: Any = None) -> None:
+    def __init__(
+        self, graph_def: bytes, *, optimize: bool = True, timeout: float | None = None, config: Any = None, target: str = ""
+    ) -> None:
         import tensorflow as tf
 
         self._graph = tf.Graph()
         with self._graph.as_default():
             import_graph(graph_def)
-        self._session = tf.compat.v1.Session(
-            graph=self._graph, config=session_config(optimize=optimize) if config is None else config
-        )
+        config = session_config(optimize=optimize) if config is None else config
+        self._session = tf.compat.v1.Session(target, graph=self._graph, config=config)
         self._options = None
         if timeout is not None:
             self._options = tf.compat.v1.RunOptions(timeout_in_ms=max(1, int(timeout * 1000)))
