@@ -21,7 +21,7 @@ from graphsplit.errors import PlacementError, SectionRunError
 from graphsplit.feeds import check_feeds
 from graphsplit.graph import TensorSpec
 from graphsplit.parts import Part, Parts
-from graphsplit.runtimes.remote import remote_config, watched
+from graphsplit.runtimes.remote import let_go, remote_config, watched
 from graphsplit.runtimes.tensorflow import as_array, error_text, session_config
 from graphsplit.sites import GivenCluster, Site, common_site, devices_at
 
@@ -61,7 +61,8 @@ class Placed:
 
         session  from `session`, so that it is made once for many runs; None: one for this run
 
-        Raises FeedError for feeds that do not fit, SectionRunError when TensorFlow fails.
+        Raises FeedError for feeds that do not fit, SectionRunError when TensorFlow fails. A session that has lost a worker is
+        closed.
         """
         check_feeds(self._wanted(), feeds)
         if session is None:
@@ -92,6 +93,8 @@ class _InGraph:
         try:
             found = self.session.run(*named) if site is None else watched(lambda: self.session.run(*named), site.addresses)
         except (errors.OpError, OSError, ValueError, TypeError) as error:
+            if isinstance(error, ConnectionError):
+                let_go(self.session)
             device = self.placed.devices[self.part.name]
             what = f"section {self.part.name!r} on {device} failed to run: {error_text(error)}"
             raise SectionRunError(what, section=self.part.name) from error
@@ -111,8 +114,9 @@ def place(
     """Import all sections into one graph, each pinned to its device.
 
     devices       section → TensorFlow device; what is not named goes where the manifest says (``main`` /gpu:0, the others
-                  /cpu:0). ``/job:NAME/task:N/gpu:0`` is a device of a worker; then all sections name one
-    cluster       where the workers are: {"job": ["host:port", …]}, or the path of such a JSON file; `graphsplit worker` starts one
+                  /cpu:0)
+    cluster       where the workers are whose devices (``/job:NAME/task:N/gpu:0``) all sections name: {"job": ["host:port", …]},
+                  or the path of such a JSON file; `graphsplit worker` starts one
     target        ``grpc://host:port`` of the worker that is asked (default: that of the first section)
     strict        PlacementError for a device that is not there; else TensorFlow chooses another and one warning says so
     keep_devices  nodes that came with a device keep it
@@ -139,28 +143,13 @@ def place(
     else:
         own = remote_config(own, site.tasks)
         available = devices_at(site, own, chosen)
-    absent = {name: device for name, device in chosen.items() if not is_available(device, available)}
-    if absent and strict:
-        name, device = next(iter(absent.items()))
-        raise PlacementError(
-            f"section {name!r} wants {device}, which is not here; there are {', '.join(available)}", section=name, device=device
-        )
-    if absent:
-        where = ", ".join(f"section {n!r} was pinned to {d}" for n, d in absent.items())
-        lacks, elsewhere = "this machine lacks", f"on {_fallback(available)}"
-        if site is not None:
-            lacks, elsewhere = "its worker lacks", "on another device there"
-        warnings.warn(
-            f"{where}, which {lacks}: TensorFlow will run it {elsewhere} (strict=True refuses instead)",
-            stacklevel=2,
-        )
-
+    absent = _absent(chosen, available, site, strict)
     graph = tf.Graph()
     names: dict[str, Mapping[str, str]] = {}
     with graph.as_default():
         for part in parts:
             names[part.name] = _import(part, chosen[part.name], keep_devices)
-    return Placed(graph, names, chosen, tuple(dict.fromkeys(absent.values())), parts, own, site)
+    return Placed(graph, names, chosen, absent, parts, own, site)
 
 
 def _chosen(parts: Parts, devices: Mapping[str, str]) -> dict[str, str]:
@@ -173,9 +162,25 @@ def _chosen(parts: Parts, devices: Mapping[str, str]) -> dict[str, str]:
     return chosen
 
 
-def _fallback(available: Sequence[str]) -> str:
-    """Where soft placement puts what has no device: on an accelerator, if there is one, as far as it has kernels."""
-    return next((d for d in available if "cpu" not in d), available[0])
+def _absent(chosen: Mapping[str, str], available: Sequence[str], site: Site | None, strict: bool) -> tuple[str, ...]:
+    """The devices that are not there; one warning says so, or with `strict` a PlacementError."""
+    absent = {name: device for name, device in chosen.items() if not is_available(device, tuple(available))}
+    if not absent:
+        return ()
+    if strict:
+        name, device = next(iter(absent.items()))
+        raise PlacementError(
+            f"section {name!r} wants {device}, which is not here; there are {', '.join(available)}", section=name, device=device
+        )
+    where = ", ".join(f"section {n!r} was pinned to {d}" for n, d in absent.items())
+    if site is not None:
+        then = "which its worker lacks: TensorFlow will run it on another device there"
+    elif any("/job:" in device for device in absent.values()):
+        then = "a device of a cluster: it runs in a session on that cluster only (cluster=… or target=… makes one)"
+    else:  # on an accelerator, if there is one, as far as it has kernels
+        then = f"which this machine lacks: TensorFlow will run it on {next((d for d in available if 'cpu' not in d), available[0])}"
+    warnings.warn(f"{where}, {then} (strict=True refuses instead)", stacklevel=3)
+    return tuple(dict.fromkeys(absent.values()))
 
 
 def _import(part: Part, device: str, keep_devices: bool) -> dict[str, str]:

@@ -83,10 +83,12 @@ def sites_of(devices: dict[str, str], cluster: GivenCluster | None, target: str 
 
 
 def common_site(devices: dict[str, str], cluster: GivenCluster | None, target: str | None) -> Site | None:
-    """The site of sections that run in one session: the workers of all of them; None: this process.
+    """The site of sections that run in one session: the workers of all of them; None: no cluster and no target is given.
 
     The arguments and errors are those of `sites_of`; PlacementError, too, where some sections name a worker and others none.
     """
+    if cluster is None and target is None:
+        return None
     found = sites_of(devices, cluster, target)
     if not found:
         return None

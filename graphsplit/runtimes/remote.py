@@ -17,7 +17,7 @@ import numpy as np
 
 from graphsplit.runtimes.tensorflow import TensorFlowSession, error_text
 
-__all__ = ["RemoteSession", "remote_config", "unreachable", "watched"]
+__all__ = ["RemoteSession", "let_go", "remote_config", "unreachable", "watched"]
 
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")
@@ -89,6 +89,17 @@ def watched(call: Callable[[], T], addresses: Sequence[str]) -> T:
         return value  # type: ignore[return-value]
 
 
+def let_go(session: Any) -> None:
+    """Close a ``tf.compat.v1.Session`` that has lost a worker, in a thread: TensorFlow asks the worker until the deadline."""
+    from tensorflow import errors
+
+    def close() -> None:
+        with suppress(errors.OpError):
+            session.close()
+
+    threading.Thread(target=close, name="graphsplit-remote", daemon=True).start()
+
+
 class RemoteSession(TensorFlowSession):
     """A GraphDef, ready to run on workers.
 
@@ -103,19 +114,33 @@ class RemoteSession(TensorFlowSession):
     def __init__(self, graph_def: bytes, *, target: str, addresses: Sequence[str], config: Any) -> None:
         super().__init__(graph_def, config=config, target=target)
         self._addresses = tuple(addresses)
+        self._lost: ConnectionError | None = None
 
     def run(self, feeds: Any, fetches: Sequence[str]) -> list[Array]:
         """The values of some tensors. Raises ConnectionError, TimeoutError, TensorFlow's own errors."""
-        return watched(lambda: super(RemoteSession, self).run(feeds, fetches), self._addresses)
+        return self._watched(lambda: super(RemoteSession, self).run(feeds, fetches))
 
     def prepare(self, feeds: Sequence[str], fetches: Sequence[str]) -> Callable[[Sequence[Any]], list[Array]]:
         """A call that takes the values of `feeds` in order and gives those of `fetches`; raises as `run` does."""
         call = super().prepare(feeds, fetches)
-        return lambda values: watched(lambda: call(values), self._addresses)
+        return lambda values: self._watched(lambda: call(values))
 
     def close(self) -> None:
         """Release what the session holds, here and on the workers; one that is gone holds nothing."""
         from tensorflow import errors
 
+        if self._lost is not None:
+            let_go(self._session)
+            return
         with suppress(errors.OpError, ConnectionError, TimeoutError):
             watched(super().close, self._addresses)
+
+    def _watched(self, call: Callable[[], T]) -> T:
+        """As `watched`; a session that has lost a worker is lost, and says so at once."""
+        if self._lost is not None:
+            raise self._lost
+        try:
+            return watched(call, self._addresses)
+        except ConnectionError as error:
+            self._lost = error
+            raise
