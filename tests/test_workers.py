@@ -392,9 +392,7 @@ def test_a_job_that_the_asked_worker_does_not_know_is_refused(workers, parts):
 
 
 def test_a_placed_graph_without_a_cluster_keeps_the_pins_for_a_session_of_the_users_own(workers, parts, feeds, expected):
-    with pytest.warns(
-        UserWarning, match="a device of a cluster: it runs in a session on that cluster only"
-    ):
+    with pytest.warns(UserWarning, match="a device of a cluster: it runs in a session on that cluster only"):
         placed = gs.place(parts, FAR)
     with tf.compat.v1.Session(workers.said["gpu"]["target"], graph=placed.graph) as session:
         assert same(placed.run(feeds[0], session), expected[0])
