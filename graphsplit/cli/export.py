@@ -1,4 +1,4 @@
-"""graphsplit export: a section or a whole as a SavedModel or a TFLite file, compared with its source."""
+"""graphsplit export: a section or a whole as a SavedModel, a TFLite file or a Triton repository, compared with its source."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from graphsplit.cli.printing import console, print_json, quiet_tensorflow, shape
 
 __all__ = ["add"]
 
-_TARGETS = ("saved_model", "tflite")
+_TARGETS = ("saved_model", "triton", "tflite")
 
 
 def add(commands: Any) -> None:
@@ -21,15 +21,18 @@ def add(commands: Any) -> None:
         commands,
         "export",
         run,
-        "write a section or a whole as a SavedModel or a TFLite file, compared with its source",
-        "Write a section or a whole where people deploy it: a SavedModel folder with a signature, or a TFLite file as far as "
-        "TensorFlow's converter can. The export is run on the same feeds as its source, and the largest differences are told. "
+        "write a section or a whole as a SavedModel, a TFLite file or a Triton repository, compared with its source",
+        "Write a section or a whole where people deploy it: a SavedModel folder with a signature, a TFLite file as far as "
+        "TensorFlow's converter can, or a Triton model repository with a model for each section and an ensemble that hands "
+        "the borders on. The export is run on the same feeds as its source, and the largest differences are told. "
         "Without --section everything is exported: a model whole, the sections of a split joined again.",
     )
     parser.add_argument(
         "model", metavar="MODEL|DIR", help="a frozen model, SavedModel folder, .keras file; or the folder of a split"
     )
-    parser.add_argument("--to", choices=_TARGETS, required=True, help="what to write: a folder (saved_model) or a file (tflite)")
+    parser.add_argument(
+        "--to", choices=_TARGETS, required=True, help="what to write: a folder (saved_model, triton) or a file (tflite)"
+    )
     parser.add_argument("-o", "--output", dest="path", metavar="OUT", required=True, help="the folder or file to write")
     parser.add_argument(
         "--section",
@@ -40,8 +43,8 @@ def add(commands: Any) -> None:
         "--folder", metavar="NEWDIR", help="with --to tflite --section: write the split once more, with the export for that section"
     )
     parser.add_argument("--no-verify", action="store_true", help="write without comparing")
-    parser.add_argument("--rtol", type=tolerance, metavar="R", help="relative tolerance (default: saved_model 0, tflite 0.001)")
-    parser.add_argument("--atol", type=tolerance, metavar="A", help="absolute tolerance (default: saved_model 0, tflite 0.001)")
+    parser.add_argument("--rtol", type=tolerance, metavar="R", help="relative tolerance (default: 0, tflite 0.001)")
+    parser.add_argument("--atol", type=tolerance, metavar="A", help="absolute tolerance (default: 0, tflite 0.001)")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT and the files of NEWDIR; touches nothing else")
     parser.add_argument("--trust", action="store_true", help="run a model that reaches files, the network or Python")
 
@@ -125,6 +128,7 @@ def _answer(made: Any, folder: str | None) -> dict[str, Any]:
         "feeds": [] if report is None else list(report.feeds),
         "refused": list(made.refused),
         "rewrites": [dict(r) for r in made.rewrites],
+        "models": [dict(m) for m in made.models],
         "folder": folder,
     }
 
@@ -142,6 +146,9 @@ def _print(made: Any, folder: str | None) -> None:
     table("Inputs", columns, [(p.tensor, p.key, p.name, p.dtype, shape_text(p.shape)) for p in made.inputs])
     rows = [(p.tensor, p.key, p.name, p.dtype, shape_text(p.shape), difference(p.tensor)) for p in made.outputs]
     table("Outputs", [*columns, "difference"], rows)
+    if made.models:
+        models = [(m["name"], m["section"] or "all", m["platform"], m["kind"] or "—") for m in made.models]
+        table("Models", ["model", "section", "platform", "instances"], models)
     out = console()
     for entry in made.rewrites:
         out.print(f"replaced first ({entry['name']}): {entry['where']}", soft_wrap=True, markup=False)
@@ -149,6 +156,9 @@ def _print(made: Any, folder: str | None) -> None:
         out.print(f"compared with {'the whole' if made.section is None else made.section}: {made.report.summary()}", soft_wrap=True)
     for refused in made.refused:
         out.print(f"the source takes this, the export does not: {refused}", soft_wrap=True, markup=False)
+    if made.models:
+        out.print(f"serve with: tritonserver --model-repository={made.path.resolve()}", soft_wrap=True, markup=False)
+        out.print("no Triton was run: TensorFlow ran the models as their configurations join them", soft_wrap=True)
     out.print(f"wrote {made.path}", soft_wrap=True)
     if folder:
         out.print(f"wrote {Path(folder) / 'split.json'} and its sections", soft_wrap=True)

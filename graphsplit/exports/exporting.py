@@ -29,7 +29,7 @@ class ExportedPort:
 
     tensor  its name in the whole model
     key     its key in the signature
-    name    the name to feed or fetch: of a SavedModel the key, of a TFLite file the tensor's own name
+    name    the name to feed or fetch: of a SavedModel and of a Triton ensemble the key, of a TFLite file the tensor's own name
     """
 
     tensor: str
@@ -44,11 +44,12 @@ class Exported:
     """What was written.
 
     path      the file or folder
-    to        "saved_model", "tflite"
+    to        "saved_model", "tflite", "triton"
     section   None for the whole
     report    the comparison with the source; None when not asked
     refused   feeds that the source takes and the export does not, each with the reason
     rewrites  what was replaced first, because the target cannot hold it: the loop over the images, for TFLite
+    models    what a Triton repository holds: {"name", "section", "platform", "kind"}
     """
 
     path: Path
@@ -59,6 +60,7 @@ class Exported:
     report: Report | None
     refused: tuple[str, ...] = ()
     rewrites: tuple[Mapping[str, Any], ...] = ()
+    models: tuple[Mapping[str, Any], ...] = ()
     _split: Parts | None = field(default=None, repr=False)
 
     @property
@@ -95,29 +97,28 @@ def export(
     atol: float | None = None,
     trust: bool = False,
 ) -> Exported:
-    """Write a section or a whole where people deploy it: a SavedModel folder with a signature, or a TFLite file.
+    """Write a section or a whole where people deploy it: a SavedModel folder with a signature, a TFLite file, a Triton repository.
 
     what        a model, the sections of a split, or the path of either (a folder with split.json is a split)
-    path        the folder (saved_model) or file (tflite) to write, whole or not at all
-    to          "saved_model" or "tflite"
+    path        the folder (saved_model, triton) or file (tflite) to write, whole or not at all
+    to          "saved_model", "tflite", or "triton": a model repository with each section and the ensemble of them
     section     name of a section; of a model, that of the split which `graphsplit.split` makes of it. None: the whole; the
                 sections of a split are joined again
-    overwrite   replace what is there; a folder only when it holds nothing but a SavedModel
+    overwrite   replace what is there; a folder only when it holds nothing but such an export
     verify      run source and export on the same feeds and compare every output
     feeds       {tensor: array} of what is exported, or several of these; None: made ones, for a section what the sections
                 before it make of made pictures
-    rtol, atol  how far outputs may differ; default: 0 and 0 for saved_model, 1e-3 and 1e-3 for tflite, whose kernels sum in
-                another order
+    rtol, atol  how far outputs may differ; default: 0 and 0, for tflite 1e-3 and 1e-3: its kernels sum in another order
     trust       export a model that reaches files, the network or Python: TensorFlow runs parts of it even to write it
 
     Raises EquivalenceError when an output differs by more, FormatError for what cannot be written (the ops that the TFLite
     converter refuses, a TFLite source), OverwriteError, CutError for a section that is not there, TrustError, FeedError,
-    SectionRunError, MissingExtraError where LiteRT is not installed. Nothing is written then.
+    SectionRunError, MissingExtraError where LiteRT or Triton's client is not installed. Nothing is written then.
     """
     target = find_target(to)
     what = open_split(what)
-    place = check_target(Path(path), target.own, paths_of(what), overwrite=overwrite)
-    source = find_source(what, section, to=to, trust=trust)
+    source = find_source(what, section, to=to, trust=trust, apart=target.apart)
+    place = check_target(Path(path), target.own(source), paths_of(what), overwrite=overwrite)
     keys = signature_keys(p.tensor for p in (*source.inputs, *source.outputs))
     fed = feeds_of(source, feeds) if verify else []
     with landing(place) as new:
@@ -136,7 +137,8 @@ def export(
         None if found is None else found.report,
         () if found is None else found.refused,
         written.rewrites,
-        source.parts,
+        written.models,
+        None if source.section is None else source.parts,
     )
 
 

@@ -17,7 +17,8 @@ __all__ = ["check_target", "landing"]
 def check_target(target: Path, own: Set[str], sources: Iterable[Path], *, overwrite: bool) -> Path:
     """Refuse to write over what is there unasked, and over the model itself. The real place of the target.
 
-    own      names that a folder of the target may hold; empty for a target that is a file
+    own      names that a folder of the target may hold ("a"), and those that a folder in it may ("a/b", where it says so);
+             empty for a target that is a file
     sources  files and folders that the export is made of
 
     Raises OverwriteError.
@@ -38,14 +39,27 @@ def check_target(target: Path, own: Set[str], sources: Iterable[Path], *, overwr
     if own:
         if not place.is_dir():
             raise refuse("is a file; name a folder")
-        foreign = sorted({entry.name for entry in place.iterdir()} - own)
-        if foreign:
-            raise refuse(f"holds {foreign[0]!r}, which is no part of such a model, and is never replaced; name another folder")
+        if (foreign := _foreign(place, own)) is not None:
+            raise refuse(f"holds {foreign!r}, which is no part of such a model, and is never replaced; name another folder")
         if not any(place.iterdir()):
             return place
     if not overwrite:
         raise refuse("exists already; --overwrite (overwrite=True) replaces it")
     return place
+
+
+def _foreign(folder: Path, own: Set[str], inside: str = "") -> str | None:
+    """Something in a folder that is no part of the target."""
+    for entry in sorted(folder.iterdir()):
+        name = f"{inside}{entry.name}"
+        if name not in own:
+            return name
+        if any(n.startswith(f"{name}/") for n in own):
+            if entry.is_symlink() or not entry.is_dir():
+                return name
+            if (deeper := _foreign(entry, own, f"{name}/")) is not None:
+                return deeper
+    return None
 
 
 @contextmanager

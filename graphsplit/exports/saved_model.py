@@ -35,9 +35,13 @@ def write_saved_model(source: Source, keys: Mapping[str, str], path: Path) -> Wr
     with loading(path, "TensorFlow cannot write the SavedModel", "nothing was written"), tf.Graph().as_default() as graph:
         import_graph(source.model.serialized())
         signature = meta_graph_pb2.SignatureDef(method_name=_METHOD)
+        fed = {p.name for p in source.inputs}
         for into, ports in ((signature.inputs, source.inputs), (signature.outputs, source.outputs)):
             for port in ports:
-                into[keys[port.tensor]].CopyFrom(_info(graph.get_tensor_by_name(port.name), port))
+                tensor = graph.get_tensor_by_name(port.name)
+                if into is signature.outputs and port.name in fed:  # TensorFlow's C++ side refuses to fetch what is fed
+                    tensor = tf.identity(tensor)
+                into[keys[port.tensor]].CopyFrom(_info(tensor, port))
         with tf.compat.v1.Session(graph=graph, config=session_config()) as session:
             builder = tf.compat.v1.saved_model.Builder(str(path))
             builder.add_meta_graph_and_variables(session, [tf.saved_model.SERVING], {SIGNATURE: signature})
@@ -52,6 +56,10 @@ def _info(tensor: Any, port: Port) -> Any:
 
     shape = tensor.shape if port.shape is None else tf.TensorShape(port.shape)
     return meta_graph_pb2.TensorInfo(name=tensor.name, dtype=tensor.dtype.as_datatype_enum, tensor_shape=shape.as_proto())
+
+
+def _sizes(shape: Any) -> tuple[int, ...] | None:
+    return None if shape.unknown_rank else tuple(d.size for d in shape.dim)
 
 
 class SavedModelSession:
@@ -69,7 +77,10 @@ class SavedModelSession:
             self._session = tf.compat.v1.Session(graph=tf.Graph(), config=session_config(optimize=False))
             loaded = tf.compat.v1.saved_model.load(self._session, [tf.saved_model.SERVING], str(path))
         signature = loaded.signature_def[SIGNATURE]
-        self._names = {key: info.name for part in (signature.inputs, signature.outputs) for key, info in part.items()}
+        infos = {key: info for part in (signature.inputs, signature.outputs) for key, info in part.items()}
+        self._names = {key: info.name for key, info in infos.items()}
+        #: key → (dtype, sizes with -1 for what is not known; None: not even how many) as the signature states it
+        self.stated = {key: (tf.as_dtype(info.dtype).name, _sizes(info.tensor_shape)) for key, info in infos.items()}
         self._options = tf.compat.v1.RunOptions(timeout_in_ms=int(timeout * 1000))
 
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:

@@ -27,7 +27,7 @@ class Source:
     section          its name; None for the whole
     inputs, outputs  by their names in the whole and in `model`
     sections         those before it and itself, in order; empty for a whole
-    parts            the split it is a section of; None for a whole
+    parts            the split that it is, or that it is a section of; None for a model that was not split
     """
 
     model: GraphDefModel
@@ -44,11 +44,13 @@ class Written:
 
     inputs, outputs  the names to feed and fetch, in the order of the source
     rewrites         what was replaced first, because the target cannot hold it; as manifests list it
+    models           what it consists of, where it is more than one model
     """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     rewrites: tuple[Mapping[str, Any], ...] = ()
+    models: tuple[Mapping[str, Any], ...] = ()
 
 
 def open_split(what: Model | Parts | str | PathLike[str]) -> Model | Parts | str | PathLike[str]:
@@ -66,11 +68,14 @@ def paths_of(what: Model | Parts | str | PathLike[str]) -> list[Path]:
     return [path for path in found if path is not None]
 
 
-def find_source(what: Model | Parts | str | PathLike[str], section: str | None, *, to: str, trust: bool) -> Source:
+def find_source(
+    what: Model | Parts | str | PathLike[str], section: str | None, *, to: str, trust: bool, apart: bool = False
+) -> Source:
     """What is to be exported.
 
     what     a model or its path, or the sections of a split
     section  name of a section; of a model it is that of the split which is made where nothing else is said. None: the whole
+    apart    the target takes sections: a model is split for the whole, too
 
     Nothing is run, but TensorFlow computes constants when it imports a graph. Raises TrustError where that needs trust,
     FormatError for what is no GraphDef or not frozen, CutError for a section that is not there.
@@ -78,7 +83,7 @@ def find_source(what: Model | Parts | str | PathLike[str], section: str | None, 
     given = load(what, trust=trust) if isinstance(what, (str, PathLike)) else what
     if not isinstance(given, Parts):
         _check(given, "the model", to, trust)
-        if section is None:
+        if section is None and not apart:
             return _whole(given)
         given = split(given)
     if section is not None and section not in (names := [p.name for p in given]):
@@ -118,7 +123,7 @@ def _joined(parts: Parts, to: str) -> Source:
     def renamed(tensors: Sequence[str]) -> tuple[Port, ...]:
         return tuple(Port(t, names[t], ports[t].dtype, ports[t].shape) for t in tensors if t in names)
 
-    return Source(model, None, renamed(parts.inputs), renamed(parts.outputs))
+    return Source(model, None, renamed(parts.inputs), renamed(parts.outputs), parts=parts)
 
 
 def _ports(specs: Iterable[TensorSpec]) -> tuple[Port, ...]:

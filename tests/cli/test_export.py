@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
@@ -107,3 +108,16 @@ def test_the_split_is_written_again_with_the_converted_section(tmp_path):
     assert {p.name: p.format for p in gs.load_parts(tmp_path / "mixed")} == {"main": "tflite", "post": "graphdef"}
     assert (tmp_path / "mixed" / "shapes_ssd_main.tflite").read_bytes() == (tmp_path / "main.tflite").read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["main.tflite", "mixed"]
+
+
+def test_the_command_tells_models_and_what_was_not_run(call, detector, tmp_path):
+    pytest.importorskip("tritonclient.grpc")
+    answer = call("export", detector, "--to", "triton", "-o", tmp_path / "repo")
+    assert answer.status == 0, answer.err
+    assert "KIND_GPU" in answer.out
+    assert f"tritonserver --model-repository={tmp_path / 'repo'}" in answer.out
+    assert "no Triton was run" in answer.out
+    shutil.rmtree(tmp_path / "repo")
+    found = call("export", detector, "--to", "triton", "-o", tmp_path / "repo", "--json").json
+    assert [m["kind"] for m in found["models"]][-1] is None
+    assert (found["equal"], len(found["models"])) == (True, 3)
