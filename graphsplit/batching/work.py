@@ -19,6 +19,7 @@ from graphsplit.detection.sinks import found_json
 from graphsplit.detection.sources import Picture, open_source
 from graphsplit.errors import FormatError, GraphSplitError
 from graphsplit.parts import Parts
+from graphsplit.runtimes.tensorflow import error_text
 from graphsplit.stages import Stage
 
 __all__ = ["Failed", "Work", "guarded", "read"]
@@ -96,8 +97,7 @@ def guarded(stage: Stage) -> Stage:
             except Exception as error:
                 if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
                     raise
-                first = (str(error).strip() or type(error).__name__).splitlines()[0]
-                failed = Failed(f"section {stage.name!r} failed: {first}")
+                failed = Failed(f"section {stage.name!r} failed: {error_text(error)}")
         return [failed] * len(stage.outputs)
 
     return replace(stage, call=call)
