@@ -17,6 +17,7 @@ import graphsplit as gs
 from graphsplit.exports import targets
 from graphsplit.exports.triton import Ensemble
 from graphsplit.formats.graphdef.model import GraphDefModel
+from tests.shared import shared_model
 from tests.test_folder import GRAPH, state
 
 
@@ -208,3 +209,12 @@ def test_without_the_client_the_extra_is_named(parts, tmp_path, monkeypatch):
     with pytest.raises(gs.MissingExtraError, match=r"graphsplit\[triton\]"):
         gs.export(parts, tmp_path / "repo", to="triton")
     assert not (tmp_path / "repo").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ssd_mobilenet_v1_coco_2018.pb", "ssd_mobilenet_v1_face_2018.pb"])
+def test_real_detectors_become_repositories(name, tmp_path):
+    parts = gs.split(gs.load(shared_model(name)))
+    made = gs.export(parts, tmp_path / "repo", to="triton")
+    assert (made.report.equal, made.report.max_abs_error) == (True, 0)
+    assert [m["kind"] for m in made.models] == ["KIND_GPU", "KIND_CPU", None]
