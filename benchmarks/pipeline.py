@@ -16,8 +16,8 @@ from time import perf_counter
 from rich.console import Console
 from rich.table import Table
 
-from graphsplit.pipeline import Pipeline
-from graphsplit.stages import Stage
+from graphsplit.execution.pipeline import Pipeline
+from graphsplit.execution.stages import Stage
 
 
 def overhead(frames: int = 5000, rounds: int = 7) -> list[float]:
@@ -52,8 +52,8 @@ def main() -> None:
         return
 
     import graphsplit as gs
-    from graphsplit.bench import bench
-    from graphsplit.feeds import made_feeds
+    from graphsplit.benchmark.measure import bench
+    from graphsplit.inference.feeds import made_feeds
 
     model = gs.load(args.model)
     report = bench(model, gs.split(model), made_feeds(model)[0], frames=args.frames, threads=args.threads)

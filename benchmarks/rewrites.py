@@ -21,12 +21,12 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import graphsplit as gs
-from graphsplit import demo_data
-from graphsplit.equivalence import run_parts
-from graphsplit.feeds import made_feeds
+from graphsplit.demo import data as demo_data
+from graphsplit.inference.feeds import made_feeds
 from graphsplit.rewrites import fused, rewrite_again
 from graphsplit.runtimes.tensorflow import TensorFlowSession, session_config
-from graphsplit.surgery import choose, plan_choice
+from graphsplit.splitting.surgery import choose, plan_choice
+from graphsplit.verification.equivalence import run_parts
 
 VERSIONS = ("exported", "rewritten")
 

@@ -2,7 +2,7 @@
 
     python benchmarks/shapes_map.py
 
-Runs graphsplit/demo_data/shapes_ssd.pb, whole and as it is shipped, on pictures drawn from a seed of their own. Needs
+Runs graphsplit/demo/data/shapes_ssd.pb, whole and as it is shipped, on pictures drawn from a seed of their own. Needs
 `pip install supervision opencv-python-headless`; takes a minute.
 """
 
@@ -19,7 +19,7 @@ import tensorflow as tf  # noqa: E402
 from data import TEST_SEED, pictures  # noqa: E402
 from evaluate import mean_average_precision  # noqa: E402
 
-SHIPPED = ROOT / "graphsplit" / "demo_data" / "shapes_ssd.pb"
+SHIPPED = ROOT / "graphsplit" / "demo" / "data" / "shapes_ssd.pb"
 
 
 def main() -> None:

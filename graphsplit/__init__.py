@@ -22,8 +22,10 @@ from graphsplit.errors import (
     FormatError,
     GraphSplitError,
     MissingExtraError,
+    OptionError,
     OverwriteError,
     PlacementError,
+    SectionNotFoundError,
     SectionRunError,
     TensorNotFoundError,
     TrustError,
@@ -33,52 +35,52 @@ from graphsplit.version import VERSION as __version__
 if TYPE_CHECKING:
     from graphsplit.detection import Detector
     from graphsplit.diagram import Picture, draw
-    from graphsplit.equivalence import Report, verify
+    from graphsplit.execution.callbacks import AsyncRunner, MultiStreamRunner
+    from graphsplit.execution.pipeline import Pipeline
+    from graphsplit.execution.placement import Placed, place
     from graphsplit.exports import Exported, export
-    from graphsplit.folder import load_parts, save
     from graphsplit.formats import load
-    from graphsplit.graph import GraphIndex, Node, TensorSpec
-    from graphsplit.parts import Part, Parts
-    from graphsplit.pipeline import Pipeline
-    from graphsplit.placement import Placed, place
-    from graphsplit.presets import Preset
+    from graphsplit.graph.index import GraphIndex, Node, TensorSpec
+    from graphsplit.parts.folder import load_parts, save
+    from graphsplit.parts.parts import Part, Parts
+    from graphsplit.planning.planner import Plan, Section
+    from graphsplit.planning.presets import Preset
     from graphsplit.rewrites import rewrite
-    from graphsplit.runner import AsyncRunner, MultiStreamRunner
-    from graphsplit.sections import Plan, Section
-    from graphsplit.suggestions import suggest
-    from graphsplit.surgery import plan, split
+    from graphsplit.splitting.suggestions import suggest
+    from graphsplit.splitting.surgery import plan, split
+    from graphsplit.verification.equivalence import Report, verify
     from graphsplit.viewer import Viewer, view
 
 # Exported name → the module that has it; looked up when the name is first used.
 _LAZY = {
     "Detector": "detection",
-    "AsyncRunner": "runner",
+    "AsyncRunner": "execution.callbacks",
     "Exported": "exports",
-    "GraphIndex": "graph",
-    "MultiStreamRunner": "runner",
-    "Node": "graph",
-    "Part": "parts",
-    "Parts": "parts",
+    "GraphIndex": "graph.index",
+    "MultiStreamRunner": "execution.callbacks",
+    "Node": "graph.index",
+    "Part": "parts.parts",
+    "Parts": "parts.parts",
     "Picture": "diagram",
-    "Pipeline": "pipeline",
-    "Placed": "placement",
-    "Plan": "sections",
-    "Preset": "presets",
-    "Report": "equivalence",
-    "Section": "sections",
-    "TensorSpec": "graph",
+    "Pipeline": "execution.pipeline",
+    "Placed": "execution.placement",
+    "Plan": "planning.planner",
+    "Preset": "planning.presets",
+    "Report": "verification.equivalence",
+    "Section": "planning.planner",
+    "TensorSpec": "graph.index",
     "Viewer": "viewer",
     "export": "exports",
     "draw": "diagram",
     "load": "formats",
-    "load_parts": "folder",
-    "place": "placement",
-    "plan": "surgery",
+    "load_parts": "parts.folder",
+    "place": "execution.placement",
+    "plan": "splitting.surgery",
     "rewrite": "rewrites",
-    "save": "folder",
-    "split": "surgery",
-    "suggest": "suggestions",
-    "verify": "equivalence",
+    "save": "parts.folder",
+    "split": "splitting.surgery",
+    "suggest": "splitting.suggestions",
+    "verify": "verification.equivalence",
     "view": "viewer",
 }
 
@@ -96,6 +98,7 @@ __all__ = [
     "MissingExtraError",
     "MultiStreamRunner",
     "Node",
+    "OptionError",
     "OverwriteError",
     "Part",
     "Parts",
@@ -107,6 +110,7 @@ __all__ = [
     "Preset",
     "Report",
     "Section",
+    "SectionNotFoundError",
     "SectionRunError",
     "TensorNotFoundError",
     "TensorSpec",

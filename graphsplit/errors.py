@@ -8,6 +8,8 @@
      ├ CutError(ValueError)              .cut             through a loop, feeds no output, nothing left for a section
      ├ OverwriteError(FileExistsError)   .paths           a file of ours is there already
      ├ PlacementError(ValueError)        .section .device
+     │  └ SectionNotFoundError(KeyError)  .section .known  no section of that name, wherever sections are named
+     ├ OptionError(TypeError, ValueError) .option         a keyword argument, or its value, that a function does not take
      ├ FeedError(ValueError)             .mismatches      every wrong name, dtype and shape at once
      ├ EquivalenceError(AssertionError)  .report          whole and parts differ, tensor by tensor
      ├ FetchError(ConnectionError)       .address         a file that the network does not give
@@ -30,8 +32,10 @@ __all__ = [
     "FormatError",
     "GraphSplitError",
     "MissingExtraError",
+    "OptionError",
     "OverwriteError",
     "PlacementError",
+    "SectionNotFoundError",
     "SectionRunError",
     "TensorNotFoundError",
     "TrustError",
@@ -100,6 +104,24 @@ class PlacementError(GraphSplitError, ValueError):
     def __init__(self, message: str, *, section: str, device: str) -> None:
         self.section = section
         self.device = device
+        super().__init__(message)
+
+
+class SectionNotFoundError(PlacementError, KeyError):
+    """No section of that name, wherever sections are named: devices, delegates, exports, ``parts[name]``."""
+
+    def __init__(self, section: str, *, known: Sequence[str], device: str = "") -> None:
+        self.known = tuple(known)
+        super().__init__(f"no section {section!r}; there are {', '.join(self.known)}", section=section, device=device)
+
+    __str__ = Exception.__str__  # a KeyError would show its message in quotes
+
+
+class OptionError(GraphSplitError, TypeError, ValueError):
+    """A keyword argument that a function does not have, or a value that it does not take."""
+
+    def __init__(self, message: str, *, option: str) -> None:
+        self.option = option
         super().__init__(message)
 
 

@@ -17,10 +17,10 @@ import tensorflow as tf
 from tensorflow.core.framework import attr_value_pb2, function_pb2, graph_pb2, node_def_pb2, op_def_pb2, tensor_shape_pb2
 from tensorflow.python.framework import op_def_registry
 
-from graphsplit.equivalence import verify
 from graphsplit.formats import GraphDefModel
-from graphsplit.parts import Part, Parts
-from graphsplit.surgery import split
+from graphsplit.parts.parts import Part, Parts
+from graphsplit.splitting.surgery import split
+from graphsplit.verification.equivalence import verify
 
 GraphDef, NodeDef = graph_pb2.GraphDef, node_def_pb2.NodeDef
 INT = {"T": tf.int32}

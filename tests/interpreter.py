@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 from graphsplit.formats.graphdef.control_flow import find_groups
 from graphsplit.formats.graphdef.ops import op_table
-from graphsplit.graph import GraphIndex, Node, TensorSpec
+from graphsplit.graph.index import GraphIndex, Node, TensorSpec
 
 _PRIME = (1 << 61) - 1
 _MOST_ITERATIONS = 32
@@ -163,7 +163,7 @@ def assemble(
     nodes = list(nodes)
     grouping = find_groups(nodes, dtype_of=dtypes.__getitem__, frame_name=frames.__getitem__)
     nodes = [replace(n, group=grouping.of_node.get(n.name)) for n in nodes]
-    read = {t.rpartition(":")[0] for n in nodes for t in n.inputs} | {c for n in nodes for c in n.after}
+    read = {t.rpartition(":")[0] for n in nodes for t in n.inputs} | {c for n in nodes for c in n.control_inputs}
     ends = [t for n in nodes if n.name not in read and n.kind == "op" for t in n.outputs if t not in grouping.captive]
     index = GraphIndex(
         nodes=tuple(nodes),
@@ -258,7 +258,7 @@ class Run:
 
     def _fire(self, node: Node, tag: Tag) -> Fired:
         past = 0
-        for name in node.after:
+        for name in node.control_inputs:
             before = self.nodes.get(name)
             if before is not None:
                 control = self.fire(before, tag)
@@ -278,7 +278,7 @@ class Run:
             if not tag or not tag[-1][1]:
                 raise IllegalGraph(f"{node.name} is read in {tag or 'no loop'}, where there was no iteration before")
             tag = (*tag[:-1], (tag[-1][0], tag[-1][1] - 1))
-        elif not node.inputs and not node.after and tag:
+        elif not node.inputs and not node.control_inputs and tag:
             raise IllegalGraph(f"{node.name} is outside of loops and read inside of {tag[-1][0]!r} without an Enter")
         tokens = []
         for tensor in node.inputs:

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from graphsplit.cuts import Cut
 from graphsplit.errors import CutError
-from graphsplit.graph import GraphIndex
-from graphsplit.sections import Plan, Repair, plan_sections
+from graphsplit.graph.index import GraphIndex
+from graphsplit.planning.cuts import Cut
+from graphsplit.planning.planner import Plan, Repair, plan_sections
 from tests.interpreter import IllegalGraph, RanTwice, Token
 from tests.random_graphs import COSTLY, RandomGraph
 
@@ -145,11 +145,13 @@ def check_structure(asked: Request, plan: Plan, repair: Repair) -> None:
         law("captive tensors stay", not set(section.inputs) & (asked.graph.interior | asked.graph.handles), section)
         given |= set(section.outputs)
 
-        again = held & earlier - {n for n in held if nodes[n].free}
+        again = held & earlier - {n for n in held if nodes[n].is_shared_constant}
         law("replicated nodes are listed", tuple(n for n in section.nodes if n in again) == section.replicated, section)
-        mine = {n for n in held - again if not nodes[n].free}
+        mine = {n for n in held - again if not nodes[n].is_shared_constant}
         law("the rule of the split", mine == owned[number[section.name]], (section, mine ^ owned[number[section.name]]))
-        lost = [(b, n) for n in held for b in nodes[n].after if b not in held and nodes[b].stateful and nodes[b].op != "Assert"]
+        lost = [
+            (b, n) for n in held for b in nodes[n].control_inputs if b not in held and nodes[b].stateful and nodes[b].op != "Assert"
+        ]
         law("no order of state crosses", not lost, (section, lost))
         earlier |= held
         for name in again:
@@ -184,7 +186,7 @@ def _check_borders(asked: Request, plan: Plan, repair: Repair, given: list[str])
         law("added for a reader", added.tensor in reader.inputs and reader.name in plan[added.section].nodes, added)
         # What is done again where everything may be: all but what hangs on state, a group, an order, or what is given.
         behind = closure(index, makers(index, [added.tensor]))
-        kept = any(n.stateful or n.group or n.after for n in map(nodes.__getitem__, behind))
+        kept = any(n.stateful or n.group or n.control_inputs for n in map(nodes.__getitem__, behind))
         law("repair", repair != "replicate" or kept or behind & makers(index, named), added)
     law("repair", repair != "error" or not plan.added, plan.added)
 
@@ -226,7 +228,7 @@ def expected_refusals(asked: Request, repair: Repair) -> dict[str, bool]:
         if not mine and not (cut.section == "pre" and set(cut.tensors) <= set(index.inputs))
     ]  # fmt: skip
     return {
-        "is a constant: every section": any(index.name_to_node_map[index.producer[t]].free for t in named),
+        "is a constant: every section": any(index.name_to_node_map[index.producer[t]].is_shared_constant for t in named),
         "lies inside the": any(t in graph.interior for t in named),
         "cannot be an output": any(t in graph.interior | graph.handles for t in asked.wanted),
         "feeds none of the outputs": bool(idle),
@@ -252,7 +254,7 @@ def _loses_an_order(asked: Request) -> bool:
         return held.union(*(holders(n) for n in asked.needed if name in index.edges[n]))
 
     for name in asked.needed:
-        for before in nodes[name].after:
+        for before in nodes[name].control_inputs:
             for here in holders(name):
                 if place.get(before, here) >= here:
                     continue

@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from graphsplit.graph import GraphIndex
+from graphsplit.graph.index import GraphIndex
 from tests.interpreter import Program, assemble
 from tests.random_scopes import ArrayLoop, Branch, Draft, ListLoop, Loop, Scope, Step
 
@@ -73,7 +73,7 @@ class RandomGraph:
     def __repr__(self) -> str:
         lines = []
         for n in self.index.nodes:
-            reads = ", ".join([*n.inputs, *(f"^{c}" for c in n.after)])
+            reads = ", ".join([*n.inputs, *(f"^{c}" for c in n.control_inputs)])
             notes = [n.kind] * (n.kind != "op") + ["stateful"] * n.stateful + [f"in {n.group}"] * (n.group is not None)
             lines.append(f"  {' '.join(n.outputs) or n.name} = {n.op}({reads})  {' '.join(notes)}".rstrip())
         return "\n".join(["", *lines, f"  outputs {', '.join(self.index.outputs)}"])

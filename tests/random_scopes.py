@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from graphsplit.formats.graphdef.ops import op_table
-from graphsplit.graph import Node
+from graphsplit.graph.index import Node
 
 __all__ = ["ArrayLoop", "Branch", "Draft", "ListLoop", "Loop", "Scope", "Step"]
 

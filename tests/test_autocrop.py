@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from graphsplit.affinity import read_affinity
-from graphsplit.autocrop import crop
 from graphsplit.errors import FormatError
-from graphsplit.graph import Function, GraphIndex, Group, Node, TensorSpec
+from graphsplit.graph.index import Function, GraphIndex, Group, Node, TensorSpec
+from graphsplit.planning.affinity import read_affinity
+from graphsplit.planning.min_cut import crop
 
 
 def graph(*lines, outputs, groups=None, functions=None, calls=None):

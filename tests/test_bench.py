@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from graphsplit.bench import _report
+from graphsplit.benchmark.measure import _report
 
 CPU = {"main": "/cpu:0", "post": "/cpu:0"}
 GPU = {"main": "/gpu:0", "post": "/cpu:0"}

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphsplit.cluster import read_cluster
 from graphsplit.errors import FormatError, GraphSplitError
+from graphsplit.inference.cluster import read_cluster
 from graphsplit.worker.listening import listen_only_on, packet_filter
 
 

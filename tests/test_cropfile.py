@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from graphsplit.cropfile import Crop, read_crop_file
 from graphsplit.errors import CutError, FormatError, TensorNotFoundError
 from graphsplit.formats.graphdef.model import GraphDefModel
-from graphsplit.surgery import choose, plan
+from graphsplit.splitting.crop_file import Crop, read_crop_file
+from graphsplit.splitting.surgery import choose, plan
 from tests.formats import raw
 
 

@@ -12,15 +12,15 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from graphsplit import equivalence
-from graphsplit.equivalence import OutputReport, Report, compare, run_parts, verify
 from graphsplit.errors import EquivalenceError, FeedError, FormatError, SectionRunError, TrustError
-from graphsplit.feeds import check_feeds, image_feeds, made_feeds, picture
-from graphsplit.folder import load_parts, save
 from graphsplit.formats import GraphDefModel
-from graphsplit.graph import TensorSpec
-from graphsplit.parts import Parts
-from graphsplit.surgery import split
+from graphsplit.graph.index import TensorSpec
+from graphsplit.inference.feeds import check_feeds, image_feeds, made_feeds, picture
+from graphsplit.parts.folder import load_parts, save
+from graphsplit.parts.parts import Parts
+from graphsplit.splitting.surgery import split
+from graphsplit.verification import equivalence
+from graphsplit.verification.equivalence import OutputReport, Report, compare, run_parts, verify
 from tests.graphs import GraphDef, const, model, node, placeholder
 
 tf1 = tf.compat.v1

@@ -15,14 +15,14 @@ import pytest
 import tensorflow as tf
 
 import graphsplit as gs
-from graphsplit import demo_data
+from graphsplit.demo import data as demo_data
 from graphsplit.exports import targets, tflite
 from graphsplit.exports.joining import join
-from graphsplit.exports.keys import signature_keys
 from graphsplit.exports.landing import landing
-from graphsplit.feeds import made_feeds
+from graphsplit.exports.signature_keys import signature_keys
 from graphsplit.formats.graphdef.model import GraphDefModel
-from graphsplit.sessions import open_session
+from graphsplit.inference.feeds import made_feeds
+from graphsplit.inference.sessions import open_session
 from tests import graphs
 from tests.shared import shared_model
 from tests.test_folder import GRAPH, state

@@ -24,13 +24,13 @@ from typing import Any
 
 import pytest
 
-from graphsplit import folder as folder_module
 from graphsplit.errors import FormatError, OverwriteError
-from graphsplit.folder import load_parts, save
 from graphsplit.formats import load
 from graphsplit.formats.graphdef.model import GraphDefModel
-from graphsplit.parts import Parts
-from graphsplit.surgery import split
+from graphsplit.parts import folder as folder_module
+from graphsplit.parts.folder import load_parts, save
+from graphsplit.parts.parts import Parts
+from graphsplit.splitting.surgery import split
 from tests.formats import raw
 
 FLOAT, INT32 = raw.FLOAT, raw.INT32

@@ -16,9 +16,9 @@ ROOT = Path(__file__).parent.parent
 
 EXPORTED = [
     "AsyncRunner", "CutError", "Detector", "EquivalenceError", "Exported", "FeedError", "FetchError", "FormatError", "GraphIndex",
-    "GraphSplitError", "MissingExtraError", "MultiStreamRunner", "Node", "OverwriteError", "Part",
+    "GraphSplitError", "MissingExtraError", "MultiStreamRunner", "Node", "OptionError", "OverwriteError", "Part",
     "Parts", "Picture", "Pipeline", "Placed", "PlacementError", "Plan", "Preset",
-    "Report", "Section", "SectionRunError", "TensorNotFoundError", "TensorSpec", "TrustError", "Viewer",
+    "Report", "Section", "SectionNotFoundError", "SectionRunError", "TensorNotFoundError", "TensorSpec", "TrustError", "Viewer",
     "__version__", "draw", "export", "load", "load_parts", "place", "plan", "rewrite", "save",
     "split", "suggest", "verify", "view",
 ]  # fmt: skip

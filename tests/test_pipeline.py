@@ -8,9 +8,9 @@ import time
 import pytest
 
 from graphsplit.errors import FeedError, GraphSplitError, SectionRunError
-from graphsplit.newest import Newest
-from graphsplit.pipeline import Pipeline
-from graphsplit.stages import Stage
+from graphsplit.execution.latest import Newest
+from graphsplit.execution.pipeline import Pipeline
+from graphsplit.execution.stages import Stage
 
 
 def stage(name, inputs, outputs, function, **options):

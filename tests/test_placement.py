@@ -15,14 +15,14 @@ import pytest
 import tensorflow as tf
 
 import graphsplit as gs
-from graphsplit import placement
-from graphsplit.devices import host_of
 from graphsplit.errors import FeedError, PlacementError, SectionRunError
+from graphsplit.execution import placement
+from graphsplit.execution.placement import Placed, place
 from graphsplit.formats import GraphDefModel
-from graphsplit.parts import Parts
-from graphsplit.placement import Placed, place
+from graphsplit.inference.devices import host_of
+from graphsplit.parts.parts import Parts
 from graphsplit.runtimes.tensorflow import TensorFlowSession
-from graphsplit.surgery import split
+from graphsplit.splitting.surgery import split
 from tests.graphs import Func, const, function, model, node, placeholder
 
 tf1 = tf.compat.v1

@@ -8,13 +8,13 @@ from types import MappingProxyType
 
 import pytest
 
-from graphsplit.cuts import Cut
 from graphsplit.errors import CutError, FormatError, TensorNotFoundError
 from graphsplit.formats import load
-from graphsplit.graph import Function, GraphIndex, Node, TensorSpec
-from graphsplit.presets import explain, get, match, presets, read_presets, targets_for
-from graphsplit.presets.conditions import alternatives
-from graphsplit.sections import Plan, plan_sections
+from graphsplit.graph.index import Function, GraphIndex, Node, TensorSpec
+from graphsplit.planning.cuts import Cut
+from graphsplit.planning.planner import Plan, plan_sections
+from graphsplit.planning.presets import explain, get, match, presets, read_presets, targets_for
+from graphsplit.planning.presets.conditions import alternatives
 from tests.shared import shared_model
 
 NMS = "Postprocessor/BatchMultiClassNonMaxSuppression"

@@ -15,10 +15,10 @@ import pytest
 import tensorflow as tf
 
 import graphsplit as gs
-from graphsplit.equivalence import Report, compare, run_parts
-from graphsplit.feeds import image_feeds, picture
 from graphsplit.formats import GraphDefModel
+from graphsplit.inference.feeds import image_feeds, picture
 from graphsplit.runtimes.tensorflow import TensorFlowSession
+from graphsplit.verification.equivalence import Report, compare, run_parts
 from tests.shared import shared_media, shared_model
 
 FOUR = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")

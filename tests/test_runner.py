@@ -10,8 +10,8 @@ import pytest
 
 import graphsplit as gs
 from graphsplit.errors import CutError, FeedError, GraphSplitError, SectionRunError
+from graphsplit.execution.callbacks import AsyncRunner, MultiStreamRunner
 from graphsplit.formats import GraphDefModel
-from graphsplit.runner import AsyncRunner, MultiStreamRunner
 
 
 @pytest.fixture(scope="module")

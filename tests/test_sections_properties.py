@@ -16,10 +16,10 @@ import pytest
 from hypothesis import event, given, note, settings
 from hypothesis import strategies as st
 
-from graphsplit.cuts import Cut, resolve
 from graphsplit.errors import CutError
-from graphsplit.graph import GraphIndex, Node
-from graphsplit.sections import Plan, Repair, Section, plan_sections
+from graphsplit.graph.index import GraphIndex, Node
+from graphsplit.planning.cuts import Cut, resolve
+from graphsplit.planning.planner import Plan, Repair, Section, plan_sections
 from tests.interpreter import written
 from tests.laws import (
     REPAIRS,
@@ -134,7 +134,8 @@ def test_what_cannot_leave_a_loop_or_a_cond_is_captive_and_nothing_else(recipe: 
     group = {n.name: n.group for n in graph.index.nodes}
     inside = {graph.index.producer[t] for t in graph.interior}
     for node in graph.index.nodes:
-        behind = {graph.index.producer[t] for t in node.inputs if t in graph.index.captive} | inside.intersection(node.after)
+        behind = {graph.index.producer[t] for t in node.inputs if t in graph.index.captive}
+        behind |= inside.intersection(node.control_inputs)
         assert {group[n] for n in behind} <= {node.group}
 
 
@@ -227,7 +228,7 @@ PLANTED: dict[str, tuple[Planner, Repair, str]] = {
     "a cond is divided": (seeing(group=lambda kind: kind != "cond"), "border", "is dead"),
     "ports are swapped": (changing(swap_ports), "border", "neither makes nor is given"),
     "an order of state is lost": (seeing(node=lambda n: replace(n, stateful=False)), "border", "whole equals parts"),
-    "control inputs are ignored": (seeing(node=lambda n: replace(n, after=())), "border", "no state is left out"),
+    "control inputs are ignored": (seeing(node=lambda n: replace(n, control_inputs=())), "border", "no state is left out"),
     "a resource crosses": (seeing(group=lambda kind: kind != "resource"), "border", "is a handle"),
     "a TensorArray crosses": (seeing(group=lambda kind: kind != "TensorArray"), "border", "is a handle"),
     "sections run in the wrong order": (changing(lambda index, sections, outputs: reversed(sections)), "border", "KeyError"),

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import graphsplit as gs
-from graphsplit import demo_data
+from graphsplit.demo import data as demo_data
 from graphsplit.formats import GraphDefModel
 from tests.graphs import const, model, node, placeholder
 from tests.shared import shared_model

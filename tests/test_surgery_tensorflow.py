@@ -22,11 +22,11 @@ import pytest
 import tensorflow as tf
 
 import graphsplit as gs
-from graphsplit import shapes
 from graphsplit.formats import GraphDefModel
 from graphsplit.formats.graphdef import writer
-from graphsplit.graph import GraphIndex, TensorSpec
-from graphsplit.sections import Plan
+from graphsplit.graph.index import GraphIndex, TensorSpec
+from graphsplit.inference import shapes
+from graphsplit.planning.planner import Plan
 
 tf1, ops = tf.compat.v1, tf.raw_ops
 EXAMPLES = 100
@@ -292,7 +292,9 @@ class Example:
     plan: Plan | None
 
     def __repr__(self) -> str:
-        lines = [f"  {n.name} = {n.op}({', '.join([*n.inputs, *(f'^{c}' for c in n.after)])})" for n in self.model.index.nodes]
+        lines = [
+            f"  {n.name} = {n.op}({', '.join([*n.inputs, *(f'^{c}' for c in n.control_inputs)])})" for n in self.model.index.nodes
+        ]
         return "\n".join(["", *lines, f"  {self.options}"])
 
 

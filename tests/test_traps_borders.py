@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 
 from graphsplit.errors import CutError
-from graphsplit.folder import save
 from graphsplit.formats import GraphDefModel
-from graphsplit.sections import Added
-from graphsplit.surgery import plan
+from graphsplit.parts.folder import save
+from graphsplit.planning.planner import Added
+from graphsplit.splitting.surgery import plan
 from tests.graphs import INT, NodeDef, const, crossing, given, model, names, node, node_of, placeholder, proven, two_ports
 
 # 1. A node that both sections need

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from graphsplit.equivalence import verify
 from graphsplit.errors import PlacementError
-from graphsplit.folder import load_parts, save
+from graphsplit.execution.placement import Placed, place
 from graphsplit.formats import GraphDefModel, load
-from graphsplit.parts import Parts
-from graphsplit.placement import Placed, place
+from graphsplit.parts.folder import load_parts, save
+from graphsplit.parts.parts import Parts
 from graphsplit.runtimes.tensorflow import session_config
-from graphsplit.surgery import plan, split
+from graphsplit.splitting.surgery import plan, split
+from graphsplit.verification.equivalence import verify
 from tests.graphs import const, graph, model, names, node, node_of, placeholder, proven, two_ports
 
 ON_CPU = {"main": "/cpu:0", "post": "/cpu:0"}

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from graphsplit.cuts import Cut
 from graphsplit.errors import TensorNotFoundError
+from graphsplit.execution.placement import Placed, place
 from graphsplit.formats import GraphDefModel
-from graphsplit.graph import GraphIndex, Node, TensorSpec
-from graphsplit.parts import Part, Parts
-from graphsplit.placement import Placed, place
-from graphsplit.surgery import choose, plan
+from graphsplit.graph.index import GraphIndex, Node, TensorSpec
+from graphsplit.parts.parts import Part, Parts
+from graphsplit.planning.cuts import Cut
+from graphsplit.splitting.surgery import choose, plan
 from tests.graphs import Func, FunctionDef, function, graph, model, node, node_of, placeholder, proven, two_ports
 
 ON_CPU = {"main": "/cpu:0", "post": "/cpu:0"}

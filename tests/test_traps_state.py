@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from graphsplit.equivalence import verify
 from graphsplit.errors import FormatError
 from graphsplit.formats import GraphDefModel
-from graphsplit.sections import Added
-from graphsplit.surgery import split
+from graphsplit.planning.planner import Added
+from graphsplit.splitting.surgery import split
+from graphsplit.verification.equivalence import verify
 from tests.graphs import (
     INT,
     Func,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import tensorflow as tf
 
-from graphsplit.cuts import Cut
 from graphsplit.errors import CutError, TensorNotFoundError
 from graphsplit.formats import GraphDefModel
-from graphsplit.parts import Part
-from graphsplit.surgery import choose, plan
+from graphsplit.parts.parts import Part
+from graphsplit.planning.cuts import Cut
+from graphsplit.splitting.surgery import choose, plan
 from tests.graphs import NodeDef, const, crossing, given, model, names, node, placeholder, proven
 
 # 16. Odd targets

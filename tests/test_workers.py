@@ -22,9 +22,9 @@ import pytest
 import tensorflow as tf
 
 import graphsplit as gs
-from graphsplit import demo_data
+from graphsplit.demo import data as demo_data
 from graphsplit.errors import FormatError, PlacementError, SectionRunError
-from graphsplit.parts import Parts
+from graphsplit.parts.parts import Parts
 from graphsplit.runtimes.tensorflow import session_config
 
 MODEL = Path(str(demo_data.model()))

@@ -21,7 +21,7 @@ from graphsplit.batching.events import End, Event, Row
 from graphsplit.batching.inventory import Item
 from graphsplit.batching.packing import pack, unpack
 from graphsplit.batching.work import Work, guarded, read
-from graphsplit.stages import Stage, open_sections
+from graphsplit.execution.stages import Stage, open_sections
 
 __all__ = ["Answerer", "Reader", "Section", "event_of"]
 

@@ -22,7 +22,7 @@ from graphsplit.batching.inventory import Item
 from graphsplit.batching.journal import JOURNAL, Done, Journal
 from graphsplit.batching.tables import Format, Table, open_table
 from graphsplit.errors import FormatError, GraphSplitError, OverwriteError
-from graphsplit.formats.files import whole_file
+from graphsplit.formats.atomic import whole_file
 
 __all__ = ["REJECTS", "Archive"]
 

@@ -8,8 +8,8 @@ from typing import Any
 from graphsplit.batching.events import End, Event
 from graphsplit.batching.inventory import Item
 from graphsplit.batching.work import Work, guarded, read
-from graphsplit.pipeline import Pipeline
-from graphsplit.stages import open_sections
+from graphsplit.execution.pipeline import Pipeline
+from graphsplit.execution.stages import open_sections
 
 __all__ = ["run_local"]
 

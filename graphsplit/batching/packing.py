@@ -11,7 +11,7 @@ import numpy as np
 
 from graphsplit.batching.work import Failed
 from graphsplit.formats import GraphDefModel, Model
-from graphsplit.parts import Part, Port
+from graphsplit.parts.parts import Part, Port
 
 __all__ = ["PackedPart", "pack", "unpack"]
 

@@ -18,7 +18,7 @@ from graphsplit.batching.events import Event
 from graphsplit.batching.inventory import Item
 from graphsplit.batching.work import Work
 from graphsplit.errors import GraphSplitError, MissingExtraError
-from graphsplit.parts import Part, Source
+from graphsplit.parts.parts import Part, Source
 
 __all__ = ["check_ray", "run_ray"]
 

@@ -19,7 +19,7 @@ from graphsplit.detection.extras import opencv, supervision
 from graphsplit.detection.images import picture_input
 from graphsplit.detection.models import detectable
 from graphsplit.formats import Model
-from graphsplit.parts import Parts
+from graphsplit.parts.parts import Parts
 
 __all__ = ["ENGINES", "Engine", "Summary", "run_batch"]
 

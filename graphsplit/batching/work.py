@@ -18,9 +18,9 @@ from graphsplit.detection.layouts import Layout
 from graphsplit.detection.sinks import found_json
 from graphsplit.detection.sources import Picture, open_source
 from graphsplit.errors import FormatError, GraphSplitError
-from graphsplit.parts import Parts
+from graphsplit.execution.stages import Stage
+from graphsplit.parts.parts import Parts
 from graphsplit.runtimes.tensorflow import error_text
-from graphsplit.stages import Stage
 
 __all__ = ["Failed", "Work", "guarded", "read"]
 

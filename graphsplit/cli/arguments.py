@@ -90,7 +90,7 @@ def add_cut(parser: argparse.ArgumentParser) -> None:
 
 
 def cut_of(args: argparse.Namespace) -> dict[str, Any]:
-    """The options of `add_cut` as arguments of `graphsplit.surgery.choose`."""
+    """The options of `add_cut` as arguments of `graphsplit.splitting.surgery.choose`."""
     outputs = args.outputs
     if outputs is not None:
         outputs = [o.split(",") for o in outputs] if len(outputs) > 1 else outputs[0]

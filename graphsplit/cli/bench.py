@@ -12,9 +12,9 @@ from graphsplit.cli.printing import console, print_json, quiet_tensorflow, table
 from graphsplit.cli.rewrite import add_fuse_nms
 from graphsplit.cli.verify import whole_of
 from graphsplit.errors import CutError, FormatError, OverwriteError
-from graphsplit.folder import MANIFEST, load_parts
 from graphsplit.formats import Model, as_graphdef, load
-from graphsplit.parts import Parts
+from graphsplit.parts.folder import MANIFEST, load_parts
+from graphsplit.parts.parts import Parts
 
 __all__ = ["add", "print_report", "report_json"]
 
@@ -50,8 +50,8 @@ def run(args: argparse.Namespace) -> int:
         raise OverwriteError(f"{args.chart} exists already; --overwrite replaces it", paths=[args.chart])
     model, parts = _open(args)
     with quiet_tensorflow(args.verbose):
-        from graphsplit.bench import bench
-        from graphsplit.feeds import made_feeds
+        from graphsplit.benchmark.measure import bench
+        from graphsplit.inference.feeds import made_feeds
 
         feeds = made_feeds(model)[0] if args.source is None else _first_frame(parts, args.source)
         with _progress() as progress:
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
                 progress=progress,
             )
     if args.chart:
-        from graphsplit.chart import draw_chart
+        from graphsplit.benchmark.chart import draw_chart
 
         draw_chart(report, args.chart, title=Path(args.model).name)
     if args.json:
@@ -84,7 +84,7 @@ def _open(args: argparse.Namespace) -> tuple[Model, Parts]:
             raise CutError("a split was given; --fuse-nms goes with `graphsplit split`, or give the model")
         parts = load_parts(args.model)
         return _rewritten(whole_of(parts, None, trust=args.trust), parts), parts
-    from graphsplit.surgery import choose, plan_choice, split
+    from graphsplit.splitting.surgery import choose, plan_choice, split
 
     with quiet_tensorflow(args.verbose):
         model = load(args.model, trust=args.trust)

@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     with quiet_tensorflow(args.verbose):
-        from graphsplit.demo import run_demo
+        from graphsplit.demo.run import run_demo
 
         def tell(what: str) -> None:
             if not args.json:

@@ -14,8 +14,8 @@ from graphsplit.cli.detect_answer import Tally, answer_of, print_answer, progres
 from graphsplit.cli.printing import print_json, quiet_tensorflow, working
 from graphsplit.cli.rewrite import add_fuse_nms
 from graphsplit.errors import OverwriteError
-from graphsplit.folder import MANIFEST
-from graphsplit.formats.recognise import recognise
+from graphsplit.formats.detect import recognise
+from graphsplit.parts.folder import MANIFEST
 
 if TYPE_CHECKING:
     from graphsplit.detection.detector import Detector

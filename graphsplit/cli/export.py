@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"graphsplit: verification differs: {error}", file=sys.stderr)
         return 3
     if args.folder:
-        from graphsplit.folder import save
+        from graphsplit.parts.folder import save
 
         save(made.parts, args.folder, overwrite=args.overwrite)
     if args.json:
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
 def _check_folder(args: argparse.Namespace) -> None:
     """Say before anything is written that the new folder cannot be. Raises OverwriteError."""
     from graphsplit.errors import OverwriteError
-    from graphsplit.folder import check_free
+    from graphsplit.parts.folder import check_free
 
     folder = Path(args.folder)
     check_free(folder, [], overwrite=args.overwrite)

@@ -7,11 +7,11 @@ from typing import Any
 
 from graphsplit.cli.arguments import add_command, add_cut, cut_of
 from graphsplit.cli.printing import bytes_text, console, print_json, quiet_tensorflow, shape_text, table, working
-from graphsplit.folder import added_json, section_json
 from graphsplit.formats import load
-from graphsplit.graph import TensorSpec
-from graphsplit.parts import Parts
-from graphsplit.surgery import Choice, choose, plan_choice, split
+from graphsplit.graph.index import TensorSpec
+from graphsplit.parts.folder import added_json, section_json
+from graphsplit.parts.parts import Parts
+from graphsplit.splitting.surgery import Choice, choose, plan_choice, split
 
 __all__ = ["add", "answer_of", "print_parts"]
 

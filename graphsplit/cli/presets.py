@@ -8,7 +8,7 @@ from typing import Any
 from graphsplit.cli.arguments import add_command
 from graphsplit.cli.printing import console, print_json, table
 from graphsplit.formats import load
-from graphsplit.presets import explain, presets
+from graphsplit.planning.presets import explain, presets
 
 __all__ = ["add"]
 

@@ -14,8 +14,8 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from graphsplit.graph import TensorSpec
-from graphsplit.wording import bytes_text, shape_text
+from graphsplit.graph.index import TensorSpec
+from graphsplit.graph.text import bytes_text, shape_text
 
 if TYPE_CHECKING:
     from rich.console import Console

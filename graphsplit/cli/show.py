@@ -12,8 +12,8 @@ from graphsplit.cli.arguments import add_command
 from graphsplit.cli.printing import console, print_json, quiet_tensorflow, shape_text, spec_json, table, working
 from graphsplit.errors import TrustError
 from graphsplit.formats import Model, load
-from graphsplit.graph import TensorSpec
-from graphsplit.presets import match
+from graphsplit.graph.index import TensorSpec
+from graphsplit.planning.presets import match
 
 __all__ = ["add"]
 
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     index = model.index
     outputs = model.outputs
     if args.shapes:
-        from graphsplit.shapes import infer
+        from graphsplit.inference.shapes import infer
 
         with quiet_tensorflow(args.verbose), working("inferring shapes"):
             outputs = tuple(infer(model, index.outputs).values())
@@ -116,7 +116,7 @@ def _show_node(model: Model, args: argparse.Namespace) -> int:
     node = index.node(args.node)
     specs = [index.tensors[t] for t in node.outputs]
     if args.shapes and node.kind == "op":
-        from graphsplit.shapes import infer
+        from graphsplit.inference.shapes import infer
 
         with quiet_tensorflow(args.verbose), working("inferring shapes"):
             found = infer(model, [t for t in node.outputs if t not in index.captive])
@@ -128,7 +128,7 @@ def _show_node(model: Model, args: argparse.Namespace) -> int:
         "device": device,
         "position": index.node_seq[node.name],
         "inputs": list(node.inputs),
-        "after": list(node.after),
+        "after": list(node.control_inputs),
         "outputs": [{**spec_json(s), "consumers": list(index.consumers.get(s.name, ()))} for s in specs],
         "attributes": attributes,
         "stateful": node.stateful,
@@ -140,7 +140,7 @@ def _show_node(model: Model, args: argparse.Namespace) -> int:
         print_json(answer)
         return 0
     console().print(f"[bold]{node.name}[/]: {node.op}, node {answer['position']} of {len(index.nodes)}", soft_wrap=True)
-    rows = [("reads", t) for t in node.inputs] + [("after", c) for c in node.after]
+    rows = [("reads", t) for t in node.inputs] + [("after", c) for c in node.control_inputs]
     rows += [(f"attribute {k}", v) for k, v in attributes.items()]
     rows += [("device", device)] if device else []
     rows += [("inside", f"{index.groups[node.group].kind} {node.group}")] if node.group else []

@@ -12,10 +12,10 @@ from graphsplit.cli.arguments import add_command, add_cut, cut_of, pair
 from graphsplit.cli.plan import answer_of, print_parts
 from graphsplit.cli.printing import console, print_json, quiet_tensorflow, working
 from graphsplit.cli.rewrite import add_fuse_nms
-from graphsplit.folder import MANIFEST, check_free, file_names, save
 from graphsplit.formats import as_graphdef, load
-from graphsplit.parts import Parts
-from graphsplit.surgery import choose, plan_choice, split
+from graphsplit.parts.folder import MANIFEST, check_free, file_names, save
+from graphsplit.parts.parts import Parts
+from graphsplit.splitting.surgery import choose, plan_choice, split
 
 __all__ = ["add"]
 
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
 def _prove(args: argparse.Namespace, whole: Any, model: Any, parts: Parts) -> bool:
     """Prove the sections against the whole as it is in its file; what was rewritten on random tensors, too."""
     with quiet_tensorflow(args.verbose), working("running whole and sections on the same pictures"):
-        from graphsplit.equivalence import verify
+        from graphsplit.verification.equivalence import verify
 
         report: Any = verify(whole, parts, trust=args.trust)
         if report.equal and model.rewrites:

@@ -8,7 +8,7 @@ from typing import Any
 from graphsplit.cli.arguments import add_command, count
 from graphsplit.cli.printing import bytes_text, console, print_json, quiet_tensorflow, shape_text, spec_json, table, working
 from graphsplit.formats import load
-from graphsplit.graph import TensorSpec
+from graphsplit.graph.index import TensorSpec
 
 __all__ = ["add"]
 
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     with quiet_tensorflow(args.verbose):
         model = load(args.model)
     with quiet_tensorflow(args.verbose), working("inferring sizes, searching the minimum cut"):
-        from graphsplit.suggestions import suggest
+        from graphsplit.splitting.suggestions import suggest
 
         found = suggest(model, limit=args.limit, affinity=args.affinity)
     if args.json:

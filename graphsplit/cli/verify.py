@@ -10,9 +10,9 @@ from typing import Any
 from graphsplit.cli.arguments import add_command, count, tolerance
 from graphsplit.cli.printing import console, print_json, quiet_tensorflow, shape_text, table, working
 from graphsplit.errors import FormatError
-from graphsplit.folder import load_parts
 from graphsplit.formats import Model, load
-from graphsplit.parts import Parts
+from graphsplit.parts.folder import load_parts
+from graphsplit.parts.parts import Parts
 
 __all__ = ["add", "whole_of"]
 
@@ -33,8 +33,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     parts = load_parts(args.directory)
     with quiet_tensorflow(args.verbose), working("running whole and sections on the same pictures"):
-        from graphsplit.equivalence import verify
-        from graphsplit.feeds import image_feeds
+        from graphsplit.inference.feeds import image_feeds
+        from graphsplit.verification.equivalence import verify
 
         model = whole_of(parts, args.model, trust=args.trust)
         feeds = image_feeds(model, args.image) if args.image else None

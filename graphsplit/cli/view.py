@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     if args.html is not None:
         return _picture(args, cut)
     with quiet_tensorflow(args.verbose), working("loading the model and choosing the cut"):
-        from graphsplit.viewer.showing import make_server
+        from graphsplit.viewer.viewer import make_server
 
         server = make_server(args.model, folder=args.directory, port=args.port, **cut)
     try:
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 def _picture(args: argparse.Namespace, cut: dict[str, Any]) -> int:
     with quiet_tensorflow(args.verbose), working("drawing"):
         from graphsplit.diagram.picture import draw, free_to_write
-        from graphsplit.viewer.opened import open_model
+        from graphsplit.viewer.session import open_model
 
         free_to_write(Path(args.html))
         opened = open_model(args.model, **cut)

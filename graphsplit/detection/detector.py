@@ -18,10 +18,10 @@ from graphsplit.detection.images import as_image, picture_input
 from graphsplit.detection.labels import Labels, for_model
 from graphsplit.detection.models import Detectable, class_count, detectable
 from graphsplit.detection.sources import Picture, Source, open_source
+from graphsplit.execution.pipeline import Pipeline, Policy
 from graphsplit.formats import Model
-from graphsplit.parts import Parts
-from graphsplit.pipeline import Pipeline, Policy
-from graphsplit.sites import GivenCluster
+from graphsplit.inference.endpoints import GivenCluster
+from graphsplit.parts.parts import Parts
 
 __all__ = ["Detector"]
 
@@ -40,7 +40,7 @@ class Detector:
             print(frame.number, frame.detections.data["class_name"])
 
     model      a model, its parts, or the path of a model or of a split folder. A model is split where its preset says, else
-               where `graphsplit.autocrop` finds a cut, without proof, for a quick start. Where nothing is worth cutting off,
+               where the minimum cut finds one, without proof, for a quick start. Where nothing is worth cutting off,
                it runs whole, and `notes` says so
     labels     names of the classes: a file, "coco", a list, a dict {class id as the model gives it: name}. None: COCO's for
                a model of 90 classes (or of 80 counted from 0), else numbers
@@ -50,7 +50,7 @@ class Detector:
     pixels     what 0 and 255 become in a float or quantised input; see `graphsplit.detection.images.picture_input`
     fuse_nms   one op for the non-maximum suppression of all classes, without proof; see `graphsplit.rewrites`
     cut        outputs, inputs, preset, autocrop, affinity, crop_file, model_outputs, repair: as of `graphsplit.split`
-    cluster, target, threads, strict, trust, delegates: as of `graphsplit.pipeline.Pipeline`
+    cluster, target, threads, strict, trust, delegates: as of `graphsplit.execution.pipeline.Pipeline`
 
     notes      what was decided, in sentences
     cut        where the cut comes from, in a sentence

@@ -12,7 +12,7 @@ import numpy as np
 
 from graphsplit.detection.extras import opencv
 from graphsplit.errors import FeedError, FormatError
-from graphsplit.parts import Port
+from graphsplit.parts.parts import Port
 
 __all__ = ["Array", "Input", "as_image", "picture_input", "read_image"]
 

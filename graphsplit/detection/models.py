@@ -10,16 +10,16 @@ from typing import Any
 
 from graphsplit.detection.layouts import Layout, recognise
 from graphsplit.errors import CutError, FormatError
-from graphsplit.folder import MANIFEST, load_parts
 from graphsplit.formats import Model, as_graphdef, load
-from graphsplit.graph import GraphIndex
-from graphsplit.parts import Parts, Port
-from graphsplit.presets import match
+from graphsplit.graph.index import GraphIndex
+from graphsplit.inference.shapes import infer
+from graphsplit.parts.folder import MANIFEST, load_parts
+from graphsplit.parts.parts import Parts, Port
+from graphsplit.planning.planner import Repair
+from graphsplit.planning.presets import match
 from graphsplit.rewrites import fused
-from graphsplit.sections import Repair
-from graphsplit.shapes import infer
-from graphsplit.surgery import Choice, Names, choose, plan_choice
-from graphsplit.surgery import split as make_parts
+from graphsplit.splitting.surgery import Choice, Names, choose, plan_choice
+from graphsplit.splitting.surgery import split as make_parts
 
 __all__ = ["Detectable", "class_count", "detectable"]
 
@@ -64,7 +64,7 @@ def detectable(
     repair: Repair = "auto",
     **cut: Any,
 ) -> Detectable:
-    """Parts of a model, cut at what `cut` (see `graphsplit.surgery.choose`) or its preset says, else where the search finds
+    """Parts of a model, cut at what `cut` (see `choose`) or its preset says, else where the search finds
     a cut; the whole as one part where `split` is False, or nothing is worth cutting off.
 
     fuse_nms  one op for the non-maximum suppression of all classes (see `graphsplit.rewrites`)

@@ -7,9 +7,9 @@ from typing import Any
 
 from graphsplit.diagram.picture import draw
 from graphsplit.diagram.tables import added_table, report_table, tensor_table
-from graphsplit.equivalence import Report
 from graphsplit.errors import GraphSplitError
-from graphsplit.sections import Plan
+from graphsplit.planning.planner import Plan
+from graphsplit.verification.equivalence import Report
 
 __all__ = ["html_of", "svg_of"]
 

@@ -12,11 +12,11 @@ from graphsplit.diagram.svg import render
 from graphsplit.diagram.view import Scene, scene_of
 from graphsplit.errors import FormatError, MissingExtraError, OverwriteError
 from graphsplit.formats import Model
-from graphsplit.formats.files import whole_file
-from graphsplit.graph import TensorSpec
-from graphsplit.parts import Parts
-from graphsplit.sections import Plan
-from graphsplit.shapes import infer
+from graphsplit.formats.atomic import whole_file
+from graphsplit.graph.index import TensorSpec
+from graphsplit.inference.shapes import infer
+from graphsplit.parts.parts import Parts
+from graphsplit.planning.planner import Plan
 
 __all__ = ["Picture", "draw", "free_to_write"]
 

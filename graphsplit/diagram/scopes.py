@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from graphsplit.graph import GraphIndex, Node
+from graphsplit.graph.index import GraphIndex, Node
 
 __all__ = ["Cluster", "collapse"]
 

@@ -9,7 +9,7 @@ from html import escape
 from graphsplit.diagram.colours import legend, tint
 from graphsplit.diagram.layout import Item, Placed, arrange, layers
 from graphsplit.diagram.view import Block, Scene
-from graphsplit.wording import bytes_text, frame_bytes_of, shape_text
+from graphsplit.graph.text import bytes_text, frame_bytes_of, shape_text
 
 __all__ = ["render", "shortened"]
 

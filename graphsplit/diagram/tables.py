@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from graphsplit.diagram.view import Scene
-from graphsplit.equivalence import Report
-from graphsplit.graph import TensorSpec
-from graphsplit.sections import Added
-from graphsplit.wording import bytes_text, frame_bytes_of, shape_text
+from graphsplit.graph.index import TensorSpec
+from graphsplit.graph.text import bytes_text, frame_bytes_of, shape_text
+from graphsplit.planning.planner import Added
+from graphsplit.verification.equivalence import Report
 
 __all__ = ["added_table", "border_table", "report_table", "section_table", "table", "tensor_table"]
 

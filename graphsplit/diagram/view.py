@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from graphsplit.diagram.scopes import Cluster, collapse
 from graphsplit.errors import GraphSplitError
 from graphsplit.formats import Model
-from graphsplit.graph import GraphIndex, TensorSpec
-from graphsplit.parts import Part, Parts
-from graphsplit.sections import Plan
+from graphsplit.graph.index import GraphIndex, TensorSpec
+from graphsplit.parts.parts import Part, Parts
+from graphsplit.planning.planner import Plan
 
 __all__ = ["Block", "Scene", "scene_of"]
 

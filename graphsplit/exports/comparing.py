@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from graphsplit.equivalence import OutputReport, Report, compare
 from graphsplit.errors import FeedError, GraphSplitError, SectionRunError
 from graphsplit.exports.joining import join
 from graphsplit.exports.sources import Source, Written
 from graphsplit.exports.targets import Target
-from graphsplit.feeds import Feeds, check_feeds, made_feeds
-from graphsplit.graph import TensorSpec
+from graphsplit.graph.index import TensorSpec
+from graphsplit.inference.feeds import Feeds, check_feeds, made_feeds
+from graphsplit.inference.sessions import Session, open_session
 from graphsplit.runtimes.tensorflow import as_array, dtype_name, error_text
-from graphsplit.sessions import Session, open_session
+from graphsplit.verification.equivalence import OutputReport, Report, compare
 
 __all__ = ["Comparison", "compare_export", "feeds_of"]
 
@@ -42,7 +42,7 @@ class Comparison:
 def feeds_of(source: Source, given: Mapping[str, Any] | Iterable[Mapping[str, Any]] | None) -> list[Feeds]:
     """Feeds of the source by the names of tensors in the whole.
 
-    given  None: made ones (see `graphsplit.feeds.made_feeds`); a section gets what the sections before it make of these
+    given  None: made ones (see `graphsplit.inference.feeds.made_feeds`); a section gets what the sections before it make of these
 
     Raises FeedError, SectionRunError.
     """

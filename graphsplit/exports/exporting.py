@@ -8,17 +8,17 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from graphsplit.equivalence import Report
 from graphsplit.errors import CutError, EquivalenceError
 from graphsplit.exports.comparing import Comparison, compare_export, feeds_of
-from graphsplit.exports.keys import signature_keys
 from graphsplit.exports.landing import check_target, landing
 from graphsplit.exports.saved_model import SIGNATURE
+from graphsplit.exports.signature_keys import signature_keys
 from graphsplit.exports.sources import find_source, open_split, paths_of
 from graphsplit.exports.targets import find_target
 from graphsplit.formats import Model, load
-from graphsplit.graph import Shape
-from graphsplit.parts import Parts, Port
+from graphsplit.graph.index import Shape
+from graphsplit.parts.parts import Parts, Port
+from graphsplit.verification.equivalence import Report
 
 __all__ = ["Exported", "ExportedPort", "export"]
 

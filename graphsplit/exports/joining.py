@@ -12,7 +12,7 @@ from typing import Any
 
 from graphsplit.errors import FormatError
 from graphsplit.formats import GraphDefModel
-from graphsplit.parts import Part
+from graphsplit.parts.parts import Part
 from graphsplit.runtimes.tensorflow import error_text
 
 __all__ = ["join"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from graphsplit.exports.sources import Source, Written
 from graphsplit.formats.freeze import loading
-from graphsplit.parts import Port
+from graphsplit.parts.parts import Port
 from graphsplit.runtimes.tensorflow import as_array, import_graph, session_config
 
 __all__ = ["SIGNATURE", "SavedModelSession", "write_saved_model"]

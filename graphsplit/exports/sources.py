@@ -10,12 +10,12 @@ from typing import Any
 
 from graphsplit.errors import CutError, FormatError
 from graphsplit.exports.joining import join
-from graphsplit.folder import MANIFEST, load_parts
 from graphsplit.formats import GraphDefModel, Model, load
-from graphsplit.graph import TensorSpec
-from graphsplit.parts import Part, Parts, Port
-from graphsplit.shapes import infer
-from graphsplit.surgery import split
+from graphsplit.graph.index import TensorSpec
+from graphsplit.inference.shapes import infer
+from graphsplit.parts.folder import MANIFEST, load_parts
+from graphsplit.parts.parts import Part, Parts, Port
+from graphsplit.splitting.surgery import split
 
 __all__ = ["Source", "Written", "find_source", "open_split", "paths_of"]
 

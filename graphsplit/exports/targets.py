@@ -13,7 +13,7 @@ from graphsplit.exports.saved_model import SavedModelSession, write_saved_model
 from graphsplit.exports.sources import Source, Written
 from graphsplit.exports.tflite import convert, open_tflite
 from graphsplit.exports.triton import Ensemble, repository_files, write_repository
-from graphsplit.sessions import Session
+from graphsplit.inference.sessions import Session
 
 __all__ = ["TARGETS", "Target", "find_target"]
 

@@ -20,8 +20,8 @@ from graphsplit.errors import FormatError
 from graphsplit.exports.saved_model import write_saved_model
 from graphsplit.exports.sources import Source, Written
 from graphsplit.formats.tflite.model import TFLiteModel, load_tflite
+from graphsplit.inference.sessions import Session, open_session
 from graphsplit.rewrites import rewrite
-from graphsplit.sessions import Session, open_session
 
 __all__ = ["convert", "open_tflite"]
 

@@ -6,9 +6,9 @@ from os import PathLike
 from pathlib import Path
 
 from graphsplit.errors import FormatError, GraphSplitError
+from graphsplit.formats.detect import FORMATS, check_opens, recognise
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.model import Model
-from graphsplit.formats.recognise import FORMATS, check_opens, recognise
 
 __all__ = ["GraphDefModel", "Model", "as_graphdef", "load"]
 

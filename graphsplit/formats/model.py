@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from graphsplit.graph import GraphIndex, TensorSpec
+from graphsplit.graph.index import GraphIndex, TensorSpec
 
 __all__ = ["Model"]
 
@@ -17,7 +17,7 @@ class Model(Protocol):
     suffix          what a section's file name ends with
     section_format  the format of its bytes: "graphdef" or "tflite"
     rewrites        what was replaced in it, as manifests list it
-    format, path, source, nbytes, chunks, sha256: see `graphsplit.formats.stored.Stored`
+    format, path, source, nbytes, chunks, sha256: see `graphsplit.formats.base.Stored`
     """
 
     suffix: str

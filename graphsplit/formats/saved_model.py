@@ -25,7 +25,7 @@ from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.graphdef.reader import GraphError
 from graphsplit.formats.graphdef.wire import Buffer, WireError
 from graphsplit.formats.meta_graph import MetaGraph, Outside, read_meta_graphs
-from graphsplit.graph import GraphIndex
+from graphsplit.graph.index import GraphIndex
 
 __all__ = ["load_saved_model", "scan"]
 

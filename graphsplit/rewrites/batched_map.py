@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from graphsplit.formats import GraphDefModel
 from graphsplit.formats.graphdef.edit import NodeWriter
-from graphsplit.graph import Group, Node
+from graphsplit.graph.index import Group, Node
 from graphsplit.rewrites.matching import Matcher, NoMatch
 from graphsplit.rewrites.multiclass import Unfit
 

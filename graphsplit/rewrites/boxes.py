@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from graphsplit.graph import Node
+from graphsplit.graph.index import Node
 from graphsplit.rewrites.matching import Matcher, NoMatch
 
 __all__ = ["Window", "area", "clipped", "keeps_area", "keeps_scores", "row_filter", "valid_count", "window_key"]

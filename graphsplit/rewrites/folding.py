@@ -15,7 +15,7 @@ import numpy as np
 
 from graphsplit.formats import GraphDefModel
 from graphsplit.formats.graphdef.edit import NodeWriter
-from graphsplit.graph import Node
+from graphsplit.graph.index import Node
 from graphsplit.rewrites.matching import Matcher
 
 __all__ = ["fold_constants"]
@@ -64,7 +64,7 @@ def fold_constants(model: GraphDefModel, write: NodeWriter) -> dict[str, str]:
             tensor = place.get(tensor, tensor)
         return known[tensor] if tensor in known else match.value(tensor)
 
-    waiting = [n for n in model.index.nodes if n.kind == "op" and n.group is None and not n.after and len(n.outputs) == 1]
+    waiting = [n for n in model.index.nodes if n.kind == "op" and n.group is None and not n.control_inputs and len(n.outputs) == 1]
     waiting = [n for n in waiting if n.outputs[0] not in outputs and (n.op == "Identity" or n.op in _OPS)]
     before = -1
     while before != len(place) + len(known):  # files need not be in order
@@ -77,7 +77,7 @@ def fold_constants(model: GraphDefModel, write: NodeWriter) -> dict[str, str]:
                 source = place.get(node.inputs[0], node.inputs[0])
                 if source in known:
                     known[tensor] = known[source]
-                elif match.maker(source).free and model.index.tensors[tensor].dtype in _WHOLE:
+                elif match.maker(source).is_shared_constant and model.index.tensors[tensor].dtype in _WHOLE:
                     place[tensor] = source
                 continue
             given = [value(t) for t in node.inputs]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphsplit.formats import GraphDefModel
-from graphsplit.graph import Node
+from graphsplit.graph.index import Node
 
 __all__ = ["Matcher", "NoMatch"]
 

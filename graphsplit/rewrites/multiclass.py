@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 
 from graphsplit.formats import GraphDefModel
-from graphsplit.graph import Node
+from graphsplit.graph.index import Node
 from graphsplit.rewrites.boxes import Window, clipped, keeps_area, keeps_scores, window_key
-from graphsplit.rewrites.following import read_following
 from graphsplit.rewrites.matching import Matcher, NoMatch
+from graphsplit.rewrites.postprocessing import read_following
 
 __all__ = ["MulticlassNms", "Unfit", "find_multiclass"]
 

@@ -7,16 +7,16 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from graphsplit.equivalence import Report, compare, verify
 from graphsplit.errors import EquivalenceError, SectionRunError
-from graphsplit.feeds import made_feeds
 from graphsplit.formats import GraphDefModel
+from graphsplit.inference.feeds import made_feeds
 from graphsplit.rewrites.matching import NoMatch
 from graphsplit.rewrites.registry import REGISTRY
 from graphsplit.rewrites.rewriting import RewrittenModel
 from graphsplit.rewrites.samples import Samples
 from graphsplit.runtimes.tensorflow import TensorFlowSession, error_text
-from graphsplit.surgery import Choice, plan_choice, split
+from graphsplit.splitting.surgery import Choice, plan_choice, split
+from graphsplit.verification.equivalence import Report, compare, verify
 
 __all__ = ["RewriteReport", "SampleReport", "prove_found", "prove_samples", "verify_rewrite"]
 
@@ -44,7 +44,7 @@ class SampleReport:
 class RewriteReport:
     """Whether a rewritten model computes what its original computes.
 
-    whole    original and rewritten model, every output (see `graphsplit.equivalence`), equal scores in any order
+    whole    original and rewritten model, every output (see `graphsplit.verification.equivalence`), equal scores in any order
     samples  one for each replacement
     """
 
@@ -79,10 +79,10 @@ def verify_rewrite(
 ) -> RewriteReport:
     """Run a rewritten model and its original on the same feeds, and each replacement on random tensors.
 
-    feeds    as of `graphsplit.equivalence.verify`
+    feeds    as of `graphsplit.verification.equivalence.verify`
     samples  random ones for each replacement
 
-    A difference is reported, not raised. Raises what `graphsplit.equivalence.verify` raises.
+    A difference is reported, not raised. Raises what `graphsplit.verification.equivalence.verify` raises.
     """
     choice = Choice((), "main", "whole")
     parts = split(model, plan_choice(model, choice, model_outputs=model.index.outputs, repair="auto"), shapes=False)

@@ -13,7 +13,7 @@ from graphsplit.formats.graphdef.writer import Chunk
 from graphsplit.rewrites.folding import fold_constants
 from graphsplit.rewrites.multiclass import Unfit
 from graphsplit.rewrites.registry import REGISTRY
-from graphsplit.surgery import Choice
+from graphsplit.splitting.surgery import Choice
 
 __all__ = ["RewrittenModel", "fused", "rewrite", "rewrite_again"]
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from graphsplit.formats import GraphDefModel
-from graphsplit.graph import Shape
+from graphsplit.graph.index import Shape
+from graphsplit.inference.shapes import infer
 from graphsplit.rewrites.batched_map import BatchedMap
 from graphsplit.rewrites.matching import Matcher, NoMatch
 from graphsplit.rewrites.multiclass import MulticlassNms
-from graphsplit.shapes import infer
 
 __all__ = ["KINDS", "Samples", "image_samples", "made_boxes", "nms_samples"]
 

@@ -1,0 +1,1 @@
+"""A model on a device: TensorFlow, LiteRT, workers of a cluster."""

@@ -1,7 +1,7 @@
 """TFLite files in LiteRT (ai-edge-litert): interpreters of their own, tensors by the names of the index.
 
 LiteRT is native code that trusts its file, so what reaches it has been looked at from end to end (see
-`graphsplit.formats.tflite.flat`) and feeds are checked here before they are handed over.
+`graphsplit.formats.tflite.flatbuffer`) and feeds are checked here before they are handed over.
 """
 
 from __future__ import annotations

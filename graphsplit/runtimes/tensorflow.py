@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from graphsplit.errors import FormatError
-from graphsplit.graph import Shape
+from graphsplit.graph.index import Shape
 
 __all__ = ["TensorFlowSession", "as_array", "dtype_name", "error_text", "infer_shapes", "session_config", "transfer_times"]
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from graphsplit.viewer.showing import Viewer, view
+from graphsplit.viewer.viewer import Viewer, view
 
 __all__ = ["Viewer", "view"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
-from graphsplit.graph import GraphIndex, Node, TensorSpec, itemsize
+from graphsplit.graph.index import GraphIndex, Node, TensorSpec, itemsize
 
 __all__ = ["estimate"]
 
@@ -21,7 +21,7 @@ _FILTERS = {
 def estimate(index: GraphIndex, sizes: Mapping[str, int]) -> dict[str, int]:
     """Node → arithmetic operations for one frame. Nodes of unknown size and constants are left out.
 
-    sizes  bytes of tensors for one frame, see `graphsplit.shapes.frame_bytes`
+    sizes  bytes of tensors for one frame, see `graphsplit.inference.shapes.frame_bytes`
     """
     found = {}
     for node in index.nodes:

@@ -16,17 +16,17 @@ from typing import Any
 from graphsplit.diagram import draw
 from graphsplit.diagram.colours import legend
 from graphsplit.errors import CutError, FormatError, GraphSplitError, OverwriteError
-from graphsplit.folder import MANIFEST, added_json, check_free, file_names, save
-from graphsplit.formats.files import whole_file
-from graphsplit.graph import TensorSpec
-from graphsplit.sections import Plan
-from graphsplit.shapes import frame_bytes, infer
-from graphsplit.surgery import split
+from graphsplit.formats.atomic import whole_file
+from graphsplit.graph.index import TensorSpec
+from graphsplit.graph.text import bytes_text, frame_bytes_of, shape_text
+from graphsplit.inference.shapes import frame_bytes, infer
+from graphsplit.parts.folder import MANIFEST, added_json, check_free, file_names, save
+from graphsplit.planning.planner import Plan
+from graphsplit.splitting.surgery import split
 from graphsplit.viewer.cost import estimate
 from graphsplit.viewer.explorer import graph_of, node_data, tensor_of, web_files
 from graphsplit.viewer.jobs import Jobs
-from graphsplit.viewer.opened import Opened, Wanted
-from graphsplit.wording import bytes_text, frame_bytes_of, shape_text
+from graphsplit.viewer.session import Opened, Wanted
 
 __all__ = ["Workbench"]
 
@@ -210,7 +210,7 @@ class Workbench:
         return {"job": self._jobs.start(lambda: self._written(plan, target, proven))}
 
     def _study_model(self) -> dict[str, Any]:
-        from graphsplit.suggestions import suggest
+        from graphsplit.splitting.suggestions import suggest
 
         found = suggest(self.model)
         self._costs = estimate(self.model.index, frame_bytes(self.model))
@@ -230,7 +230,7 @@ class Workbench:
         return {"cuts": cuts, "reason": found.reason}
 
     def _verified(self, plan: Plan) -> dict[str, Any]:
-        from graphsplit.equivalence import verify
+        from graphsplit.verification.equivalence import verify
 
         report = verify(self.model, split(self.model, plan))
         outputs = [{"tensor": o.tensor, "equal": o.equal, "note": o.note, "max_abs_error": o.max_abs_error} for o in report.outputs]
@@ -240,7 +240,7 @@ class Workbench:
         parts = split(self.model, plan)
         answer: dict[str, Any] = {"verified": None}
         if proven:
-            from graphsplit.equivalence import verify
+            from graphsplit.verification.equivalence import verify
 
             report = verify(self.model, parts)
             answer = {"verified": report.equal, "summary": report.summary()}

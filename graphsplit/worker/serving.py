@@ -10,9 +10,9 @@ from ipaddress import ip_address
 from os import PathLike
 from typing import Any
 
-from graphsplit.cluster import Cluster, read_cluster
-from graphsplit.devices import available_devices
 from graphsplit.errors import GraphSplitError
+from graphsplit.inference.cluster import Cluster, read_cluster
+from graphsplit.inference.devices import available_devices
 from graphsplit.runtimes.remote import remote_config
 from graphsplit.runtimes.tensorflow import error_text, session_config
 from graphsplit.worker.listening import Address, listen_only_on

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from graphsplit.demo_data.shapes import Frame, Scene
+from graphsplit.demo.data.shapes import Frame, Scene
 
 TEST_SEED = 20_000  # benchmarks/shapes_map.py
 HELD_OUT_SEED = 10_000  # chooses the best weights during training

@@ -10,7 +10,7 @@ import supervision as sv
 import tensorflow as tf
 from supervision.metrics import MeanAveragePrecision
 
-from graphsplit.demo_data.shapes import CLASSES, Frame
+from graphsplit.demo.data.shapes import CLASSES, Frame
 
 v1 = tf.compat.v1
 OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import tensorflow as tf
 from anchors import PER_CELL
 
-from graphsplit.demo_data.shapes import CLASSES
+from graphsplit.demo.data.shapes import CLASSES
 
 SIZE = 160
 COLUMNS = len(CLASSES) + 1  # the background is column 0

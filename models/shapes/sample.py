@@ -15,7 +15,7 @@ from evaluate import detections
 from PIL import Image
 from train import OUT
 
-from graphsplit.demo_data.shapes import CLASSES
+from graphsplit.demo.data.shapes import CLASSES
 
 TILE = 220  # pixels
 

@@ -1,4 +1,4 @@
-"""Train the demo detector and write graphsplit/demo_data/shapes_ssd.pb.
+"""Train the demo detector and write graphsplit/demo/data/shapes_ssd.pb.
 
     python models/shapes/train.py                     # seed 1, 15,000 steps of 16 pictures
     python models/shapes/train.py --steps 200 --out /tmp/quick.pb
@@ -26,9 +26,9 @@ from evaluate import mean_average_precision
 from export import freeze
 from network import COLUMNS, SIZE, run
 
-from graphsplit.demo_data.shapes import Frame
+from graphsplit.demo.data.shapes import Frame
 
-OUT = Path(__file__).parents[2] / "graphsplit" / "demo_data" / "shapes_ssd.pb"
+OUT = Path(__file__).parents[2] / "graphsplit" / "demo" / "data" / "shapes_ssd.pb"
 POOL = 200  # drawings that batches are chosen from; half a batch of new ones replaces the oldest
 MOST = (4, 8, 14)  # shapes a picture: many, since a step costs the same; few, since only then there is room for large ones
 MOMENTUM = 0.99  # of the batch normalisation's moving averages

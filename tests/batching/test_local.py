@@ -11,7 +11,7 @@ import time
 import pytest
 
 from graphsplit.batching.work import Failed, guarded
-from graphsplit.stages import Stage
+from graphsplit.execution.stages import Stage
 from tests.batching.conftest import frames, rejects, rows
 
 cv2 = pytest.importorskip("cv2")

@@ -8,7 +8,7 @@ import pytest
 from graphsplit.batching.packing import PackedPart, pack, unpack
 from graphsplit.batching.work import Failed
 from graphsplit.formats import load
-from graphsplit.surgery import split
+from graphsplit.splitting.surgery import split
 from tests.batching.conftest import spotter  # noqa: F401
 
 VALUES = [

@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 import graphsplit as gs
-from graphsplit import demo_data
 from graphsplit.cli import export as command
+from graphsplit.demo import data as demo_data
 from graphsplit.exports import targets
 from tests.test_exports import planted
 

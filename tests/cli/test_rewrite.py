@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 import graphsplit as gs
-from graphsplit import demo_data
-from graphsplit.feeds import picture as made_picture
+from graphsplit.demo import data as demo_data
+from graphsplit.inference.feeds import picture as made_picture
 from graphsplit.rewrites import registry
 from tests.rewrites.detectors import detector as post_processing
 

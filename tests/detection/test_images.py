@@ -8,7 +8,7 @@ from PIL import Image
 
 from graphsplit.detection.images import as_image, picture_input, read_image
 from graphsplit.errors import FeedError, FormatError
-from graphsplit.parts import Port
+from graphsplit.parts.parts import Port
 
 RED = np.zeros((4, 6, 3), np.uint8)
 RED[..., 0] = 255

@@ -19,7 +19,7 @@ from graphsplit.errors import CutError, FormatError, GraphSplitError, TensorNotF
 from graphsplit.formats import load
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.graphdef.reader import GraphError
-from graphsplit.surgery import plan, split
+from graphsplit.splitting.surgery import plan, split
 from tests.formats import raw
 from tests.formats.raw import FLOAT, field, number
 

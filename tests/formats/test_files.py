@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from graphsplit.errors import FormatError, OverwriteError
-from graphsplit.formats.files import whole_file
+from graphsplit.formats.atomic import whole_file
 from graphsplit.formats.graphdef.model import GraphDefModel
 from tests.formats import raw
 

@@ -27,8 +27,8 @@ from graphsplit.formats.graphdef.messages import message
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.graphdef.ops import op_table
 from graphsplit.formats.graphdef.reader import GraphDefReader
-from graphsplit.graph import GraphIndex
-from graphsplit.surgery import plan, split
+from graphsplit.graph.index import GraphIndex
+from graphsplit.splitting.surgery import plan, split
 from tests.formats import raw
 from tests.formats.raw import field, number
 from tests.graphs import node_of
@@ -90,7 +90,7 @@ def test_shared_models_have_the_edges_of_their_file(name: str) -> None:
     consumers: dict[str, list[str]] = {}
     for n in index.nodes:
         data, after = canonical[n.name]
-        assert (list(n.inputs), list(n.after)) == (data, list(dict.fromkeys(after)))
+        assert (list(n.inputs), list(n.control_inputs)) == (data, list(dict.fromkeys(after)))
         assert list(index.edges[n.name]) == list(dict.fromkeys([*(t.rpartition(":")[0] for t in data), *after]))
         for tensor in dict.fromkeys(data):
             consumers.setdefault(tensor, []).append(n.name)
@@ -242,7 +242,7 @@ def test_inputs_are_written_in_full() -> None:
         raw.node("b", "AddN", "a", "t:2", "a", "^a", "^t"),
     )
     assert index.name_to_node_map["a"].inputs == ("t:0", "t:0", "t:0", "t:1", "t:1")
-    assert index.name_to_node_map["a"].after == ("t",)
+    assert index.name_to_node_map["a"].control_inputs == ("t",)
     assert index.edges == {"t": (), "a": ("t",), "b": ("a", "t")}
     assert index.consumers == {"t:0": ("a",), "t:1": ("a",), "a:0": ("b",), "t:2": ("b",)}
 
@@ -349,7 +349,7 @@ def test_unknown_fields_of_nodes_are_kept() -> None:
     parts = split(whole, outputs="b", shapes=False)
     assert more in parts["main"].model.serialized()
     assert [n.name for n in parts["post"].model.reader.nodes] == ["b", "c"]
-    assert parts["post"].model.index.name_to_node_map["c"].after == ()
+    assert parts["post"].model.index.name_to_node_map["c"].control_inputs == ()
     assert parts["post"].model.serialized().endswith(more + raw.versions())
     assert parts["main"].model.serialized().count(more) == 2
 

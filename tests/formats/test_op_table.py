@@ -16,7 +16,7 @@ from tensorflow.core.framework import attr_value_pb2, graph_pb2, node_def_pb2
 
 from graphsplit.formats.graphdef.ops import op_table, port_dtypes
 from graphsplit.formats.graphdef.reader import GraphDefReader
-from graphsplit.graph import itemsize
+from graphsplit.graph.index import itemsize
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_op_table.py"
 # Ops whose ports differ between the table's version of TensorFlow and another that the package is tested with.

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from graphsplit.errors import FormatError
 from graphsplit.formats import FORMATS, load
-from graphsplit.formats.recognise import recognise
+from graphsplit.formats.detect import recognise
 from tests.formats import raw
 from tests.formats.raw import field, number
 from tests.shared import SHARED, shared_model

@@ -17,15 +17,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from graphsplit.equivalence import verify
 from graphsplit.errors import TrustError
-from graphsplit.folder import load_parts, save
 from graphsplit.formats import load
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.graphdef.skeleton import LARGE
-from graphsplit.graph import Shape
-from graphsplit.shapes import infer
-from graphsplit.surgery import split
+from graphsplit.graph.index import Shape
+from graphsplit.inference.shapes import infer
+from graphsplit.parts.folder import load_parts, save
+from graphsplit.splitting.surgery import split
+from graphsplit.verification.equivalence import verify
 from tests.formats import raw
 from tests.graphs import Func, NodeDef, const, function, model, node, placeholder
 from tests.shared import SHARED, shared_model
@@ -152,7 +152,7 @@ import sys
 from pathlib import Path
 import graphsplit as gs
 from graphsplit.cli import run
-from graphsplit.shapes import infer
+from graphsplit.inference.shapes import infer
 
 folder = Path(sys.argv[1])
 for path in sorted(folder.glob("*.pb")):
@@ -232,7 +232,7 @@ def test_shapes_that_the_file_states_need_no_tensorflow(tmp_path: Path) -> None:
     y = raw.node("y", "Relu", "x", attrs={"T": raw.kind(raw.FLOAT), **stated})
     path.write_bytes(raw.graph(raw.placeholder("x", raw.FLOAT, -1, 7), y, raw.identity("z", "y")))
     code = (
-        "import sys, graphsplit as gs\nfrom graphsplit.shapes import infer\n"
+        "import sys, graphsplit as gs\nfrom graphsplit.inference.shapes import infer\n"
         "print(infer(gs.load(sys.argv[1]), ['x:0', 'y:0'])['y:0'].shape, 'tensorflow' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], timeout=60, capture_output=True, text=True, check=True)

@@ -15,9 +15,9 @@ from tensorflow.core.framework import attr_value_pb2, graph_pb2, node_def_pb2
 from graphsplit.errors import CutError, FormatError
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.graphdef.writer import placeholder
-from graphsplit.graph import TensorSpec
-from graphsplit.parts import Part, Parts
-from graphsplit.surgery import split
+from graphsplit.graph.index import TensorSpec
+from graphsplit.parts.parts import Part, Parts
+from graphsplit.splitting.surgery import split
 from tests.formats import raw
 from tests.formats.raw import FLOAT, field, number
 from tests.graphs import Func, const, function, model, names, node, node_of, proven

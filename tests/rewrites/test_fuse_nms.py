@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from graphsplit import demo_data
+from graphsplit.demo import data as demo_data
 from graphsplit.formats import GraphDefModel, load
 from graphsplit.formats.graphdef.edit import NodeWriter, edited
 from graphsplit.rewrites import fused_nms, registry, rewrite

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from graphsplit.equivalence import compare, verify, with_ties
 from graphsplit.formats import GraphDefModel
-from graphsplit.surgery import Choice, plan_choice, split
-from graphsplit.ties import compare_detections
+from graphsplit.splitting.surgery import Choice, plan_choice, split
+from graphsplit.verification.detections import compare_detections
+from graphsplit.verification.equivalence import compare, verify, with_ties
 
 
 def answer():

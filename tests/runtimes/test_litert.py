@@ -9,17 +9,17 @@ import time
 import numpy as np
 import pytest
 
-from graphsplit.equivalence import verify
 from graphsplit.errors import FeedError, FormatError, MissingExtraError, PlacementError, SectionRunError, TrustError
-from graphsplit.folder import load_parts, save
+from graphsplit.execution.callbacks import AsyncRunner
+from graphsplit.execution.pipeline import Pipeline
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.tflite.model import TFLiteModel
-from graphsplit.parts import Part, Parts, Port, Source
-from graphsplit.pipeline import Pipeline
-from graphsplit.runner import AsyncRunner
+from graphsplit.inference.sessions import open_session
+from graphsplit.parts.folder import load_parts, save
+from graphsplit.parts.parts import Part, Parts, Port, Source
 from graphsplit.runtimes.litert import LiteRTSession
-from graphsplit.sessions import open_session
-from graphsplit.surgery import split
+from graphsplit.splitting.surgery import split
+from graphsplit.verification.equivalence import verify
 
 pytest.importorskip("ai_edge_litert")
 from tests.formats.tflite.builder import Built, chain, everything, looped, per_channel

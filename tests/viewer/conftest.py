@@ -38,6 +38,6 @@ def model(tmp_path: Path) -> Model:
 @pytest.fixture
 def demo_model() -> Any:
     """The detector that comes with the package."""
-    from graphsplit import demo_data
+    from graphsplit.demo import data as demo_data
 
     return gs.load(Path(demo_data.__file__).parent / "shapes_ssd.pb")

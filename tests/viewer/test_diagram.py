@@ -15,8 +15,8 @@ from graphsplit.diagram.colours import legend, tint
 from graphsplit.diagram.layout import Item, arrange, layers
 from graphsplit.diagram.scopes import collapse
 from graphsplit.diagram.svg import shortened
-from graphsplit.graph import GraphIndex, Node
-from graphsplit.sections import plan_sections
+from graphsplit.graph.index import GraphIndex, Node
+from graphsplit.planning.planner import plan_sections
 from tests.shared import shared_model
 from tests.viewer.conftest import chain
 
@@ -193,7 +193,7 @@ def test_parts_from_a_folder_are_drawn_too(model, tmp_path):
 
 
 def test_a_plan_of_a_bare_index_says_what_it_needs(model):
-    from graphsplit.cuts import Cut
+    from graphsplit.planning.cuts import Cut
 
     plan = plan_sections(model.index, [Cut("main", ("net/head:0",))], last="post")
     with pytest.raises(gs.GraphSplitError, match="give the model"):

@@ -8,11 +8,11 @@ import time
 import pytest
 
 import graphsplit as gs
-from graphsplit.graph import GraphIndex, Node, TensorSpec
+from graphsplit.graph.index import GraphIndex, Node, TensorSpec
 from graphsplit.viewer.cost import estimate
 from graphsplit.viewer.explorer import graph_of, node_data, tensor_of
 from graphsplit.viewer.jobs import Jobs
-from graphsplit.viewer.opened import Wanted, open_model
+from graphsplit.viewer.session import Wanted, open_model
 from graphsplit.viewer.workbench import Workbench
 from tests.shared import shared_model
 from tests.viewer.conftest import chain

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from graphsplit.errors import FormatError, MissingExtraError
-from graphsplit.parts import Port
+from graphsplit.parts.parts import Port
 
 __all__ = [
     "CONFIG",

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from graphsplit.errors import FormatError
-from graphsplit.exports.keys import signature_keys
 from graphsplit.exports.saved_model import write_saved_model
+from graphsplit.exports.signature_keys import signature_keys
 from graphsplit.exports.sources import Source, Written
 from graphsplit.exports.triton.configs import (
     CONFIG,
@@ -34,8 +34,8 @@ from graphsplit.exports.triton.configs import (
     stated,
 )
 from graphsplit.formats import GraphDefModel
-from graphsplit.parts import Part, Parts, Port
-from graphsplit.shapes import infer
+from graphsplit.inference.shapes import infer
+from graphsplit.parts.parts import Part, Parts, Port
 
 __all__ = ["check_repository", "repository_files", "write_repository"]
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from graphsplit.formats.graphdef.ops import op_table
-from graphsplit.graph import Group, Node
+from graphsplit.graph.index import Group, Node
 
 __all__ = ["Grouping", "find_groups"]
 
@@ -81,7 +81,7 @@ def find_groups(
         for tensor in node.inputs:
             if tensor in captive:
                 parent[root(node.name)] = root(graph.maker[tensor])
-        for name in node.after:
+        for name in node.control_inputs:
             if name in inside:
                 parent[root(node.name)] = root(name)
     for name in inside:
@@ -120,7 +120,7 @@ class _Graph:
             for tensor in n.inputs:
                 self.readers.setdefault(tensor, []).append(n.name)
                 self.next.setdefault(self.maker[tensor], []).append(n.name)
-            for name in n.after:
+            for name in n.control_inputs:
                 self.next.setdefault(name, []).append(n.name)
 
 
@@ -128,7 +128,7 @@ def _frames(graph: _Graph, frame_name: Callable[[str], str]) -> dict[str, tuple[
     """Node → the frames that its outputs live in, outermost first; () outside of loops."""
     frames: dict[str, tuple[str, ...]] = {}
     # Each node is reached first from outside: the way into every cycle of a legal graph is an Enter.
-    queue: deque[tuple[str, tuple[str, ...]]] = deque((n.name, ()) for n in graph.nodes if not n.inputs and not n.after)
+    queue: deque[tuple[str, tuple[str, ...]]] = deque((n.name, ()) for n in graph.nodes if not n.inputs and not n.control_inputs)
     while queue:
         name, frame = queue.popleft()
         if name in frames:
@@ -174,7 +174,7 @@ def _dead(graph: _Graph, frames: dict[str, tuple[str, ...]]) -> list[str]:
         read = [of_tensor.get(t, none) for t in node.inputs if graph.node[graph.maker[t]].op not in _NEXT]
         if node.op in _MERGE:
             read = [frozenset.intersection(*read)] if read else []
-        mine = frozenset().union(*read, *(branches.get(c, none) for c in node.after))
+        mine = frozenset().union(*read, *(branches.get(c, none) for c in node.control_inputs))
         for port, tensor in enumerate(node.outputs):
             here = mine
             if node.op in _SWITCH and not frames.get(name):

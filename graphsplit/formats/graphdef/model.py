@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from graphsplit.errors import FormatError, TrustError
+from graphsplit.formats.base import Stored
 from graphsplit.formats.graphdef.reader import GraphDefReader, GraphError
 from graphsplit.formats.graphdef.skeleton import make_skeleton
 from graphsplit.formats.graphdef.wire import Buffer, WireError
 from graphsplit.formats.graphdef.writer import Chunk, write_section
-from graphsplit.formats.stored import Stored
-from graphsplit.graph import GraphIndex, TensorSpec
+from graphsplit.graph.index import GraphIndex, TensorSpec
 
 __all__ = ["GraphDefModel"]
 

@@ -23,7 +23,7 @@ from graphsplit.formats.graphdef.wire import (
     fields,
     walk_node,
 )
-from graphsplit.graph import Function, GraphIndex, Node, Shape, TensorSpec
+from graphsplit.graph.index import Function, GraphIndex, Node, Shape, TensorSpec
 
 __all__ = ["GraphDefReader", "GraphError", "function_names"]
 
@@ -402,7 +402,7 @@ def _attribute_getter(reader: GraphDefReader, node: NodeRange) -> Callable[[str]
 
 def _outputs(nodes: list[Node], captive: frozenset[str]) -> tuple[str, ...]:
     """Tensors of the nodes that nobody reads. Constants count only where there is nothing else."""
-    read = {t.rpartition(":")[0] for n in nodes for t in n.inputs} | {c for n in nodes for c in n.after}
+    read = {t.rpartition(":")[0] for n in nodes for t in n.inputs} | {c for n in nodes for c in n.control_inputs}
     sinks = [n for n in nodes if n.name not in read and n.outputs and n.op not in _SIDE_ONLY and n.kind != "input"]
     chosen = [n for n in sinks if n.kind == "op"] or sinks
     return tuple(t for n in chosen for t in n.outputs if t not in captive)

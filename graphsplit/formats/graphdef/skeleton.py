@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from graphsplit.formats.graphdef.ops import op_table
 from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.formats.graphdef.writer import SectionBytes, write_section
-from graphsplit.graph import GraphIndex, Node, TensorSpec
+from graphsplit.graph.index import GraphIndex, Node, TensorSpec
 
 __all__ = ["LARGE", "make_skeleton"]
 

@@ -17,7 +17,7 @@ from graphsplit.errors import CutError
 from graphsplit.formats.graphdef.messages import dtype_number, message
 from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.formats.graphdef.wire import BYTES, NodeRange, attributes, encode_field, encode_varint, fields
-from graphsplit.graph import Shape, TensorSpec
+from graphsplit.graph.index import Shape, TensorSpec
 
 __all__ = ["Chunk", "SectionBytes", "placeholder", "write_section"]
 

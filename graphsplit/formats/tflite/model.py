@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from graphsplit.errors import FormatError, MissingExtraError, TrustError
-from graphsplit.formats.stored import Stored
-from graphsplit.formats.tflite.flat import FlatError, NewerError
-from graphsplit.formats.tflite.legal import TFLiteError
+from graphsplit.formats.base import Stored
+from graphsplit.formats.tflite.flatbuffer import FlatError, NewerError
 from graphsplit.formats.tflite.reader import TFLiteReader
+from graphsplit.formats.tflite.validation import TFLiteError
 from graphsplit.formats.tflite.writer import write_section
-from graphsplit.graph import GraphIndex, TensorSpec
+from graphsplit.graph.index import GraphIndex, TensorSpec
 
 __all__ = ["TFLiteModel", "load_tflite"]
 

@@ -15,8 +15,9 @@ from dataclasses import replace
 from functools import cached_property
 from types import MappingProxyType
 
-from graphsplit.formats.tflite.flat import SCALARS, FlatError, Table, root, verify
-from graphsplit.formats.tflite.legal import (
+from graphsplit.formats.tflite.flatbuffer import SCALARS, FlatError, Table, root, verify
+from graphsplit.formats.tflite.schema import IDENTIFIER, Field, fields, op_name, tensor_dtype
+from graphsplit.formats.tflite.validation import (
     ELSEWHERE,
     Operator,
     Subgraph,
@@ -27,8 +28,7 @@ from graphsplit.formats.tflite.legal import (
     check_size,
     in_range,
 )
-from graphsplit.formats.tflite.schema import IDENTIFIER, Field, fields, op_name, tensor_dtype
-from graphsplit.graph import Function, GraphIndex, Group, Node, Shape, TensorSpec
+from graphsplit.graph.index import Function, GraphIndex, Group, Node, Shape, TensorSpec
 
 __all__ = ["HOLDS_STATE", "TFLiteReader", "names_subgraph"]
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil
 
-from graphsplit.formats.tflite.flat import Table
+from graphsplit.formats.tflite.flatbuffer import Table
 
 __all__ = ["fault"]
 

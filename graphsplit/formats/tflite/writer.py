@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from graphsplit.errors import FormatError
-from graphsplit.formats.tflite.flat import SCALARS, Table
+from graphsplit.formats.tflite.flatbuffer import SCALARS, Table
 from graphsplit.formats.tflite.reader import TFLiteReader, names_subgraph
 from graphsplit.formats.tflite.schema import IDENTIFIER, fields
 

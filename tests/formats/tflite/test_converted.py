@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphsplit.equivalence import verify
 from graphsplit.errors import CutError
 from graphsplit.formats.tflite.model import TFLiteModel
-from graphsplit.surgery import split
+from graphsplit.splitting.surgery import split
+from graphsplit.verification.equivalence import verify
 
 pytest.importorskip("ai_edge_litert")
 tf: Any = pytest.importorskip("tensorflow")

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from graphsplit.formats.tflite.flat import FlatError, Table, root, verify
+from graphsplit.formats.tflite.flatbuffer import FlatError, Table, root, verify
 from graphsplit.formats.tflite.schema import fields
 
 pytest.importorskip("ai_edge_litert")
@@ -178,7 +178,7 @@ def test_the_value_of_a_list_of_tables_that_points_to_itself_is_read_as_no_table
 
 def test_tables_in_tables_end_somewhere():
     """A schema without circles can be no deeper than it is; that a circle would be seen is shown on one made for it."""
-    from graphsplit.formats.tflite import flat
+    from graphsplit.formats.tflite import flatbuffer as flat
 
     assert flat._DEEPEST > 7
     content = chain().bytes()

@@ -15,8 +15,8 @@ import pytest
 
 from graphsplit.errors import CutError, GraphSplitError
 from graphsplit.formats import load
-from graphsplit.suggestions import suggest
-from graphsplit.surgery import plan, split
+from graphsplit.splitting.suggestions import suggest
+from graphsplit.splitting.surgery import plan, split
 
 pytest.importorskip("ai_edge_litert")
 from tests.formats.tflite.builder import everything, looped, slots_of, sparse

@@ -9,8 +9,8 @@ from graphsplit.errors import CutError, FormatError, TensorNotFoundError
 from graphsplit.formats import load
 from graphsplit.formats.tflite.model import TFLiteModel
 from graphsplit.formats.tflite.reader import HOLDS_STATE, TFLiteReader
-from graphsplit.graph import GraphIndex
-from graphsplit.surgery import plan, split
+from graphsplit.graph.index import GraphIndex
+from graphsplit.splitting.surgery import plan, split
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 from tests.formats.tflite.builder import OPS, Built, chain, everything, looped, per_channel  # noqa: E402

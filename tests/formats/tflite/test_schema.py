@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from graphsplit.formats.tflite.flat import SCALARS
+from graphsplit.formats.tflite.flatbuffer import SCALARS
 from graphsplit.formats.tflite.schema import fields, op_name, tensor_dtype, union_member
-from graphsplit.graph import itemsize
+from graphsplit.graph.index import itemsize
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 from tests.formats.tflite.builder import OPS, TYPES  # noqa: E402

@@ -9,7 +9,7 @@ import pytest
 
 from graphsplit.errors import FormatError
 from graphsplit.formats.tflite.model import TFLiteModel
-from graphsplit.sessions import open_session
+from graphsplit.inference.sessions import open_session
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 from tests.formats.tflite.builder import Built, sparse, vector  # noqa: E402

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from graphsplit.equivalence import run_parts
 from graphsplit.errors import CutError
 from graphsplit.formats.tflite.model import TFLiteModel
-from graphsplit.sessions import open_session
-from graphsplit.surgery import split
+from graphsplit.inference.sessions import open_session
+from graphsplit.splitting.surgery import split
+from graphsplit.verification.equivalence import run_parts
 
 pytest.importorskip("ai_edge_litert")
 from tests.formats.tflite.builder import Built, Graph

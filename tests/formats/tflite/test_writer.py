@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphsplit.equivalence import verify
 from graphsplit.errors import FormatError
 from graphsplit.formats.tflite import writer
 from graphsplit.formats.tflite.model import TFLiteModel
 from graphsplit.formats.tflite.reader import TFLiteReader
-from graphsplit.parts import Parts
-from graphsplit.surgery import split
+from graphsplit.parts.parts import Parts
+from graphsplit.splitting.surgery import split
+from graphsplit.verification.equivalence import verify
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 from tests.formats.tflite.builder import Built, chain, decoded, everything, looped, per_channel, sparse  # noqa: E402

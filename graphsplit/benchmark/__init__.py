@@ -1,0 +1,1 @@
+"""Measuring: whole against sections against pipeline, each in a process of its own; the chart of it."""

@@ -1,0 +1,97 @@
+"""What models of all formats have in common: bytes, where they came from, their checksum, what is fed and fetched."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+
+from graphsplit.formats.atomic import whole_file
+from graphsplit.graph.index import GraphIndex, TensorSpec
+from graphsplit.shown import Drawn
+
+__all__ = ["Stored"]
+
+
+class Stored(Drawn):
+    """Bytes in pieces, none of which is copied.
+
+    format  the format of the file it came from
+    path    the file (for a SavedModel the folder) it was read from; None for one made in memory
+    source  the file whose checksum stands for the model; None for one made in memory
+    """
+
+    def __init__(
+        self, chunks: Iterable[bytes | memoryview | mmap.mmap], *, path: Path | None, source: Path | None, format: str
+    ) -> None:
+        self.path, self.source, self.format = path, source, format
+        self._chunks = tuple(chunks)
+        self._hashing = Lock()
+        self._sha256: str | None = None
+
+    def __repr__(self) -> str:
+        where = f" {str(self.path)!r}" if self.path else ""
+        return f"<{type(self).__name__}{where}: {len(self.index.nodes)} nodes>"
+
+    # what it is
+
+    @cached_property
+    def index(self) -> GraphIndex:
+        """Nodes and tensors; each format reads its own."""
+        raise NotImplementedError
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What to feed, in the order of the file."""
+        return tuple(self.index.tensors[t] for t in self.index.inputs)
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What to fetch, in the order of the file."""
+        return tuple(self.index.tensors[t] for t in self.index.outputs)
+
+    # bytes
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the model."""
+        return sum(len(c) for c in self._chunks)
+
+    @property
+    def chunks(self) -> Iterator[memoryview]:
+        """The bytes of the model, piece by piece; nothing is copied."""
+        for chunk in self._chunks:
+            yield memoryview(chunk)
+
+    def serialized(self) -> bytes:
+        """The bytes of the model, in one piece."""
+        return b"".join(self.chunks)
+
+    @property
+    def sha256(self) -> str:
+        """The checksum of the source file; for a model made in memory, of its bytes. Any thread may ask."""
+        with self._hashing:
+            if self._sha256 is None:
+                total = hashlib.sha256()
+                if self.source is not None and self.converted:
+                    total.update(self.source.read_bytes())
+                else:
+                    for chunk in self.chunks:
+                        total.update(chunk)
+                self._sha256 = total.hexdigest()
+            return self._sha256
+
+    @property
+    def converted(self) -> bool:
+        """Whether the bytes are not those of the file they came from."""
+        return False
+
+    def save(self, path: str | Path) -> Path:
+        """Write the model to a file, whole or not at all. An existing file is replaced."""
+        with whole_file(Path(path)) as file:
+            for chunk in self.chunks:
+                file.write(chunk)
+        return Path(path)

@@ -1,0 +1,135 @@
+"""What a legal model is, beyond a flatbuffer of the schema: what native code takes for granted is checked here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, prod
+
+from graphsplit.formats.tflite.flatbuffer import Table
+from graphsplit.formats.tflite.schema import fields, tensor_dtype
+from graphsplit.formats.tflite.sparsity import fault
+from graphsplit.graph.index import itemsize
+
+__all__ = [
+    "ELSEWHERE",
+    "Operator",
+    "Subgraph",
+    "TFLiteError",
+    "check_calls",
+    "check_options",
+    "check_order",
+    "check_size",
+    "in_range",
+]
+
+ELSEWHERE = 1  #: an offset above it says where in the file, behind the flatbuffer, the bytes are
+_DEEPEST = 64  # subgraphs that call one another; native code goes down a stack
+#: Ops that run subgraphs, and the options that say which; where these are not there, native code takes number 0 for them.
+_CALLERS = {"WHILE": "WhileOptions", "IF": "IfOptions", "CALL_ONCE": "CallOnceOptions"}
+_UNSIZED = {"string", "resource", "variant"}
+
+
+class TFLiteError(ValueError):
+    """A flatbuffer of the schema that is no legal model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """An operator. Tensors are numbers in its subgraph; -1 stands for an optional input that is not given.
+
+    custom  whether it is none of the schema's own
+    calls   numbers of the subgraphs that it runs
+    """
+
+    op: str
+    custom: bool
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    intermediates: tuple[int, ...]
+    calls: tuple[int, ...]
+    table: Table
+
+
+@dataclass(frozen=True, slots=True)
+class Subgraph:
+    """A subgraph with its tensors and operators, every number in it checked."""
+
+    tensors: tuple[Table, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    operators: tuple[Operator, ...]
+    table: Table
+
+
+def in_range(number: int, count: int, what: str) -> int:
+    """The number, where it is one of so many. Raises TFLiteError."""
+    if not 0 <= number < count:
+        raise TFLiteError(f"{what} {number}; there are {count}")
+    return number
+
+
+def check_size(tensor: Table, held: int, where: str) -> None:
+    """A constant has as many bytes as its shape says: native code reads that many. Raises TFLiteError.
+
+    held  bytes of its buffer
+    """
+    dtype = tensor_dtype(tensor.number("type"))
+    size = itemsize(dtype)
+    sparsity = tensor.table("sparsity")
+    shape = tensor.numbers("shape")
+    if sparsity is not None:
+        wrong = "it has no size" if size is None else fault(sparsity, shape, size, held)
+        if wrong:
+            raise TFLiteError(f"{where} is sparse: {wrong}")
+        return
+    if not held or size is None or dtype in _UNSIZED:
+        return
+    if any(s < 0 for s in shape):
+        raise TFLiteError(f"{where} is a constant of shape {list(shape)}")
+    needed = ceil(prod(shape) * size)
+    if needed > held:
+        raise TFLiteError(f"{where} is a constant of {needed:,} bytes, its buffer has {held:,}")
+
+
+def check_calls(subgraphs: Sequence[Subgraph]) -> None:
+    """No subgraph runs itself, directly or through others: native code would go round until its stack ends. Raises TFLiteError."""
+    height: dict[int, int] = {}
+
+    def climb(number: int, above: tuple[int, ...]) -> int:
+        if number in above or len(above) > _DEEPEST:
+            raise TFLiteError(f"subgraph {number} runs itself, or subgraphs run one another more than {_DEEPEST} deep")
+        if number not in height:
+            called = {c for o in subgraphs[number].operators for c in o.calls}
+            height[number] = 1 + max((climb(c, (*above, number)) for c in called), default=0)
+        if len(above) + height[number] > _DEEPEST:
+            raise TFLiteError(f"subgraphs run one another more than {_DEEPEST} deep")
+        return height[number]
+
+    for number in range(len(subgraphs)):
+        climb(number, ())
+
+
+def check_options(operator: Table, op: str, where: str, size: int) -> None:
+    """What native code reads of an operator without asking whether it is there. Raises TFLiteError."""
+    if op in _CALLERS:
+        options = operator.table("builtin_options")
+        if (
+            options is None
+            or options.kind != _CALLERS[op]
+            or not all(options.number(f.name) for f in fields(options.kind).values())
+        ):
+            raise TFLiteError(f"{where}: a {op} does not say what it runs")
+    start, length = operator.number("large_custom_options_offset"), operator.number("large_custom_options_size")
+    if start > ELSEWHERE and start + length > size:
+        raise TFLiteError(f"{where}: the options of a {op} end at byte {start + length:,}, the file has {size:,}")
+
+
+def check_order(tensors: Sequence[Table], operators: Sequence[Operator], where: str) -> None:
+    """Operators run in the order of the file, so what one reads has been made before. Raises TFLiteError."""
+    later = {t for o in operators for t in o.outputs if t != -1 and not tensors[t].number("is_variable")}
+    for place, operator in enumerate(operators):
+        for tensor in operator.inputs:
+            if tensor in later:
+                raise TFLiteError(f"{where}: operator {place}, a {operator.op}, reads tensor {tensor} before it is made")
+        later.difference_update(operator.outputs)

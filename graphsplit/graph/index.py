@@ -1,0 +1,245 @@
+"""The index of a graph: nodes, tensors, who feeds whom. No file format and no framework is known here.
+
+Names are the field's own: an edge goes from one output (a *port*) of a node to an input of another; a tensor is named
+``node:port``; a control input orders two nodes without a tensor between them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import ceil, prod
+from types import MappingProxyType
+from typing import Literal
+
+from graphsplit.errors import TensorNotFoundError
+
+__all__ = ["Function", "GraphIndex", "Group", "Node", "Role", "Shape", "TensorSpec", "itemsize"]
+
+_BITS = {
+    "bool": 8, "int4": 4, "uint4": 4, "int2": 2, "uint2": 2, "int8": 8, "uint8": 8, "qint8": 8, "quint8": 8,
+    "int16": 16, "uint16": 16, "qint16": 16, "quint16": 16, "float16": 16, "bfloat16": 16,
+    "int32": 32, "uint32": 32, "qint32": 32, "float32": 32,
+    "int64": 64, "uint64": 64, "float64": 64, "complex64": 64, "complex128": 128,
+    "float8_e5m2": 8, "float8_e4m3fn": 8, "float8_e4m3fnuz": 8, "float8_e4m3b11fnuz": 8, "float8_e5m2fnuz": 8,
+    "float4_e2m1fn": 4,
+}  # fmt: skip
+
+Shape = tuple[int | None, ...]
+
+#: "shape": reads nothing of a tensor but its shape. "arithmetic": cheap enough to be computed again in another section.
+#: "": anything else. Each format assigns the roles of its own ops, so that nothing above a format compares op names for it.
+Role = Literal["", "shape", "arithmetic"]
+
+
+def itemsize(dtype: str | None) -> float | None:
+    """Bytes of one element (0.5 for int4); None for string, resource, variant and unknown dtypes."""
+    bits = _BITS.get(dtype or "")
+    return None if bits is None else bits / 8
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """What is known about a tensor without running anything.
+
+    Attributes:
+        name: ``node:port`` in a GraphDef, the file's own name in TFLite.
+        dtype: ``float32`` …; None if the file does not state it.
+        shape: ``(None, 1917, 90)``; None inside it is an unknown dimension, None instead of it an unknown rank.
+    """
+
+    name: str
+    dtype: str | None = None
+    shape: Shape | None = None
+
+    @property
+    def nbytes(self) -> int | None:
+        """Bytes of the tensor, rounded up; None if a dimension or the dtype is unknown."""
+        size = itemsize(self.dtype)
+        if size is None or self.shape is None or None in self.shape:
+            return None
+        return ceil(prod(d for d in self.shape if d is not None) * size)
+
+    def frame(self) -> TensorSpec:
+        """The same tensor for one frame: an unknown leading dimension is a batch of one."""
+        if self.shape and self.shape[0] is None:
+            return TensorSpec(self.name, self.dtype, (1, *self.shape[1:]))
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operation.
+
+    Attributes:
+        name: Unique in the graph.
+        op: Type of the operation, as the file format names it.
+        inputs: Tensors it reads, ``node:port``, in order; a tensor that is read twice is listed twice.
+        outputs: Tensors it produces.
+        control_inputs: Names of the nodes it must run after.
+        stateful: Whether it may be neither copied nor reordered (random ops, variables, tables, queues, files).
+        kind: "const", "input" or "op".
+        group: Name of the group it belongs to (a loop with its TensorArrays, a cond region); None for most nodes.
+        role: What kind of work the op does, as far as planning depends on it; see `Role`.
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    control_inputs: tuple[str, ...] = ()
+    stateful: bool = False
+    kind: str = "op"
+    group: str | None = None
+    role: Role = ""
+
+    @property
+    def is_shared_constant(self) -> bool:
+        """Whether it is a constant outside of every loop, so that each section may have its own copy."""
+        return self.kind == "const" and self.group is None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Nodes that stay together: dividing them would cut through a loop, a cond, or a handle.
+
+    kind   "loop", "cond", "TensorArray" or "resource"
+    nodes  names, in file order
+    """
+
+    name: str
+    kind: str
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function of the library: the ops of its body and the functions these call."""
+
+    name: str
+    ops: tuple[str, ...]
+    calls: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GraphIndex:
+    """A graph, indexed.
+
+    nodes      in file order
+    tensors    name → TensorSpec, for every output of every node (a mapping; it may compute its values when asked)
+    inputs     tensors to feed
+    outputs    tensors to fetch: what nobody reads
+    groups     name → Group
+    captive    tensors that cannot leave their group: inside a loop or cond, and all handles
+    handles    those of them that are outside of loops but stand for something else: resource, variant, TensorArray flow
+    functions  library functions by name
+    calls      node name → names of the library functions that it calls
+    """
+
+    nodes: tuple[Node, ...]
+    tensors: Mapping[str, TensorSpec]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    groups: Mapping[str, Group] = field(default_factory=lambda: MappingProxyType({}))
+    captive: frozenset[str] = frozenset()
+    handles: frozenset[str] = frozenset()
+    functions: Mapping[str, Function] = field(default_factory=lambda: MappingProxyType({}))
+    calls: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+
+    @cached_property
+    def name_to_node_map(self) -> Mapping[str, Node]:
+        """Name → node."""
+        return MappingProxyType({n.name: n for n in self.nodes})
+
+    @cached_property
+    def node_seq(self) -> Mapping[str, int]:
+        """Name → position in the file."""
+        return MappingProxyType({n.name: i for i, n in enumerate(self.nodes)})
+
+    @cached_property
+    def edges(self) -> Mapping[str, tuple[str, ...]]:
+        """Name → names of its input nodes, control inputs last, each once."""
+        return MappingProxyType({
+            n.name: tuple(dict.fromkeys([*map(self.producer.__getitem__, n.inputs), *n.control_inputs])) for n in self.nodes
+        })  # fmt: skip
+
+    @cached_property
+    def producer(self) -> Mapping[str, str]:
+        """Tensor → name of the node that makes it."""
+        return MappingProxyType({t: n.name for n in self.nodes for t in n.outputs})
+
+    @cached_property
+    def consumers(self) -> Mapping[str, tuple[str, ...]]:
+        """Tensor → names of the nodes that read it, in file order, each once; tensors nobody reads are left out."""
+        found: dict[str, dict[str, None]] = {}
+        for node in self.nodes:
+            for tensor in node.inputs:
+                found.setdefault(tensor, {})[node.name] = None
+        return MappingProxyType({t: tuple(names) for t, names in found.items()})
+
+    def ancestors(
+        self,
+        names: Iterable[str],
+        *,
+        known: Set[str] = frozenset(),
+        within: Set[str] | None = None,
+    ) -> set[str]:
+        """The named nodes and all they need, through tensors and control inputs.
+
+        known   nodes that are left out, and with them what only they need
+        within  take groups whole, as far as they lie in this set; None: groups mean nothing
+
+        Plain reachability: a GraphDef of TensorFlow 1 holds real cycles, so there is no topological order to follow.
+        """
+        nodes, edges = self.name_to_node_map, self.edges
+        seen: set[str] = set()
+        whole: set[str] = set()
+        stack = list(names)
+        while stack:
+            name = stack.pop()
+            if name in seen or name in known:
+                continue
+            seen.add(name)
+            stack.extend(edges[name])
+            group = nodes[name].group
+            if within is not None and group is not None and group not in whole:
+                whole.add(group)
+                stack.extend(n for n in self.groups[group].nodes if n in within)
+        return seen
+
+    def tensor(self, name: str) -> str:
+        """The full name of a tensor written ``node``, ``node:port`` or ``^node``.
+
+        A port is split off only where the suffix is digits and the node exists, since names may hold colons.
+
+        Raises TensorNotFoundError with the closest names.
+        """
+        plain = name.strip().removeprefix("^")
+        if plain in self.producer:
+            return plain
+        node = self.name_to_node_map.get(plain)
+        if node is not None and node.outputs:
+            return node.outputs[0]
+        close = [c for c in self._close(plain) if c in self.producer or self.name_to_node_map[c].outputs]
+        raise TensorNotFoundError(name, close=close)
+
+    def node(self, name: str) -> Node:
+        """The node of that name; ``node:port`` and ``^node`` are understood too. Raises TensorNotFoundError."""
+        plain = name.strip().removeprefix("^")
+        found = self.name_to_node_map.get(plain)
+        if found is None and plain in self.producer:
+            found = self.name_to_node_map[self.producer[plain]]
+        if found is None:
+            raise TensorNotFoundError(name, close=self._close(plain), kind="node")
+        return found
+
+    def _close(self, name: str) -> tuple[str, ...]:
+        base, _, port = name.rpartition(":")
+        if port.isdigit() and base in self.name_to_node_map:
+            return self.name_to_node_map[base].outputs or (base,)
+        wanted = base if port.isdigit() else name
+        # difflib is quadratic; constants are rarely meant and half the names.
+        names = [n.name for n in self.nodes if n.kind != "const"] or [n.name for n in self.nodes]
+        return tuple(difflib.get_close_matches(wanted, names, n=3, cutoff=0.75))

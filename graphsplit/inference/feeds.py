@@ -1,0 +1,235 @@
+"""Feeds: what a model is run on. Given pictures, or made ones; and the check that feeds fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphsplit.errors import FeedError, FormatError
+from graphsplit.formats import Model
+from graphsplit.graph.index import TensorSpec
+from graphsplit.runtimes.tensorflow import as_array, dtype_name, session_config
+
+__all__ = ["Feeds", "check_feeds", "image_feeds", "made_feeds", "picture"]
+
+Array = np.ndarray[Any, Any]
+Feeds = dict[str, Array]
+
+_SIZE = 320  # pixels, where neither the input nor a resizer says how large a picture should be
+_RESIZERS = {"ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea", "CropAndResize", "RESIZE_BILINEAR"}
+_DECODERS = {"DecodeJpeg", "DecodeAndCropJpeg", "DecodePng", "DecodeImage"}  # each of them takes a JPEG
+_NEURAL = {"Conv2D", "DepthwiseConv2dNative", "MatMul", "Conv2DBackpropInput", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
+
+
+def picture(height: int, width: int, *, seed: int = 0) -> Array:
+    """A made RGB picture: uint8 (height, width, 3).
+
+    Gradients, discs and boxes of several sizes and a little noise, so that neither flat nor random regions dominate.
+    """
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    image = np.stack([255 * x / max(width - 1, 1), 255 * y / max(height - 1, 1), 128 + 100 * np.sin((x + y) / 17)], axis=-1)
+    for _ in range(12):
+        cy, cx = rng.uniform(0, height), rng.uniform(0, width)
+        radius = rng.uniform(0.03, 0.25) * max(min(height, width), 1)
+        if rng.random() < 0.5:
+            inside = (y - cy) ** 2 + (x - cx) ** 2 < radius**2
+        else:
+            inside = (abs(y - cy) < radius) & (abs(x - cx) < radius * rng.uniform(0.4, 1.6))
+        image[inside] = rng.uniform(0, 255, 3)
+    image += rng.normal(0, 6, image.shape)
+    return image.clip(0, 255).astype(np.uint8)
+
+
+def made_feeds(model: Model, *, runs: int = 1) -> list[Feeds]:
+    """Feeds made for a model: for batch 1, and 2 where the batch is free, `runs` of each.
+
+    An input that looks like a picture (rank 4, three channels last) gets one, sized as the input, else the graph's own
+    resizer, else 320×320; so does, as a JPEG, a string input of a model that decodes pictures. Other inputs get normally
+    distributed floats, zeros and ones, or empty strings, with 1 for unknown sizes.
+
+    Raises FeedError for an input that holds no values (a resource, a variant).
+    """
+    specs = model.inputs
+    resized = _resized_to(model)
+    decodes = _decodes(model)
+    free = all(s.shape is None or (len(s.shape) > 0 and s.shape[0] is None) for s in specs)
+    return [
+        {s.name: _made(s, batch, resized, decodes, seed=1000 * run + batch) for s in specs}
+        for run in range(max(1, runs))
+        for batch in ((1, 2) if free and specs else (1,))
+    ]
+
+
+def image_feeds(model: Model, paths: Sequence[str | PathLike[str]]) -> list[Feeds]:
+    """Feeds of given pictures, one a file, and two in a batch where the batch is free (the second one mirrored).
+
+    A model that decodes pictures itself is given the files as they are.
+
+    Raises FeedError for a model without exactly one picture input, FormatError for a file that is no picture.
+    """
+    decodes = _decodes(model)
+    targets = [s for s in model.inputs if _is_picture(s) or (decodes and s.dtype == "string")]
+    if len(targets) != 1 or len(model.inputs) != 1:
+        inputs = ", ".join(f"{s.name} {s.dtype} {s.shape}" for s in model.inputs)
+        raise FeedError([f"pictures need a model with one picture input; this one has {inputs or 'no input'}"])
+    spec = targets[0]
+    if spec.dtype == "string":
+        files = [_content(Path(path)) for path in paths]
+        return [{spec.name: _strings(_sizes(spec, 1), [file])} for file in files]
+    feeds = []
+    for path in paths:
+        image = _as(_read(Path(path), _fixed_size(spec)), spec)
+        feeds.append({spec.name: image[None]})
+        if spec.shape is None or spec.shape[0] is None:
+            feeds.append({spec.name: np.stack([image, image[:, ::-1]])})
+    return feeds
+
+
+def check_feeds(inputs: Sequence[TensorSpec], feeds: Mapping[str, Any]) -> None:
+    """Refuse feeds that do not fit; every wrong name, dtype and shape is told at once. Raises FeedError."""
+    wrong = []
+    known = {s.name: s for s in inputs}
+    for name in feeds:
+        if name not in known:
+            wrong.append(f"no input {name!r}; there are {', '.join(known) or 'none'}")
+    for spec in inputs:
+        if spec.name not in feeds:
+            wrong.append(f"{spec.name!r} is not fed")
+            continue
+        value = as_array(feeds[spec.name])
+        dtype = dtype_name(value)
+        # TensorFlow gives quantised values as plain integers, and takes them so.
+        if spec.dtype is not None and dtype not in (spec.dtype, spec.dtype.removeprefix("q")):
+            wrong.append(f"{spec.name!r} wants {spec.dtype}, not {dtype}")
+        if spec.shape is not None and (
+            value.ndim != len(spec.shape) or any(d not in (None, n) for d, n in zip(spec.shape, value.shape, strict=True))
+        ):
+            wanted = [("?" if d is None else d) for d in spec.shape]
+            wrong.append(f"{spec.name!r} wants shape {wanted}, not {list(value.shape)}")
+    if wrong:
+        raise FeedError(wrong)
+
+
+def _is_picture(spec: TensorSpec) -> bool:
+    if spec.dtype not in ("uint8", "float32", "float16"):
+        return False
+    if spec.shape is None:
+        return spec.dtype == "uint8"
+    return len(spec.shape) == 4 and spec.shape[-1] in (3, None)
+
+
+def _fixed_size(spec: TensorSpec) -> tuple[int | None, int | None]:
+    return (None, None) if spec.shape is None else (spec.shape[1], spec.shape[2])
+
+
+def _resized_to(model: Model) -> tuple[int, int] | None:
+    """The size that the graph's own resizer gives, where that is a constant and comes before any neural layer."""
+    index = model.index
+    for node in index.nodes:
+        if node.op in _RESIZERS and len(node.inputs) > 1:
+            size = model.ints(index.producer[node.inputs[-1]])
+            if size is None or len(size) != 2 or not all(0 < s <= 4096 for s in size):
+                continue
+            if not any(index.name_to_node_map[a].op in _NEURAL for a in index.ancestors([node.name])):
+                return size[0], size[1]
+    return None
+
+
+def _decodes(model: Model) -> bool:
+    """Whether pictures come in as files, for an op of the model to decode."""
+    index = model.index
+    return not _DECODERS.isdisjoint(n.op for n in index.nodes) or any(
+        not _DECODERS.isdisjoint(f.ops) for f in index.functions.values()
+    )
+
+
+def _sizes(spec: TensorSpec, batch: int) -> tuple[int, ...]:
+    """A shape for an input: `batch` for its first size where that is unknown, 1 for others."""
+    if spec.shape is None:
+        return (batch,)
+    return tuple((batch if i == 0 else 1) if d is None else d for i, d in enumerate(spec.shape))
+
+
+def _strings(shape: tuple[int, ...], values: Sequence[bytes]) -> Array:
+    """An array of strings, the values in turn."""
+    made = np.empty(shape, dtype=object)
+    for place, where in enumerate(np.ndindex(shape)):
+        made[where] = values[place % len(values)]
+    return made
+
+
+def _made(spec: TensorSpec, batch: int, resized: tuple[int, int] | None, decodes: bool, seed: int) -> Array:
+    if _is_picture(spec):
+        height, width = _fixed_size(spec)
+        height, width = height or (resized or (_SIZE, _SIZE))[0], width or (resized or (_SIZE, _SIZE))[1]
+        count = spec.shape[0] if spec.shape is not None and spec.shape[0] is not None else batch
+        return np.stack([_as(picture(height, width, seed=seed + i), spec) for i in range(count)])
+    rng = np.random.default_rng(seed)
+    shape = _sizes(spec, batch)
+    if spec.dtype == "string":
+        size = resized or (_SIZE, _SIZE)
+        return _strings(shape, [_jpeg(picture(*size, seed=seed + i)) for i in range(2)] if decodes else [b""])
+    if spec.dtype == "bool":
+        return rng.random(shape) < 0.5
+    kind = _numpy_dtype(spec)
+    if kind.kind in "iu" or kind.names:
+        return rng.integers(0, 2, shape).astype(kind)
+    return rng.standard_normal(shape).astype(kind)
+
+
+def _numpy_dtype(spec: TensorSpec) -> np.dtype[Any]:
+    if spec.dtype in ("resource", "variant"):
+        raise FeedError([f"{spec.name!r} is a {spec.dtype}: no value can be made for it"])
+    try:
+        return np.dtype(spec.dtype or "float32")
+    except TypeError:  # one of TensorFlow's own: bfloat16, float8, int4, the quantised ones
+        from tensorflow import dtypes
+
+        found: np.dtype[Any] = np.dtype(dtypes.as_dtype(spec.dtype).as_numpy_dtype)
+        return found
+
+
+def _as(image: Array, spec: TensorSpec) -> Array:
+    """A uint8 picture in the dtype of an input: floats run from 0 to 1."""
+    return image if spec.dtype == "uint8" else (image / np.float32(255)).astype(spec.dtype or "float32")
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FormatError(f"cannot be read: {error.strerror or error}", path=path) from error
+
+
+def _jpeg(image: Array) -> bytes:
+    """A picture, uint8 (height, width, 3), as the content of a file. Encoded by TensorFlow, in a graph of its own."""
+    import tensorflow as tf
+
+    with tf.Graph().as_default() as graph:
+        encoded = tf.io.encode_jpeg(tf.constant(image))
+        with tf.compat.v1.Session(graph=graph, config=session_config()) as session:
+            return bytes(session.run(encoded))
+
+
+def _read(path: Path, size: tuple[int | None, int | None]) -> Array:
+    """A picture file as uint8 (height, width, 3), scaled where a size is fixed. Decoded by TensorFlow, in a graph of its own."""
+    import tensorflow as tf
+
+    content = _content(path)
+    with tf.Graph().as_default() as graph:
+        image = tf.io.decode_image(tf.constant(content), channels=3, expand_animations=False)
+        if size != (None, None):
+            shape = tf.shape(image)
+            target = tf.stack([size[0] or shape[0], size[1] or shape[1]])
+            image = tf.cast(tf.round(tf.image.resize(image[None], target)[0]), tf.uint8)
+        with tf.compat.v1.Session(graph=graph, config=session_config()) as session:
+            try:
+                found: Array = session.run(image)
+            except tf.errors.OpError as error:
+                raise FormatError("not a picture (PNG, JPEG, GIF and BMP are read)", path=path) from error
+    return found

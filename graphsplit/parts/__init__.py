@@ -1,0 +1,1 @@
+"""Sections as models, and a split on disk."""

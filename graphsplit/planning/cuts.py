@@ -1,0 +1,105 @@
+"""A cut: the border tensors at which a section ends, and whether a graph can be cut there."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
+
+from graphsplit.errors import CutError
+from graphsplit.graph.index import GraphIndex
+
+__all__ = ["Cut", "check_cut", "nearest_borders", "resolve"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where a section ends.
+
+    section  name of the section that makes the tensors
+    tensors  full tensor names, each once, in the order the user gave
+    """
+
+    section: str
+    tensors: tuple[str, ...]
+
+
+def resolve(index: GraphIndex, section: str, names: Iterable[str]) -> Cut:
+    """A cut from names as users write them: ``node``, ``node:port``, ``^node``; repeated names count once.
+
+    Raises TensorNotFoundError, and CutError when there are no names at all.
+    """
+    found = tuple(dict.fromkeys(index.tensor(name) for name in names if name.strip()))
+    if not found:
+        raise CutError(f"section {section!r} ends nowhere: name at least one tensor")
+    return Cut(section, found)
+
+
+def check_cut(index: GraphIndex, cut: Cut, needed: Set[str], outputs: Set[str]) -> None:
+    """Refuse a cut that cannot be made.
+
+    needed   names of the nodes that the outputs need
+    outputs  the tensors that the whole gives
+
+    Raises CutError: a constant, a tensor inside a loop or cond, a tensor that feeds no output.
+    """
+    for tensor in cut.tensors:
+        node = index.name_to_node_map[index.producer[tensor]]
+        if node.is_shared_constant:
+            raise CutError(
+                f"{tensor!r} is a constant: every section that reads it gets its own copy, so it cannot end section "
+                f"{cut.section!r}; name a tensor that is computed",
+                cut=cut.tensors,
+            )
+        if tensor in index.captive and tensor not in index.handles:
+            group = index.groups[node.group or ""]
+            before, after = nearest_borders(index, tensor)
+            raise CutError(
+                f"{tensor!r} lies inside the {group.kind} {group.name!r}, which must stay whole; "
+                f"the nearest legal borders are {_list(after)} after it and {_list(before)} before it",
+                cut=cut.tensors,
+            )
+        read = any(name in needed for name in index.consumers.get(tensor, ()))
+        if tensor not in outputs and not read:
+            raise CutError(
+                f"{tensor!r} feeds none of the outputs {_list(sorted(outputs))}; "
+                "name a tensor on the way to one of them, or keep more with --model-outputs",
+                cut=cut.tensors,
+            )
+
+
+def nearest_borders(index: GraphIndex, tensor: str, limit: int = 3) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Tensors that enter and tensors that leave the group around a tensor, the nearest first.
+
+    For a loop these are the inputs of its Enter nodes and the outputs of its Exit nodes (or what its TensorArrays are
+    filled from and gathered into).
+    """
+    node = index.name_to_node_map[index.producer[tensor]]
+    members = set(index.groups[node.group or ""].nodes)
+    before: dict[str, None] = {}
+    after: dict[str, None] = {}
+    seen, queue = {node.name}, deque([node.name])
+    while queue:
+        here = index.name_to_node_map[queue.popleft()]
+        for read in here.inputs:
+            maker = index.name_to_node_map[index.producer[read]]
+            if maker.name in members:
+                if maker.name not in seen:
+                    seen.add(maker.name)
+                    queue.append(maker.name)
+            elif maker.kind != "const":
+                before[read] = None
+        for made in here.outputs:
+            for name in index.consumers.get(made, ()):
+                if name not in members:
+                    after[made] = None
+                elif name not in seen:
+                    seen.add(name)
+                    queue.append(name)
+    return tuple(before)[:limit], tuple(after)[:limit]
+
+
+def _list(names: Iterable[str]) -> str:
+    chosen = list(names)
+    shown = ", ".join(chosen[:4]) + (" …" if len(chosen) > 4 else "")
+    return f"[{shown}]" if chosen else "[none]"

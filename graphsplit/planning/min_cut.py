@@ -1,0 +1,236 @@
+"""The automatic cut: a minimum cut between what must be on the accelerator and what must be on the host.
+
+    image ─▶ loop: resize ─▶ conv ─▶ … ─▶ conv ─▶ sigmoid ─▶ loop: NMS ─▶ boxes
+             host, before      neural, tied to     either      host, tied
+             any neural op     the accelerator                 to the host
+
+Every neural op, with the bias, normalisation and activation fused behind it, is tied to the accelerator; every host op
+that no neural op depends on is tied to the host. An edge costs the bytes of its tensor for one frame, counted once however
+many read it; an edge against the flow costs infinitely much, so data flows forward only; groups are one node; constants
+and inputs of the whole cost nothing. Among equal cuts behind the network the latest is taken, before it the earliest.
+
+Minimum cut: Ford and Fulkerson 1956, by networkx.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from graphsplit.graph.index import GraphIndex, Node
+from graphsplit.planning.affinity import Affinity
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+__all__ = ["Found", "crop"]
+
+_LOOPS = {"While", "StatelessWhile"}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the search found.
+
+    back    border tensors behind the network, empty when nothing behind it belongs on a host
+    heads   outputs of the last neural op of each head
+    front   border tensors before the network, empty when nothing before it belongs on a host
+    reason  why `back` is where it is, or why there is nothing to crop
+    before  why `front` is where it is
+    """
+
+    back: tuple[str, ...]
+    heads: tuple[str, ...]
+    front: tuple[str, ...]
+    reason: str
+    before: str
+
+
+def crop(index: GraphIndex, nbytes: Callable[[str], int], affinity: Affinity, outputs: Sequence[str] | None = None) -> Found:
+    """Find where to crop a graph.
+
+    nbytes   bytes of a tensor for one frame
+    outputs  outputs of the whole to keep (default: all)
+    """
+    return _Search(index, nbytes, affinity, outputs if outputs is not None else index.outputs).run()
+
+
+class _Search:
+    """The graph with each group as one unit. A unit is named by its group, or by its only node."""
+
+    def __init__(self, index: GraphIndex, nbytes: Callable[[str], int], affinity: Affinity, outputs: Iterable[str]) -> None:
+        self.index, self.nbytes, self.affinity = index, nbytes, affinity
+        needed = index.ancestors(index.producer[t] for t in outputs)
+        self.nodes = [n for n in index.nodes if n.name in needed and n.kind != "input" and not n.is_shared_constant]
+        self.unit = {n.name: (n.name if n.group is None else f"group {n.group}") for n in self.nodes}
+        self.members: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            self.members.setdefault(self.unit[node.name], []).append(node)
+        self.next: dict[str, dict[str, None]] = {u: {} for u in self.members}
+        self.previous: dict[str, dict[str, None]] = {u: {} for u in self.members}
+        for node in self.nodes:
+            for name in index.edges[node.name]:
+                if name in self.unit and self.unit[name] != self.unit[node.name]:
+                    self.next[self.unit[name]][self.unit[node.name]] = None
+                    self.previous[self.unit[node.name]][self.unit[name]] = None
+
+    def run(self) -> Found:
+        sides = {u: self._side(nodes) for u, nodes in self.members.items()}
+        neural = {u for u, s in sides.items() if s == "accelerator"}
+        if not neural:
+            return Found((), (), (), "nothing to crop: no op of the model belongs on an accelerator", "")
+        fused = self._fused(neural)
+        before_neural = self._reach(neural, self.previous)
+        behind_neural = self._reach(neural, self.next)
+        host_behind = {u for u, s in sides.items() if s == "host" and u not in before_neural}
+        host_before = {u for u, s in sides.items() if s == "host" and u in before_neural and u not in behind_neural}
+        front = self._front(host_before, neural)
+        before = f"work for the host before the network: {self._examples(host_before)}" if front else ""
+        last = {u for u in fused if fused.isdisjoint(self._reach({u}, self.next) - {u})}
+        heads = self._border(last)
+        if not host_behind:
+            return Found((), heads, front, "nothing to crop behind the network: no op there belongs on a host", before)
+        return Found(self._back(fused, host_behind), heads, front, self._examples(host_behind), before)
+
+    # sides
+
+    def _side(self, nodes: list[Node]) -> str:
+        """The side of a unit: neural when anything in it is; a loop without neural ops belongs on the host."""
+        sides = {self._side_of_op(op) for node in nodes for op in self._ops(node)}
+        if "accelerator" in sides:
+            return "accelerator"
+        group = nodes[0].group
+        loop = group is not None and self.index.groups[group].kind == "loop"
+        if "host" in sides or loop or any(n.op in _LOOPS for n in nodes):
+            return "host"
+        return "either"
+
+    def _side_of_op(self, op: str) -> str:
+        return self.affinity.side(op)
+
+    def _ops(self, node: Node) -> set[str]:
+        """The op of a node and those of the functions it calls, at any depth."""
+        ops = {node.op}
+        seen: set[str] = set()
+        stack = list(self.index.calls.get(node.name, ()))
+        while stack:
+            name = stack.pop()
+            if name not in seen and name in self.index.functions:
+                seen.add(name)
+                ops.update(self.index.functions[name].ops)
+                stack.extend(self.index.functions[name].calls)
+        return ops
+
+    def _fused(self, neural: set[str]) -> set[str]:
+        """Neural units and what is fused behind them: a chain of biases, normalisations and activations with one reader each."""
+        fused = set(neural)
+        stack = list(neural)
+        while stack:
+            following = list(self.next[stack.pop()])
+            if len(following) == 1 and following[0] not in fused:
+                nodes = self.members[following[0]]
+                if len(nodes) == 1 and nodes[0].op in self.affinity.fused:
+                    fused.add(following[0])
+                    stack.append(following[0])
+        return fused
+
+    def _reach(self, start: set[str], edges: dict[str, dict[str, None]]) -> set[str]:
+        seen: set[str] = set()
+        stack = list(start)
+        while stack:
+            unit = stack.pop()
+            if unit not in seen:
+                seen.add(unit)
+                stack.extend(edges[unit])
+        return seen
+
+    def _examples(self, units: set[str]) -> str:
+        """The host ops of some units, for a sentence; ops that the user's own table refused first, with a place."""
+        ops: dict[str, str] = {}
+        for unit in sorted(units, key=lambda u: self.index.node_seq[self.members[u][0].name]):
+            for node in self.members[unit]:
+                for op in sorted(self._ops(node)):
+                    if self.affinity.side(op) == "host":
+                        ops.setdefault(op, node.name)
+            if unit.startswith("group ") and not any(self.affinity.side(n.op) == "host" for n in self.members[unit]):
+                first = self.members[unit][0].name
+                ops.setdefault("a loop", first.rpartition("/")[0] or first)
+        ordered = sorted(ops, key=lambda op: op not in self.affinity.own)
+        return ", ".join(f"{op} ({ops[op]})" for op in ordered[:3]) + (" …" if len(ordered) > 3 else "")
+
+    # cuts
+
+    def _flow_graph(self) -> nx.DiGraph[Any]:
+        import networkx as nx
+
+        graph: nx.DiGraph[Any] = nx.DiGraph()
+        for node in self.nodes:
+            unit = self.unit[node.name]
+            graph.add_node(unit)
+            for tensor in node.outputs:
+                readers = {self.unit[r] for r in self.index.consumers.get(tensor, ()) if r in self.unit} - {unit}
+                if readers:
+                    # The bytes lie between the unit and its tensor, so that many readers cost no more than one.
+                    graph.add_edge(unit, ("tensor", tensor), capacity=max(1, self.nbytes(tensor)))
+                    for reader in readers:
+                        graph.add_edge(("tensor", tensor), reader)
+        for unit, earlier in self.previous.items():
+            for other in earlier:
+                graph.add_edge(unit, other)  # no capacity: infinite; what a section needs is never behind it
+        return graph
+
+    def _back(self, fused: set[str], host: set[str]) -> tuple[str, ...]:
+        graph = self._flow_graph()
+        graph.add_edges_from(("accelerator", u) for u in fused)
+        graph.add_edges_from((u, "host") for u in host)
+        behind = _can_reach_sink(graph, "accelerator", "host")
+        return self._border({u for u in self.members if u not in behind})
+
+    def _front(self, host: set[str], neural: set[str]) -> tuple[str, ...]:
+        if not host:
+            return ()
+        graph = self._flow_graph()
+        graph.add_edges_from(("host", u) for u in host)
+        graph.add_edges_from((u, "accelerator") for u in neural)
+        return self._border({u for u in _reached_by_source(graph, "host", "accelerator") if u in self.members})
+
+    def _border(self, first: set[str]) -> tuple[str, ...]:
+        """Tensors that leave a set of units, in file order."""
+        return tuple(t for n in self.nodes if self.unit[n.name] in first for t in self._leaving(n, first))
+
+    def _leaving(self, node: Node, units: set[str]) -> list[str]:
+        consumers = self.index.consumers
+        return [t for t in node.outputs if any(self.unit.get(r, self.unit[node.name]) not in units for r in consumers.get(t, ()))]
+
+
+def _residual(graph: nx.DiGraph[Any], source: str, sink: str) -> nx.DiGraph[Any]:
+    from networkx.algorithms.flow import shortest_augmenting_path
+
+    found: nx.DiGraph[Any] = shortest_augmenting_path(graph, source, sink)
+    return found
+
+
+def _reached_by_source(graph: nx.DiGraph[Any], source: str, sink: str) -> set[Any]:
+    """The smallest source side of a minimum cut: the earliest one."""
+    residual = _residual(graph, source, sink)
+    return _walk(residual, source, residual.succ, forward=True)
+
+
+def _can_reach_sink(graph: nx.DiGraph[Any], source: str, sink: str) -> set[Any]:
+    """The smallest sink side of a minimum cut: what remains for the source is the latest one."""
+    residual = _residual(graph, source, sink)
+    return _walk(residual, sink, residual.pred, forward=False)
+
+
+def _walk(residual: nx.DiGraph[Any], start: str, neighbours: Any, *, forward: bool) -> set[Any]:
+    seen = {start}
+    stack = [start]
+    while stack:
+        node = stack.pop()
+        for other in neighbours[node]:
+            edge = residual[node][other] if forward else residual[other][node]
+            if other not in seen and edge["flow"] < edge["capacity"]:
+                seen.add(other)
+                stack.append(other)
+    return seen

@@ -1,0 +1,202 @@
+"""What a preset asks of a graph: descriptions of nodes and of who feeds whom, kept as data.
+
+    {"says":  "Postprocessor/Slice drops the background from Postprocessor/convert_scores",
+     "node":  "Postprocessor/Slice", "op": "{Slice,StridedSlice}",
+     "reads": "Postprocessor/convert_scores",
+     "feeds": "Postprocessor/BatchMultiClassNonMaxSuppression/*"}
+
+*There is a node of that name and op that reads …, feeds …* All keys but `says` are optional:
+
+    node    name; `*` stands for anything, `{a,b}` for one of several, tried in that order
+    op      op, written the same way; a node that calls a function has the ops of the function, too
+    kind    "input" for what is fed from outside, "const" for a constant
+    reads   a node it takes its value from, directly or through a few ops that keep every element in its place
+    feeds   a node that reads one of its outputs directly
+    needs   a node that it depends on at any distance
+    absent  true: there must be no such node
+
+What `reads`, `feeds` and `needs` name is described in the same way; a plain string is a node's name. Names are those
+of the exporter; a graph imported under a prefix (`import/…`) has it on all of them. Sizes are never looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import translate
+from functools import cache
+
+from graphsplit.graph.index import GraphIndex, Node
+
+__all__ = ["Condition", "Description", "Search", "alternatives"]
+
+# Ops between a tensor and what it is made from that keep every element in its place: scaling, a score function, a cast.
+# (In early TensorFlow 1 the softmax of a rank-3 tensor was Reshape, Softmax, Reshape.)
+_LIGHT = {
+    "Identity", "StopGradient", "Snapshot", "PlaceholderWithDefault", "CheckNumerics", "Cast", "Reshape", "Squeeze",
+    "Mul", "Div", "RealDiv", "Add", "AddV2", "Sub", "Sigmoid", "Softmax",
+    "FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVars", "QuantizeAndDequantizeV2", "QuantizeAndDequantizeV3",
+}  # fmt: skip
+_STEPS = 8
+
+
+def alternatives(pattern: str) -> tuple[str, ...]:
+    """What `{a,b}` in a pattern stands for: ``'x/{a,b}'`` → ``('x/a', 'x/b')``."""
+    found = re.search(r"\{([^{}]*)\}", pattern)
+    if found is None:
+        return (pattern,)
+    head, tail = pattern[: found.start()], pattern[found.end() :]
+    return tuple(whole for part in found[1].split(",") for whole in alternatives(head + part + tail))
+
+
+@cache
+def _regex(pattern: str) -> re.Pattern[str]:
+    return re.compile("|".join(translate(p) for p in alternatives(pattern)))
+
+
+@cache
+def _either(pattern: str) -> str:
+    return " or ".join(alternatives(pattern))
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A node, described. See the module for what the fields mean."""
+
+    node: str = "*"
+    op: str = "*"
+    kind: str | None = None
+    reads: Description | None = None
+    feeds: Description | None = None
+    needs: Description | None = None
+
+    def __str__(self) -> str:
+        op = _either(self.op)
+        if self.node != "*":
+            return self.node if op == "*" else f"{op} in {self.node}" if "*" in self.node else f"{self.node} ({op})"
+        return op if op != "*" else "any node" if self.kind is None else f"any {self.kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A description that a node of the graph must fit, or with `absent` none may fit; `says` is the same in words."""
+
+    says: str
+    wanted: Description
+    absent: bool = False
+
+
+class Search:
+    """Looks for described nodes in one graph, whose names all begin with `prefix`."""
+
+    def __init__(self, index: GraphIndex, prefix: str = "") -> None:
+        self.index, self.prefix = index, prefix
+        self._known: dict[tuple[str, Description], tuple[int, str] | None] = {}
+
+    def all(self, wanted: Description) -> Iterator[str]:
+        """Names of the nodes that fit: alternatives in their order, else in file order."""
+        return (n.name for n in self._named(wanted) if self._misfit(n, wanted) is None)
+
+    def first(self, wanted: Description) -> str | None:
+        """Name of the first node that fits, or None."""
+        return next(self.all(wanted), None)
+
+    def why_not(self, condition: Condition) -> str:
+        """What stands against a condition that does not hold: the node, and the value that is other than wanted."""
+        wanted = condition.wanted
+        if condition.absent:
+            name = self.first(wanted) or ""
+            return f"{name} ({self.index.name_to_node_map[name].op}) is there"
+        if wanted.node == "*" and not any(self._has(n, wanted.op) for n in self.index.nodes):
+            return f"there is no {' or '.join(alternatives(wanted.op))}"
+        misfits = [m for m in (self._misfit(n, wanted) for n in self._named(wanted)) if m is not None]
+        if not misfits:
+            return f"there is no {' or '.join(self.prefix + name for name in alternatives(wanted.node))}"
+        return max(misfits, key=lambda m: m[0])[1]
+
+    def _named(self, wanted: Description) -> Iterator[Node]:
+        if "*" in wanted.node:
+            match, start = _regex(wanted.node).match, len(self.prefix)
+            under = (n for n in self.index.nodes if n.name.startswith(self.prefix))
+            yield from under if wanted.node == "*" else (n for n in under if match(n.name, start))
+            return
+        for name in alternatives(wanted.node):
+            if (node := self.index.name_to_node_map.get(self.prefix + name)) is not None:
+                yield node
+
+    def _misfit(self, node: Node, wanted: Description) -> tuple[int, str] | None:
+        """How far a node of the right name came in fitting, and what it stopped at; None when it fits."""
+        if wanted.op != "*" and not self._has(node, wanted.op):
+            return 0, f"{node.name} ({node.op}) is no {_either(wanted.op)}"
+        key = (node.name, wanted)
+        if key not in self._known:
+            self._known[key] = self._compare(node, wanted)
+        return self._known[key]
+
+    def _compare(self, node: Node, wanted: Description) -> tuple[int, str] | None:
+        title = f"{node.name} ({node.op})"
+        if wanted.kind is not None and node.kind != wanted.kind:
+            return 1, f"{title} is no {wanted.kind}"
+        if wanted.reads is not None and not any(self._fits(n, wanted.reads) for n in self._sources(node)):
+            return 2, f"{title} reads {_names(self._inputs(node))}, not {wanted.reads}"
+        if wanted.feeds is not None and not any(self._fits(n, wanted.feeds) for n in self._readers(node)):
+            return 3, f"{title} is read by {_names(self._readers(node))}, not by {wanted.feeds}"
+        if wanted.needs is not None and not self._needs(node, wanted.needs):
+            return 4, f"{title} does not depend on {wanted.needs}"
+        return None
+
+    def _fits(self, node: Node, wanted: Description) -> bool:
+        if not node.name.startswith(self.prefix):
+            return False
+        named = wanted.node == "*" or _regex(wanted.node).match(node.name[len(self.prefix) :]) is not None
+        return named and self._misfit(node, wanted) is None
+
+    def _has(self, node: Node, pattern: str) -> bool:
+        """Whether an op is that of a node, or in a function that the node calls."""
+        match = _regex(pattern).match
+        if match(node.op):
+            return True
+        stack, seen = list(self.index.calls.get(node.name, ())), set[str]()
+        while stack:
+            function = self.index.functions.get(name := stack.pop())
+            if function is not None and name not in seen:
+                seen.add(name)
+                if any(map(match, function.ops)):
+                    return True
+                stack.extend(function.calls)
+        return False
+
+    def _inputs(self, node: Node) -> list[Node]:
+        nodes, producer = self.index.name_to_node_map, self.index.producer
+        made_by = (nodes[producer[t]] for t in node.inputs)
+        return [n for n in dict.fromkeys(made_by) if n.kind != "const"]
+
+    def _sources(self, node: Node) -> Iterator[Node]:
+        seen, layer = {node.name: node}, [node]
+        for _ in range(_STEPS):
+            found = {n.name: n for near in layer for n in self._inputs(near) if n.name not in seen}
+            yield from found.values()
+            seen |= found
+            layer = [n for n in found.values() if n.op in _LIGHT]
+
+    def _readers(self, node: Node) -> list[Node]:
+        names = (name for t in node.outputs for name in self.index.consumers.get(t, ()))
+        return [self.index.name_to_node_map[name] for name in dict.fromkeys(names)]
+
+    def _needs(self, node: Node, wanted: Description) -> bool:
+        nodes, edges = self.index.name_to_node_map, self.index.edges
+        seen, stack = {node.name}, list(edges[node.name])
+        while stack:
+            name = stack.pop()
+            if name not in seen:
+                seen.add(name)
+                if self._fits(nodes[name], wanted):
+                    return True
+                stack.extend(edges[name])
+        return False
+
+
+def _names(nodes: list[Node]) -> str:
+    shown = ", ".join(f"{n.name} ({n.op})" for n in nodes[:3]) + (" …" if len(nodes) > 3 else "")
+    return f"[{shown}]" if nodes else "nothing"

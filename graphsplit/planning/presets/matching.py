@@ -1,0 +1,177 @@
+"""Which preset a graph is, by its structure, and where that cuts it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from graphsplit.errors import CutError
+from graphsplit.graph.index import GraphIndex
+from graphsplit.planning.cuts import resolve
+from graphsplit.planning.presets.conditions import Description, Search, alternatives
+from graphsplit.planning.presets.preset import Preset, Rule, get, presets
+
+__all__ = ["Match", "Verdict", "explain", "match", "targets_for"]
+
+_SHAPE_OPS = {"Shape", "ShapeN", "Size", "Rank", "SHAPE", "RANK"}
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A preset that fits a graph.
+
+    targets  full names of the split targets in this graph; empty for a family without a fixed cut
+    prefix   what the names of the exporter were imported under: "" or ``import/`` …
+    reason   why it fits
+    """
+
+    preset: Preset
+    targets: tuple[str, ...]
+    prefix: str
+    reason: str
+
+
+class Verdict(NamedTuple):
+    """Whether a preset fits a graph, and why, or why not."""
+
+    preset: Preset
+    fulfilled: bool
+    reason: str
+
+
+def match(index: GraphIndex, among: Iterable[Preset] | None = None) -> Match | None:
+    """The first preset that fits, or None. `among`: presets of your own."""
+    for preset in presets() if among is None else among:
+        found = _match(index, preset)
+        if isinstance(found, Match):
+            return found
+    return None
+
+
+def explain(index: GraphIndex, among: Iterable[Preset] | None = None) -> list[Verdict]:
+    """Every preset with the reason why it fits or does not."""
+    verdicts = []
+    for preset in presets() if among is None else among:
+        found = _match(index, preset)
+        verdicts.append(Verdict(preset, True, found.reason) if isinstance(found, Match) else Verdict(preset, False, found))
+    return verdicts
+
+
+def targets_for(index: GraphIndex, name: str | None = None, among: Iterable[Preset] | None = None) -> Match:
+    """Where the named preset cuts a graph; without a name, where the one that fits does.
+
+    Raises TensorNotFoundError for an unknown name, and CutError: the preset does not fit the graph (which condition
+    failed, with which value, and which preset fits instead), no preset fits, or the family has no fixed cut.
+    """
+    known = presets() if among is None else tuple(among)
+    if name is None:
+        found = match(index, known)
+        if found is None:
+            raise CutError(
+                "no preset fits this graph; name the tensors to cut at with --outputs A,B,…, or let --autocrop find a cut"
+            )
+        return _with_targets(found)
+    outcome = _match(index, get(name, known))
+    if isinstance(outcome, Match):
+        return _with_targets(outcome)
+    other = match(index, known)
+    instead = f"--preset {other.preset.name} fits" if other else "no preset fits: name the tensors to cut at with --outputs A,B,…"
+    if other is not None and not other.targets:
+        instead += ", but has no fixed cut: name the tensors to cut at with --outputs A,B,…"
+    raise CutError(f"preset {name!r} does not fit this graph: {outcome}; {instead}")
+
+
+def _with_targets(found: Match) -> Match:
+    if found.targets:
+        return found
+    raise CutError(
+        f"preset {found.preset.name!r} fits, but has no fixed cut: {found.preset.note.rstrip('.')}; "
+        "name the tensors to cut at with --outputs A,B,…, or let --autocrop find a cut"
+    )
+
+
+def _match(index: GraphIndex, preset: Preset) -> Match | str:
+    """The match, or what stands against it under the prefix where most conditions hold."""
+    best = (-1, "")
+    for prefix in _prefixes(index, preset):
+        search = Search(index, prefix)
+        for held, condition in enumerate(preset.conditions):
+            if (search.first(condition.wanted) is None) != condition.absent:
+                best = max(best, (held, f"expected that {condition.says}, but {search.why_not(condition)}"), key=lambda b: b[0])
+                break
+        else:
+            targets = _targets(search, preset)
+            if isinstance(targets, tuple):
+                under = f" (under {prefix!r})" if prefix else ""
+                return Match(preset, targets, prefix, "; ".join(c.says for c in preset.conditions) + under)
+            best = (len(preset.conditions), targets)
+    return best[1]
+
+
+def _prefixes(index: GraphIndex, preset: Preset) -> Iterator[str]:
+    """What names may have been imported under: wherever the first node that the preset names is found."""
+    named = next((name for c in preset.conditions if not c.absent for name in _named(c.wanted)), None)
+    anchors = alternatives(named.removesuffix("/*")) if named else ()
+    found: dict[str, None] = {}
+    for anchor in anchors:
+        for node in index.nodes:
+            if anchor in node.name and (start := f"/{node.name}/".find(f"/{anchor}/")) >= 0:
+                found[node.name[:start]] = None
+    yield from found or [""]
+
+
+def _named(wanted: Description) -> Iterator[str]:
+    if wanted.node != "*":
+        yield wanted.node
+    for other in (wanted.reads, wanted.feeds, wanted.needs):
+        if other is not None:
+            yield from _named(other)
+
+
+def _targets(search: Search, preset: Preset) -> tuple[str, ...] | str:
+    """Full names of the split targets, or why there are none."""
+    if preset.rule is not None:
+        found = _entering(search, preset.rule) if preset.rule.kind == "entering" else _last(search, preset.rule)
+        return found or f"expected {preset.rule}, but found nothing of the kind"
+    names = []
+    for target in preset.targets:
+        # One of several names: the one that fits what the conditions say of it.
+        asked = [c.wanted for c in preset.conditions if c.wanted.node == target and not c.absent]
+        name = next((n for w in asked if (n := search.first(w))), None)
+        name = name or next((n for a in alternatives(target) if (n := search.prefix + a) in search.index.name_to_node_map), None)
+        if name is None:
+            return f"expected a node {search.prefix}{target}, but there is none"
+        names.append(name)
+    return resolve(search.index, "main", names).tensors if names else ()
+
+
+def _entering(search: Search, rule: Rule) -> tuple[str, ...]:
+    index = search.index
+    inside = set(search.all(rule.nodes))
+    read = dict.fromkeys(t for name in inside for t in index.name_to_node_map[name].inputs)
+    makers = {t: index.name_to_node_map[index.producer[t]] for t in read}
+    found = [t for t, m in makers.items() if m.name not in inside and m.kind == "op" and t not in index.captive]
+    return tuple(sorted((t for t in found if _computed(index, makers[t].name)), key=lambda t: (index.node_seq[makers[t].name], t)))
+
+
+def _computed(index: GraphIndex, name: str) -> bool:
+    """Whether it depends on what is fed: a value that does not can be made again anywhere."""
+    return any(index.name_to_node_map[n].kind == "input" for n in index.ancestors([name]))
+
+
+def _last(search: Search, rule: Rule) -> tuple[str, ...]:
+    index = search.index
+    wanted = set(search.all(rule.nodes))
+    queue = deque(index.producer[t] for t in index.outputs)
+    seen, found = set(queue), []
+    while queue:
+        node = index.name_to_node_map[queue.popleft()]
+        if node.name in wanted:
+            found += [t for t in node.outputs[:1] if t not in index.captive]
+        elif node.op not in _SHAPE_OPS:
+            near = [index.producer[t] for t in node.inputs if index.producer[t] not in seen]
+            seen.update(near)
+            queue.extend(near)
+    return tuple(sorted(found, key=lambda t: index.node_seq[index.producer[t]]))

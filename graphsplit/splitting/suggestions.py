@@ -1,0 +1,147 @@
+"""Suggested cuts: the preset's, the minimum cut, the heads of the network, the front; best first, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Literal, overload
+
+from graphsplit.errors import CutError
+from graphsplit.formats import Model
+from graphsplit.graph.index import TensorSpec
+from graphsplit.inference.shapes import frame_bytes, infer
+from graphsplit.planning.affinity import read_affinity
+from graphsplit.planning.cuts import Cut
+from graphsplit.planning.min_cut import Found, crop
+from graphsplit.planning.planner import plan_sections
+from graphsplit.planning.presets import match
+
+__all__ = ["Suggestion", "Suggestions", "search", "suggest"]
+
+_UNKNOWN = 4096  # bytes of a tensor whose shape nobody knows
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """A cut that could be made.
+
+    source   "preset" or "autocrop"
+    name     of the preset, or which automatic cut it is
+    inputs   tensors at which main starts; empty: at the inputs of the model
+    outputs  tensors at which main ends, with dtype and shape
+    nbytes   bytes that cross behind main for one frame, all border tensors together
+    added    border tensors that cross besides, found by the planner
+    nodes    section → number of nodes
+    """
+
+    source: Literal["preset", "autocrop"]
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[TensorSpec, ...]
+    nbytes: int
+    added: tuple[str, ...]
+    nodes: dict[str, int]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestions(Sequence[Suggestion]):
+    """Cuts, best first. `reason` tells why there are none, or what the first is about."""
+
+    cuts: tuple[Suggestion, ...]
+    reason: str
+
+    def __len__(self) -> int:
+        return len(self.cuts)
+
+    @overload
+    def __getitem__(self, place: int) -> Suggestion: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Suggestion]: ...
+    def __getitem__(self, place: int | slice) -> Suggestion | Sequence[Suggestion]:
+        return self.cuts[place]
+
+    def __iter__(self) -> Iterator[Suggestion]:
+        return iter(self.cuts)
+
+
+def search(
+    model: Model,
+    *,
+    affinity: str | PathLike[str] | None = None,
+    outputs: Sequence[str] | None = None,
+    shapes: bool = True,
+) -> tuple[Found, dict[str, int]]:
+    """The automatic cut of a model, and the bytes of its tensors that it was found with.
+
+    shapes  whether TensorFlow may be asked for sizes; without it every tensor counts the same
+    """
+    sizes = frame_bytes(model) if shapes else {}
+    return crop(model.index, lambda t: sizes.get(t, _UNKNOWN), read_affinity(affinity), outputs), sizes
+
+
+def suggest(model: Model, *, limit: int = 5, affinity: str | PathLike[str] | None = None) -> Suggestions:
+    """Cuts for a model, best first.
+
+    affinity  path of a table of your own: which ops your compiler takes, see `graphsplit.planning.affinity`
+
+    Imports TensorFlow for the sizes of tensors; nothing is run.
+    """
+    index = model.index
+    found, sizes = search(model, affinity=affinity)
+    asked: list[tuple[Literal["preset", "autocrop"], str, tuple[str, ...], tuple[str, ...], str]] = []
+    preset = match(index)
+    if preset is not None and preset.targets:
+        asked.append(("preset", preset.preset.name, (), preset.targets, preset.reason))
+    host = f"the fewest bytes between the network and {found.reason}"
+    if found.back:
+        asked.append(("autocrop", "minimum cut", (), found.back, host))
+        if found.heads:
+            asked.append(("autocrop", "heads", (), found.heads, "right behind the last neural op of each head"))
+    if found.front:
+        back = asked[0][3] if asked else ()
+        asked.append(("autocrop", "front", found.front, back, f"{found.before}; main starts behind it"))
+    if affinity is not None:  # the user's own table says more than a family's custom
+        asked.sort(key=lambda a: a[0] == "preset")
+    full = [tuple(index.tensor(t) for t in a[3]) for a in asked]
+    # Once for all cuts: each time costs an import of the graph.
+    specs = infer(model, dict.fromkeys(t for tensors in full for t in tensors))
+    unique: dict[tuple[str, ...], Suggestion] = {}
+    for (source, name, inputs, _, reason), tensors in zip(asked, full, strict=True):
+        key = (*inputs, "", *tensors)
+        outputs = tuple(specs[t] for t in tensors)
+        if key not in unique and (made := _made(model, sizes, source, name, inputs, outputs, reason)) is not None:
+            unique[key] = made
+    cuts = tuple(unique.values())[:limit]
+    return Suggestions(cuts, cuts[0].reason if cuts else found.reason)
+
+
+def _made(
+    model: Model,
+    sizes: dict[str, int],
+    source: Literal["preset", "autocrop"],
+    name: str,
+    inputs: tuple[str, ...],
+    outputs: tuple[TensorSpec, ...],
+    reason: str,
+) -> Suggestion | None:
+    """The suggestion with what the planner makes of it; None where the planner refuses the cut."""
+    index = model.index
+    cuts = [Cut("pre", inputs)] if inputs else []
+    cuts += [Cut("main", tuple(spec.name for spec in outputs))] if outputs else []
+    try:
+        plan = plan_sections(index, cuts, last="post" if outputs else "main")
+    except CutError:
+        return None
+    crossing = plan["post"].inputs if any(s.name == "post" for s in plan.sections) else ()
+    return Suggestion(
+        source=source,
+        name=name,
+        inputs=inputs,
+        outputs=outputs,
+        nbytes=sum(sizes.get(t, 0) for t in crossing if t not in index.inputs),
+        added=tuple(dict.fromkeys(a.tensor for a in plan.added)),
+        nodes={s.name: len(s.nodes) for s in plan.sections},
+        reason=reason,
+    )

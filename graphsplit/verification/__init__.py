@@ -1,0 +1,1 @@
+"""Proving that the sections compute what the whole computes."""
