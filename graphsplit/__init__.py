@@ -43,12 +43,13 @@ if TYPE_CHECKING:
     from graphsplit.graph.index import GraphIndex, Node, TensorSpec
     from graphsplit.parts.folder import load_parts, save
     from graphsplit.parts.parts import Part, Parts
-    from graphsplit.planning.planner import Plan, Section
+    from graphsplit.planning.plan import Plan, Section
     from graphsplit.planning.presets import Preset
     from graphsplit.rewrites import rewrite
     from graphsplit.splitting.suggestions import suggest
     from graphsplit.splitting.surgery import plan, split
-    from graphsplit.verification.equivalence import Report, verify
+    from graphsplit.verification.equivalence import verify
+    from graphsplit.verification.report import Report
     from graphsplit.viewer import Viewer, view
 
 # Exported name → the module that has it; looked up when the name is first used.
@@ -64,10 +65,10 @@ _LAZY = {
     "Picture": "diagram",
     "Pipeline": "execution.pipeline",
     "Placed": "execution.placement",
-    "Plan": "planning.planner",
+    "Plan": "planning.plan",
     "Preset": "planning.presets",
-    "Report": "verification.equivalence",
-    "Section": "planning.planner",
+    "Report": "verification.report",
+    "Section": "planning.plan",
     "TensorSpec": "graph.index",
     "Viewer": "viewer",
     "export": "exports",

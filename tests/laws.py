@@ -19,7 +19,8 @@ from typing import Any
 from graphsplit.errors import CutError
 from graphsplit.graph.index import GraphIndex
 from graphsplit.planning.cuts import Cut
-from graphsplit.planning.planner import Plan, Repair, plan_sections
+from graphsplit.planning.plan import Plan, Repair
+from graphsplit.planning.planner import plan_sections
 from tests.interpreter import IllegalGraph, RanTwice, Token
 from tests.random_graphs import COSTLY, RandomGraph
 

@@ -20,7 +20,9 @@ from graphsplit.parts.folder import load_parts, save
 from graphsplit.parts.parts import Parts
 from graphsplit.splitting.surgery import split
 from graphsplit.verification import equivalence
-from graphsplit.verification.equivalence import OutputReport, Report, compare, run_parts, verify
+from graphsplit.verification.compare import OutputReport, compare
+from graphsplit.verification.equivalence import run_parts, verify
+from graphsplit.verification.report import Report
 from tests.graphs import GraphDef, const, model, node, placeholder
 
 tf1 = tf.compat.v1
@@ -197,7 +199,9 @@ def test_a_summary_says_how_equal():
 
 def test_check_raises_with_the_report_and_only_for_a_difference():
     Report(True, 1, (of(True, 0.0),)).check()
-    report = Report(False, 1, (of(False, 2.0, "differs by up to 2 in 1 of 1 elements"), of(True, 0.0)), parted="post")
+    report = Report(
+        False, 1, (of(False, 2.0, "differs by up to 2 in 1 of 1 elements"), of(True, 0.0)), first_divergent_section="post"
+    )
     with pytest.raises(EquivalenceError, match=r"^1 of 2 outputs differ; t:0 differs by .* from section 'post' on$") as caught:
         report.check()
     assert caught.value.report is report
@@ -250,7 +254,7 @@ def test_a_split_is_equal_and_the_report_says_what_was_run():
     assert report.equal
     assert report.runs == 2
     assert report.feeds == ("x:0 float32[1, 4]", "x:0 float32[2, 4]")
-    assert (report.parted, report.reason, report.max_abs_error) == (None, "", 0.0)
+    assert (report.first_divergent_section, report.reason, report.max_abs_error) == (None, "", 0.0)
     assert [(o.tensor, o.dtype) for o in report.outputs] == [("best:0", "float32"), ("best:1", "int32"), ("even:0", "bool")][
         -len(report.outputs) :
     ]
@@ -271,7 +275,7 @@ def test_the_first_section_that_differs_is_named(section, fault):
     parts = tampered(split(whole, outputs="scaled", model_outputs="shifted,best,best:1,even"), section, fault)
     report = verify(whole, parts)
     assert not report.equal
-    assert report.parted == section
+    assert report.first_divergent_section == section
     assert report.reason == ""
     with pytest.raises(EquivalenceError, match=f"outputs differ; .*, from section '{section}' on"):
         report.check()
@@ -303,8 +307,10 @@ def test_tolerances_reach_the_comparison_and_the_search_for_the_section():
     feeds = {"x:0": np.ones((1, 4), np.float32)}
     assert verify(whole, parts, feeds, atol=1.1).equal
     assert "within tolerance" in verify(whole, parts, feeds, atol=1.1).summary()
-    assert verify(whole, parts, feeds).parted == "main"
-    assert verify(whole, parts, feeds, atol=0.1).parted == "post", "what main does differently is within the tolerance"
+    assert verify(whole, parts, feeds).first_divergent_section == "main"
+    assert verify(whole, parts, feeds, atol=0.1).first_divergent_section == "post", (
+        "what main does differently is within the tolerance"
+    )
 
 
 def test_the_worst_of_several_runs_is_told():
@@ -321,7 +327,7 @@ def test_a_fault_seen_in_one_run_only_is_not_lost():
     parts = tampered(split(whole, outputs="scaled", model_outputs="shifted"), "main", set_const("two", [3.0, 2.0, 2.0, 2.0]))
     feeds = [{"x:0": np.full((1, 4), n, np.float32)} for n in (0, 1, 0)]
     report = verify(whole, parts, feeds)
-    assert (report.equal, report.parted) == (False, "main")
+    assert (report.equal, report.first_divergent_section) == (False, "main")
 
 
 def test_no_feeds_prove_nothing():
@@ -334,7 +340,7 @@ def test_parts_read_from_a_folder_are_proven_like_those_in_memory(tmp_path):
     whole = chain()
     parts = load_parts(save(split(whole, outputs="scaled"), tmp_path / "out"))
     assert verify(whole, parts).equal
-    assert verify(whole, tampered(parts, "main", set_const("two", [0.0] * 4))).parted == "main"
+    assert verify(whole, tampered(parts, "main", set_const("two", [0.0] * 4))).first_divergent_section == "main"
 
 
 def test_strings_keep_their_zeros_across_a_border():
@@ -381,7 +387,7 @@ def test_a_graph_that_gives_other_values_each_time_is_told_from_a_wrong_cut():
     whole = random_model(seed=0)
     report = verify(whole, split(whole, outputs="border"))
     assert not report.equal
-    assert report.parted is None
+    assert report.first_divergent_section is None
     assert report.reason.startswith("the whole gives other values each time it runs (dice/uniform)")
     with pytest.raises(EquivalenceError, match="nothing can be compared"):
         report.check()
@@ -392,7 +398,7 @@ def test_a_seeded_graph_can_be_compared_and_its_faults_are_found():
     parts = split(whole, outputs="border")
     assert verify(whole, parts, runs=3).equal
     report = verify(whole, tampered(parts, "post", set_const("two", 3.0)), runs=3)
-    assert (report.equal, report.parted, report.reason) == (False, "post", "")
+    assert (report.equal, report.first_divergent_section, report.reason) == (False, "post", "")
 
 
 def test_a_model_that_reaches_outside_is_not_run_without_trust(tmp_path):

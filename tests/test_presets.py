@@ -12,7 +12,8 @@ from graphsplit.errors import CutError, FormatError, TensorNotFoundError
 from graphsplit.formats import load
 from graphsplit.graph.index import Function, GraphIndex, Node, TensorSpec
 from graphsplit.planning.cuts import Cut
-from graphsplit.planning.planner import Plan, plan_sections
+from graphsplit.planning.plan import Plan
+from graphsplit.planning.planner import plan_sections
 from graphsplit.planning.presets import explain, get, match, presets, read_presets, targets_for
 from graphsplit.planning.presets.conditions import alternatives
 from tests.shared import shared_model

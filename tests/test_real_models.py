@@ -18,7 +18,9 @@ import graphsplit as gs
 from graphsplit.formats import GraphDefModel
 from graphsplit.inference.feeds import image_feeds, picture
 from graphsplit.runtimes.tensorflow import TensorFlowSession
-from graphsplit.verification.equivalence import Report, compare, run_parts
+from graphsplit.verification.compare import compare
+from graphsplit.verification.equivalence import run_parts
+from graphsplit.verification.report import Report
 from tests.shared import shared_media, shared_model
 
 FOUR = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from graphsplit.errors import CutError
 from graphsplit.graph.index import GraphIndex, Node
 from graphsplit.planning.cuts import Cut, resolve
-from graphsplit.planning.planner import Plan, Repair, Section, plan_sections
+from graphsplit.planning.plan import Plan, Repair, Section
+from graphsplit.planning.planner import plan_sections
 from tests.interpreter import written
 from tests.laws import (
     REPAIRS,

@@ -26,7 +26,7 @@ from graphsplit.formats import GraphDefModel
 from graphsplit.formats.graphdef import writer
 from graphsplit.graph.index import GraphIndex, TensorSpec
 from graphsplit.inference import shapes
-from graphsplit.planning.planner import Plan
+from graphsplit.planning.plan import Plan
 
 tf1, ops = tf.compat.v1, tf.raw_ops
 EXAMPLES = 100

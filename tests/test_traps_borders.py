@@ -11,7 +11,7 @@ import tensorflow as tf
 from graphsplit.errors import CutError
 from graphsplit.formats import GraphDefModel
 from graphsplit.parts.folder import save
-from graphsplit.planning.planner import Added
+from graphsplit.planning.plan import Added
 from graphsplit.splitting.surgery import plan
 from tests.graphs import INT, NodeDef, const, crossing, given, model, names, node, node_of, placeholder, proven, two_ports
 

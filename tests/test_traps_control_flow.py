@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from graphsplit.errors import CutError
 from graphsplit.formats import GraphDefModel
-from graphsplit.planning.planner import Added
+from graphsplit.planning.plan import Added
 from graphsplit.splitting.surgery import plan
 from graphsplit.verification.equivalence import verify
 from tests.graphs import (

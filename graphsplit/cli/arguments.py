@@ -1,44 +1,75 @@
-"""The parser: one subcommand a module; what several commands share stands here."""
+"""The parser: one subcommand a module, and the arguments that several commands share."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
+from graphsplit.planning.plan import Repair
 from graphsplit.version import VERSION
 
-__all__ = ["Command", "add_command", "add_cut", "build_parser", "cut_of"]
+if TYPE_CHECKING:
+    from graphsplit.splitting.request import CutOptions
+
+__all__ = [
+    "Command",
+    "Container",
+    "Subparsers",
+    "add_cluster",
+    "add_command",
+    "add_cut",
+    "add_delegates",
+    "add_devices",
+    "add_fuse_nms",
+    "add_model",
+    "add_overwrite",
+    "add_threads",
+    "add_tolerances",
+    "add_trust",
+    "build_parser",
+    "count",
+    "cut_of",
+    "pair",
+    "tolerance",
+]
 
 Command = Callable[[argparse.Namespace], int]
 _COMMANDS = (
     *("show", "suggest", "plan", "split", "verify", "rewrite", "presets", "detect", "batch", "bench", "export", "fetch", "view"),
     *("worker", "demo"),
 )
-_REPAIRS = ("auto", "replicate", "border", "error")
+_FORMATS = "frozen .pb or .pbtxt, SavedModel folder, .keras or .tflite file"
 
 
-def _common(*, suppress: bool) -> argparse.ArgumentParser:
-    # On the subcommand these must not overwrite what stood before it.
-    default: Any = argparse.SUPPRESS if suppress else False
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--json", action="store_true", default=default, help="answer with one JSON object on stdout")
-    parser.add_argument("-v", "--verbose", action="store_true", default=default, help="show TensorFlow's log and full tracebacks")
-    parser.add_argument("--version", action="version", version=f"graphsplit {VERSION}")
-    return parser
+class Container(Protocol):
+    """A parser, or a group of its arguments."""
+
+    def add_argument(self, *names: str, **options: Any) -> argparse.Action:
+        """As of argparse."""
+        ...
+
+
+class Subparsers(Protocol):
+    """What commands add themselves to."""
+
+    def add_parser(self, name: str, **options: Any) -> argparse.ArgumentParser:
+        """As of argparse."""
+        ...
 
 
 def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     """The parser of the whole command line. Importing it imports no framework.
 
-    argv  what it is to parse: where that begins with a command, only the module of that command is imported
+    Args:
+        argv: What it is to parse; if that begins with a command, only the module of that command is imported.
     """
     parser = argparse.ArgumentParser(
         prog="graphsplit",
         description="Cut TensorFlow inference graphs into sections, prove them equal to the whole, place each on its device.",
         epilog="graphsplit COMMAND --help explains a command. "
-        "Exit status: 0 fine, 1 an error, 2 wrong usage, 3 verification differs, 4 batch rejected some inputs.",
+        "Exit status: 0 fine, 1 an error, 2 wrong usage, 3 verification differs, 4 some inputs were rejected, 130 interrupted.",
         parents=[_common(suppress=False)],
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -48,19 +79,46 @@ def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     return parser
 
 
-def add_command(commands: Any, name: str, run: Command, help: str, description: str = "") -> argparse.ArgumentParser:
+def _common(*, suppress: bool) -> argparse.ArgumentParser:
+    # On the subcommand these must not overwrite what came before it.
+    default: Any = argparse.SUPPRESS if suppress else False
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--json", action="store_true", default=default, help="answer with one JSON object on stdout")
+    parser.add_argument("-v", "--verbose", action="store_true", default=default, help="show TensorFlow's log and full tracebacks")
+    parser.add_argument("--version", action="version", version=f"graphsplit {VERSION}")
+    return parser
+
+
+def add_command(commands: Subparsers, name: str, run: Command, help: str, description: str = "") -> argparse.ArgumentParser:
     """A subcommand with the options that all have."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=help, description=description or help, parents=[_common(suppress=True)]
-    )
+    parser = commands.add_parser(name, help=help, description=description or help, parents=[_common(suppress=True)])
     parser.set_defaults(run=run)
     return parser
 
 
+def add_model(parser: Container, *, or_split: bool = False) -> None:
+    """The model that a command reads, and whether it is trusted.
+
+    Args:
+        parser: Gets the arguments.
+        or_split: Whether the folder of a split will do as well.
+    """
+    if or_split:
+        parser.add_argument("model", metavar="MODEL|DIR", help=f"{_FORMATS}; or the folder of a split")
+    else:
+        parser.add_argument("model", metavar="MODEL", help=_FORMATS)
+    add_trust(parser)
+
+
+def add_trust(parser: Container) -> None:
+    """The option that vouches for a model."""
+    parser.add_argument("--trust", action="store_true", help="accept a model that reaches files, the network or Python")
+
+
 def add_cut(parser: argparse.ArgumentParser) -> None:
-    """The options that name a cut."""
+    """The options that say where to cut."""
     cut = parser.add_argument_group(
-        "where to cut", "none given: the preset that matches the graph, else the automatic cut; the answer says which"
+        "where to cut", "default: the preset that matches the graph, else the automatic cut; the answer says which"
     )
     cut.add_argument(
         "--outputs",
@@ -68,13 +126,13 @@ def add_cut(parser: argparse.ArgumentParser) -> None:
         "--at",
         action="append",
         metavar="A,B,…",
-        help="split targets: the tensors at which main ends; give it several times for an N-way split",
+        help="split targets: the tensors at which main ends; repeat it for an N-way split",
     )
     cut.add_argument("--inputs", "--input", metavar="A,B,…", help="tensors at which main starts; what is before them is pre")
     cut.add_argument(
-        "--preset", metavar="NAME", help="the cut of a model family (graphsplit presets lists them), or FILE.json of your own"
+        "--preset", metavar="NAME", help="the cut of a model family (graphsplit presets lists them), or FILE.json with your own"
     )
-    cut.add_argument("--autocrop", action="store_true", help="search the cut: the fewest bytes between network and host ops")
+    cut.add_argument("--autocrop", action="store_true", help="search for the cut: the fewest bytes between network and host ops")
     cut.add_argument("--affinity", metavar="FILE", help='for that search: JSON {op: "accelerator"|"host"|"either"}')
     cut.add_argument(
         "--crop-file", "--model_in_out", "--model-in-out", metavar="FILE", help='JSON: {"inputs": […], "outputs": […]}'
@@ -82,49 +140,87 @@ def add_cut(parser: argparse.ArgumentParser) -> None:
     cut.add_argument("--model-outputs", metavar="A,B,…", help="outputs of the graph to keep (default: all); the rest is pruned")
     cut.add_argument(
         "--repair",
-        choices=_REPAIRS,
+        choices=get_args(Repair),
         default="auto",
-        help="what to do with tensors that cross unnamed: compute shape arithmetic again and let the rest cross (auto), compute "
-        "all that is stateless again (replicate), let all cross (border), refuse (error)",
+        help="tensors that cross without being named: recompute shape arithmetic and let the rest cross (auto), recompute "
+        "everything stateless (replicate), let all of them cross (border), refuse (error)",
     )
 
 
-def cut_of(args: argparse.Namespace) -> dict[str, Any]:
-    """The options of `add_cut` as arguments of `graphsplit.splitting.surgery.choose`."""
+def cut_of(args: argparse.Namespace) -> CutOptions:
+    """The options of `add_cut` as options of `graphsplit.plan`."""
     outputs = args.outputs
-    if outputs is not None:
-        outputs = [o.split(",") for o in outputs] if len(outputs) > 1 else outputs[0]
     return {
-        "outputs": outputs,
+        "outputs": outputs[0] if outputs is not None and len(outputs) == 1 else outputs and [[o] for o in outputs],
         "inputs": args.inputs,
         "preset": args.preset,
         "autocrop": args.autocrop,
         "affinity": args.affinity,
         "crop_file": args.crop_file,
         "model_outputs": args.model_outputs,
+        "repair": args.repair,
     }
 
 
-def add_delegate(parser: Any) -> None:
-    """The option that takes a TFLite section to an accelerator."""
+def add_fuse_nms(parser: Container) -> None:
+    """The option for the fused suppression."""
+    parser.add_argument(
+        "--fuse-nms",
+        action="store_true",
+        help="one op for the non-maximum suppression of all classes, where that is known to compute the same",
+    )
+
+
+def add_devices(parser: Container, *, default: str = "main=/gpu:0, the others /cpu:0") -> None:
+    """The option that places sections."""
+    parser.add_argument(
+        "--device",
+        action="append",
+        type=pair,
+        default=[],
+        metavar="SECTION=DEVICE",
+        help=f"where a section runs (default: {default})",
+    )
+
+
+def add_delegates(parser: Container) -> None:
+    """The option that runs a TFLite section on an accelerator."""
     parser.add_argument(
         "--delegate",
         action="append",
         type=pair,
         default=[],
         metavar="SECTION=LIBRARY",
-        help="a TFLite delegate, the library that takes a .tflite section to an accelerator (default: LiteRT's own for the CPU)",
+        help="a TFLite delegate: the library that runs a .tflite section on an accelerator (default: LiteRT's own, for the CPU)",
     )
 
 
-def add_cluster(parser: Any) -> None:
+def add_cluster(parser: Container) -> None:
     """The option that says where workers are."""
     parser.add_argument(
         "--cluster",
         metavar="FILE",
-        help='JSON {"job": ["host:port", …]}: where the workers are that --device names, as in main=/job:gpu/task:0/gpu:0 '
+        help='JSON {"job": ["host:port", …]}: addresses of the workers that --device names, as in main=/job:gpu/task:0/gpu:0 '
         "(graphsplit worker starts one)",
     )
+
+
+def add_threads(parser: Container, *, default: int | None = None, note: str = "the cores, shared between the sections") -> None:
+    """The option for the thread pools."""
+    parser.add_argument(
+        "--threads", type=count, default=default, metavar="N", help=f"threads of each section's own pool (default: {note})"
+    )
+
+
+def add_overwrite(parser: Container, *, replaces: str) -> None:
+    """The option that allows files to be replaced."""
+    parser.add_argument("--overwrite", action="store_true", help=f"replace {replaces}; touches nothing else")
+
+
+def add_tolerances(parser: Container, *, default: float | None, note: str) -> None:
+    """The options for a comparison within a tolerance."""
+    parser.add_argument("--rtol", type=tolerance, default=default, metavar="R", help=f"relative tolerance (default: {note})")
+    parser.add_argument("--atol", type=tolerance, default=default, metavar="A", help=f"absolute tolerance (default: {note})")
 
 
 def pair(text: str) -> tuple[str, str]:
@@ -137,7 +233,7 @@ def pair(text: str) -> tuple[str, str]:
 
 def count(text: str) -> int:
     """A whole number from 1."""
-    if not text.isdigit() or int(text) < 1:
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
 

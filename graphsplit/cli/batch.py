@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from graphsplit.cli.arguments import add_command, add_cut, count, cut_of, pair
+from graphsplit.cli.arguments import (
+    Subparsers,
+    add_command,
+    add_cut,
+    add_devices,
+    add_fuse_nms,
+    add_model,
+    add_threads,
+    count,
+    cut_of,
+)
 from graphsplit.cli.detect import pixels, score
-from graphsplit.cli.printing import print_json, quiet_tensorflow
-from graphsplit.cli.rewrite import add_fuse_nms
+from graphsplit.cli.printing import print_json, say
+from graphsplit.cli.progress import bar
+from graphsplit.cli.quiet import quiet_tensorflow
 
 if TYPE_CHECKING:
     from graphsplit.batching import Item, Summary
@@ -28,7 +37,7 @@ _REJECTED = 4  # finished, with some inputs rejected
 _SHOWN = 10  # rejects that are printed; all of them are in the file
 
 
-def add(commands: Any) -> None:
+def add(commands: Subparsers) -> None:
     """Add the command."""
     parser = add_command(
         commands,
@@ -36,14 +45,14 @@ def add(commands: Any) -> None:
         run,
         "find things in an archive of images, folders and videos; rows to files",
         "Find things in an archive of images, folders and videos. One row a frame: source, frame, boxes (normalised), scores, "
-        "classes. What cannot be read is listed in OUT/rejects.jsonl with the reason, and the status is 4. After an interruption "
-        "--resume goes on with what was not finished.",
+        "classes. What cannot be read is listed in OUT/rejects.jsonl with the reason, and the status is 4. --resume continues "
+        "after an interruption.",
     )
-    parser.add_argument("model", metavar="MODEL|DIR", help="a model, or the folder of a split")
-    parser.add_argument("sources", metavar="INPUT", nargs="+", help="image, folder (with all folders in it), video")
+    add_model(parser, or_split=True)
+    parser.add_argument("sources", metavar="INPUT", nargs="+", help="image, folder (with its subfolders), video")
     parser.add_argument("-o", "--out", required=True, metavar="OUT", help="folder for the rows, new or empty")
     add_cut(parser)
-    parser.add_argument("--resume", action="store_true", help="go on in OUT; what is finished there is not done again")
+    parser.add_argument("--resume", action="store_true", help="continue in OUT; what is finished there is not done again")
     parser.add_argument("--format", choices=("jsonl", "parquet"), default="jsonl", help="of the rows (default jsonl)")
     parser.add_argument("--threshold", type=score, default=0.5, metavar="T", help="leave out scores below it (default 0.5)")
     parser.add_argument(
@@ -55,18 +64,11 @@ def add(commands: Any) -> None:
         choices=("ray", "local"),
         help="ray: actors of a cluster; local: a pipeline here. Both write the same (default: ray where it is installed)",
     )
-    how.add_argument(
-        "--threads",
-        type=count,
-        default=1,
-        metavar="N",
-        help="threads of each section's own pool (default 1: the same rows on every machine; others may round differently)",
-    )
-    how.add_argument("--device", action="append", type=pair, default=[], metavar="SECTION=DEVICE", help="where a section runs")
-    how.add_argument("--pixels", type=pixels, metavar="LOW,HIGH", help="what 0 and 255 become in a float input (default 0,255)")
+    add_threads(how, default=1, note="1: the same rows on every machine; other numbers may round differently")
+    add_devices(how)
+    how.add_argument("--pixels", type=pixels, metavar="LOW,HIGH", help="values of 0 and 255 in a float input (default 0,255)")
     add_fuse_nms(how)
-    how.add_argument("--trust", action="store_true", help="run a model that reaches files, the network or Python")
-    ray = parser.add_argument_group("with --engine ray", "stages: read (with pre), each section between, answer (with post)")
+    ray = parser.add_argument_group("with --engine ray", "stages: read (with pre), each section in between, answer (with post)")
     ray.add_argument("--address", metavar="HOST:PORT", help="a cluster, or `auto` (default: RAY_ADDRESS, else one on this machine)")
     ray.add_argument("--batch-size", type=count, metavar="N", help="frames an actor takes at a time (default 8)")
     ray.add_argument(
@@ -93,11 +95,17 @@ def run(args: argparse.Namespace) -> int:
         "gpus": dict(args.gpus),
         "verbose": args.verbose,
     }
+    from graphsplit.batching.events import End
     from graphsplit.batching.running import run_batch
     from graphsplit.detection.extras import quiet_opencv
 
-    with quiet_opencv(), quiet_tensorflow(args.verbose), warnings.catch_warnings(), _progress() as progress:
+    with quiet_opencv(), quiet_tensorflow(args.verbose), warnings.catch_warnings(), bar("sources") as advance:
         warnings.simplefilter("ignore", UserWarning)  # a section that wants a device that is not here runs on the CPU
+
+        def progress(event: Event, items: Sequence[Item]) -> None:
+            if isinstance(event, End):
+                advance(event.source + 1, len(items))
+
         summary = run_batch(
             args.model,
             args.sources,
@@ -114,7 +122,6 @@ def run(args: argparse.Namespace) -> int:
             cluster=cluster,
             progress=progress,
             fuse_nms=args.fuse_nms,
-            repair=args.repair,
             **cut_of(args),
         )
     if args.json:
@@ -124,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
     return _REJECTED if summary.rejects else 0
 
 
-def _answer(summary: Summary, engine: str) -> dict[str, Any]:
+def _answer(summary: Summary, engine: str) -> dict[str, object]:
     return {
         "out": str(summary.folder),
         "engine": engine,
@@ -141,38 +148,17 @@ def _answer(summary: Summary, engine: str) -> dict[str, Any]:
 
 
 def _print(summary: Summary, engine: str) -> None:
-    print(f"cut: {summary.cut}")
+    say(f"cut: {summary.cut}")
     for note in summary.notes:
-        print(f"note: {note}")
+        say(f"note: {note}")
     again = f" ({summary.resumed} of them finished before)" if summary.resumed else ""
-    print(f"{summary.sources} sources{again}, {summary.frames} frames in {len(summary.files)} files of {summary.folder}")
+    say(f"{summary.sources} sources{again}, {summary.frames} frames in {len(summary.files)} files of {summary.folder}")
     rate = summary.answered / summary.seconds if summary.seconds else 0.0
-    print(f"{engine}: {summary.answered} frames in {summary.seconds:.1f} s, {rate:.1f} a second")
+    say(f"{engine}: {summary.answered} frames in {summary.seconds:.1f} s, {rate:.1f} a second")
     for reject in summary.rejects[:_SHOWN]:
-        print(f"rejected: {reject['source']}: {reject['reason']}")
+        say(f"rejected: {reject['source']}: {reject['reason']}")
     if summary.rejects:
-        print(f"{len(summary.rejects)} rejects in {Path(summary.folder) / 'rejects.jsonl'}")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[Event, Sequence[Item]], None] | None]:
-    """A bar on stderr, sources of all; nothing outside of a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from graphsplit.batching.events import End
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("sources", total=None)
-
-        def advance(event: Event, items: Sequence[Item]) -> None:
-            if isinstance(event, End):
-                bar.update(task, completed=event.source + 1, total=len(items))
-
-        yield advance
+        say(f"{len(summary.rejects)} rejects in {Path(summary.folder) / 'rejects.jsonl'}")
 
 
 def _number(text: str) -> tuple[str, int]:

@@ -5,27 +5,28 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
-from graphsplit.cli.arguments import add_command
+from graphsplit.cli.arguments import Subparsers, add_command, add_overwrite
 from graphsplit.cli.bench import print_report, report_json
-from graphsplit.cli.printing import console, print_json, quiet_tensorflow, working
+from graphsplit.cli.printing import print_json, say
+from graphsplit.cli.progress import working
+from graphsplit.cli.quiet import quiet_tensorflow
 
 __all__ = ["add"]
 
 
-def add(commands: Any) -> None:
+def add(commands: Subparsers) -> None:
     """Add the command."""
     parser = add_command(
         commands,
         "demo",
         run,
-        "split the shipped detector of shapes, prove it, measure it, run it over a made video",
+        "split the detector that comes with the package, prove it, measure it, run it over a synthetic video",
     )
     parser.add_argument(
         "-o", "--output-dir", dest="directory", metavar="DIR", default="graphsplit-demo", help="folder for the files"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace what an earlier demo made there")
+    add_overwrite(parser, replaces="the files of an earlier demo")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,11 +52,10 @@ def run(args: argparse.Namespace) -> int:
             }
         )
         return 0
-    out = console()
-    out.print(f"cut at: {demo.cut}", soft_wrap=True)
-    out.print(f"proven: {demo.proof.summary()}", soft_wrap=True)
+    say(f"cut at: {demo.cut}")
+    say(f"proven: {demo.proof.summary()}")
     print_report(demo.bench)
-    out.print(f"{demo.frames} frames, {demo.found} shapes found", soft_wrap=True)
+    say(f"{demo.frames} frames, {demo.found} shapes found")
     for name in demo.files:
-        out.print(f"wrote {demo.folder / name}", soft_wrap=True)
+        say(f"wrote {demo.folder / name}")
     return 0

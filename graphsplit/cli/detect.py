@@ -7,15 +7,29 @@ import os
 import warnings
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from graphsplit.cli.arguments import add_cluster, add_command, add_cut, add_delegate, count, cut_of, pair
+from graphsplit.cli.arguments import (
+    Subparsers,
+    add_cluster,
+    add_command,
+    add_cut,
+    add_delegates,
+    add_devices,
+    add_fuse_nms,
+    add_model,
+    add_overwrite,
+    add_threads,
+    count,
+    cut_of,
+)
 from graphsplit.cli.detect_answer import Tally, answer_of, print_answer, progress
-from graphsplit.cli.printing import print_json, quiet_tensorflow, working
-from graphsplit.cli.rewrite import add_fuse_nms
+from graphsplit.cli.printing import print_json
+from graphsplit.cli.progress import working
+from graphsplit.cli.quiet import quiet_tensorflow
 from graphsplit.errors import OverwriteError
 from graphsplit.formats.detect import recognise
-from graphsplit.parts.folder import MANIFEST
+from graphsplit.parts.manifest import find_manifest
 
 if TYPE_CHECKING:
     from graphsplit.detection.detector import Detector
@@ -26,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["add"]
 
 
-def add(commands: Any) -> None:
+def add(commands: Subparsers) -> None:
     """Add the command."""
     parser = add_command(
         commands,
@@ -36,9 +50,7 @@ def add(commands: Any) -> None:
         "Find things in an image, a folder of images, a video, a camera or a stream. Ctrl-C ends it cleanly: what was done until "
         "then is kept (status 130, of cameras and streams 0). After an error nothing is left behind.",
     )
-    parser.add_argument(
-        "model", metavar="MODEL|DIR", help="frozen .pb or .pbtxt, SavedModel folder, .keras file; folder of a split"
-    )
+    add_model(parser, or_split=True)
     parser.add_argument("source", metavar="SOURCE", help="image, folder of images, video file, camera:0, rtsp://…")
     add_cut(parser)
     parser.add_argument("--no-split", action="store_true", help="run the whole as one section")
@@ -46,7 +58,7 @@ def add(commands: Any) -> None:
     out.add_argument("--save", metavar="OUT", help="annotated image, folder of images, or video with the source's size and rate")
     out.add_argument("--jsonl", metavar="OUT", help="one JSON object a frame: boxes (normalised), scores, classes, times")
     out.add_argument("--show", action="store_true", help="a window; q, Escape or its button ends it")
-    out.add_argument("--overwrite", action="store_true", help="replace OUT where it is there")
+    add_overwrite(out, replaces="OUT")
     out.add_argument(
         "--labels", metavar="FILE", help="label map (.pbtxt), a name a line, or `coco` (default: COCO's for a model of 90 classes)"
     )
@@ -59,25 +71,17 @@ def add(commands: Any) -> None:
         "cameras and streams)",
     )
     how.add_argument("--max-frames", type=count, metavar="N", help="stop after so many frames")
-    how.add_argument(
-        "--device",
-        action="append",
-        type=pair,
-        default=[],
-        metavar="SECTION=DEVICE",
-        help="where a section runs (default: as the split says, main=/gpu:0, the others /cpu:0)",
-    )
+    add_devices(how, default="as the split says, else main=/gpu:0, the others /cpu:0")
     add_cluster(how)
-    add_delegate(how)
+    add_delegates(how)
     add_fuse_nms(how)
-    how.add_argument("--threads", type=count, metavar="N", help="threads of each section's own pool")
+    add_threads(how)
     how.add_argument(
         "--pixels",
         type=pixels,
         metavar="LOW,HIGH",
-        help="what 0 and 255 become in a float input, as in --pixels=-1,1 (default 0,255)",
+        help="values of 0 and 255 in a float input, as in --pixels=-1,1 (default 0,255)",
     )
-    how.add_argument("--trust", action="store_true", help="run a model that reaches files, the network or Python")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -119,7 +123,7 @@ def _open(args: argparse.Namespace, opened: ExitStack) -> tuple[Source, Window |
     from graphsplit.detection.sources import open_source
     from graphsplit.detection.window import Window
 
-    if not (Path(args.model) / MANIFEST).is_file() and Path(args.model).name != MANIFEST:
+    if find_manifest(args.model) is None:
         recognise(Path(args.model))  # pictures given first are told as such
     if args.labels is not None and args.labels != "coco":
         read_labels(args.labels)
@@ -157,7 +161,6 @@ def _detector(args: argparse.Namespace) -> Detector:
             delegates=dict(args.delegate),
             trust=args.trust,
             pixels=args.pixels,
-            repair=args.repair,
             fuse_nms=args.fuse_nms,
             **cut_of(args),
         )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from graphsplit.cli.printing import console, table
+from graphsplit.cli.printing import say, table
+from graphsplit.cli.progress import bar
 
 if TYPE_CHECKING:
     from graphsplit.detection.detector import Detector
@@ -57,31 +57,21 @@ class Tally:
 
 @contextmanager
 def progress(source: Source, max_frames: int | None, detector: Detector) -> Iterator[Callable[[Tally], None]]:
-    """Where sections run, and a bar with the rate of the moment, on stderr; nothing outside of a terminal, and for a single
-    picture.
-    """
-    if not sys.stderr.isatty() or source.kind == "image":
-        yield lambda tally: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
+    """Where sections run, and a bar with the current rate; nothing for a single picture."""
     known = [n for n in (source.count, max_frames) if n is not None]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[now]}"))
-    with Progress(*columns, console=Console(stderr=True, highlight=False), transient=True) as bar:
-        bar.console.print(", ".join(f"{name} on {device}" for name, device in detector.devices.items()), soft_wrap=True)
-        task = bar.add_task(source.name, total=min(known) if known else None, now="")
+    where = ", ".join(f"{name} on {device}" for name, device in detector.devices.items())
+    with bar(source.name, note=where, quiet=source.kind == "image") as move:
 
         def advance(tally: Tally) -> None:
             dropped = detector.pipeline.statistics.dropped
             found = len(tally.last.detections) if tally.last is not None else 0
-            now = f"{tally.fps:.1f} frames/s, {found} found" + (f", {dropped} dropped" if dropped else "")
-            bar.update(task, completed=tally.frames, now=now)
+            text = f"{tally.fps:.1f} frames/s, {found} found" + (f", {dropped} dropped" if dropped else "")
+            move(tally.frames, min(known) if known else None, text)
 
         yield advance
 
 
-def answer_of(args: argparse.Namespace, detector: Detector, tally: Tally) -> dict[str, Any]:
+def answer_of(args: argparse.Namespace, detector: Detector, tally: Tally) -> dict[str, object]:
     """The answer as one JSON object. Times in milliseconds."""
     figures = detector.pipeline.statistics.summary()
     return {
@@ -103,9 +93,8 @@ def answer_of(args: argparse.Namespace, detector: Detector, tally: Tally) -> dic
 
 def print_answer(args: argparse.Namespace, detector: Detector, tally: Tally) -> None:
     """Tables of the sections and of what was found, and a line of figures."""
-    out = console()
     figures = detector.pipeline.statistics.summary()
-    out.print(f"[bold]{args.model}[/] cut at: {detector.cut}", soft_wrap=True)
+    say(f" cut at: {detector.cut}", bold=args.model)
     rows = [(name, detector.devices[name], f"{ms:.1f}") for name, ms in figures.sections.items()]
     table("Sections", ["section", "runs on", "ms a frame (median)"], rows)
     if tally.source.kind == "image" and tally.last is not None:
@@ -119,16 +108,16 @@ def print_answer(args: argparse.Namespace, detector: Detector, tally: Tally) -> 
         counted = [(name, f"{times:,}", f"{frames:,}", f"{best:.3f}") for name, (times, frames, best) in ordered]
         table("Found", ["class", "count", "in frames", "best score"], counted)
     if not tally.found:
-        out.print(f"nothing found with a score of {args.threshold:g} or more", soft_wrap=True)
+        say(f"nothing found with a score of {args.threshold:g} or more")
     latency = f"latency {figures.latency_p50:.1f} ms (median), {figures.latency_p95:.1f} ms (95 %)"
     if tally.frames == 1:
-        out.print(f"1 frame, latency {figures.latency_p50:.1f} ms", soft_wrap=True)
+        say(f"1 frame, latency {figures.latency_p50:.1f} ms")
     else:
-        out.print(f"{tally.frames:,} frames, {figures.fps:.1f} frames/s, {latency}, {figures.dropped:,} dropped", soft_wrap=True)
+        say(f"{tally.frames:,} frames, {figures.fps:.1f} frames/s, {latency}, {figures.dropped:,} dropped")
     for note in _notes(args, detector, tally):
-        out.print(f"note: {note}", soft_wrap=True)
+        say(f"note: {note}")
     for path in tally.written:
-        out.print(f"wrote {path}", soft_wrap=True)
+        say(f"wrote {path}")
 
 
 def _notes(args: argparse.Namespace, detector: Detector, tally: Tally) -> list[str]:

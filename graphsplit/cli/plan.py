@@ -1,80 +1,76 @@
-"""graphsplit plan: a dry run of split."""
+"""graphsplit plan: what a split would do; nothing is written."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
-from graphsplit.cli.arguments import add_command, add_cut, cut_of
-from graphsplit.cli.printing import bytes_text, console, print_json, quiet_tensorflow, shape_text, table, working
+from graphsplit.cli.arguments import Subparsers, add_command, add_cut, add_model, cut_of
+from graphsplit.cli.printing import bytes_text, print_json, say, shape_text, table
+from graphsplit.cli.progress import working
+from graphsplit.cli.quiet import quiet_tensorflow
 from graphsplit.formats import load
-from graphsplit.graph.index import TensorSpec
-from graphsplit.parts.folder import added_json, section_json
+from graphsplit.graph.index import Shape, TensorSpec
+from graphsplit.parts.manifest import added_json, section_json
 from graphsplit.parts.parts import Parts
-from graphsplit.splitting.surgery import Choice, choose, plan_choice, split
+from graphsplit.planning.plan import Plan
+from graphsplit.splitting.surgery import plan, split
 
 __all__ = ["add", "answer_of", "print_parts"]
 
 
-def add(commands: Any) -> None:
+def add(commands: Subparsers) -> None:
     """Add the command."""
-    parser = add_command(
-        commands, "plan", run, "dry run: sections, borders, what was added and for which consumer; nothing is written or run"
-    )
-    parser.add_argument("model", metavar="MODEL", help="frozen .pb or .pbtxt, SavedModel folder, .keras file")
+    parser = add_command(commands, "plan", run, "dry run: sections, borders, what was added and for which consumer")
+    add_model(parser)
     add_cut(parser)
-    parser.add_argument("--no-shapes", action="store_true", help="leave shapes that the file does not state open (no TensorFlow)")
+    parser.add_argument(
+        "--no-shapes", action="store_true", help="leave shapes unknown that the file does not state (no TensorFlow needed)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    with quiet_tensorflow(args.verbose):
-        model = load(args.model)
+    with quiet_tensorflow(args.verbose):  # a SavedModel or .keras file is frozen with it
+        model = load(args.model, trust=args.trust)
     with quiet_tensorflow(args.verbose), working("choosing the cut"):
-        choice = choose(model, **cut_of(args), shapes=not args.no_shapes)
-    plan = plan_choice(model, choice, model_outputs=args.model_outputs, repair=args.repair)
-    if args.no_shapes:
-        parts = split(model, plan, shapes=False)
-    else:
-        with quiet_tensorflow(args.verbose), working("inferring the shapes of border tensors"):
-            parts = split(model, plan)
+        planned = plan(model, shapes=not args.no_shapes, **cut_of(args))
+    with quiet_tensorflow(args.verbose), working("inferring the shapes of border tensors"):
+        parts = split(model, planned, shapes=not args.no_shapes)
     if args.json:
-        print_json(answer_of(choice, parts))
-        return 0
-    print_parts(args.model, choice, parts)
+        print_json(answer_of(planned, parts))
+    else:
+        print_parts(args.model, planned, parts)
     return 0
 
 
-def answer_of(choice: Choice, parts: Parts) -> dict[str, Any]:
+def answer_of(planned: Plan, parts: Parts) -> dict[str, object]:
     """What `plan` and `split` both answer with --json."""
-    reasons = parts.plan.reasons if parts.plan is not None else ()
     return {
-        "cut": choice.source,
+        "cut": planned.origin,
         "sections": [section_json(p) for p in parts],
         "added": [added_json(a) for a in parts.added],
         "replicated": list(parts.replicated),
         "rewrites": [dict(r) for r in parts.rewrites],
-        "notes": [*choice.notes, *reasons],
+        "notes": list(planned.notes),
     }
 
 
-def print_parts(model: str, choice: Choice, parts: Parts) -> None:
+def print_parts(model: str, planned: Plan, parts: Parts) -> None:
     """Tables of the sections, the borders and the repairs."""
-    out = console()
-    out.print(f"[bold]{model}[/] cut at: {choice.source}", soft_wrap=True)
-    counts = {s.name: len(s.nodes) for s in parts.plan.sections} if parts.plan is not None else {}
+    say(f" cut at: {planned.origin}", bold=model)
+    counts = {s.name: len(s.nodes) for s in planned.sections}
     table(
         "Sections",
         ["section", "device", "nodes", "bytes"],
-        [(p.name, p.device, f"{counts.get(p.name, 0):,}", f"{p.model.nbytes:,}") for p in parts],
+        [(p.name, p.device, f"{counts[p.name]:,}", f"{p.model.nbytes:,}") for p in parts],
     )
     table(
-        "Given and gives",
+        "Section inputs and outputs",
         ["section", "", "tensor", "dtype", "shape", "bytes"],
         [
             (part.name, way, p.tensor, p.dtype or "?", shape_text(p.shape), _frame_bytes(p.dtype, p.shape))
             for part in parts
-            for way, ports in (("given", part.inputs), ("gives", part.outputs))
+            for way, ports in (("input", part.inputs), ("output", part.outputs))
             for p in ports
         ],
     )
@@ -82,13 +78,10 @@ def print_parts(model: str, choice: Choice, parts: Parts) -> None:
         table("Added to the border", ["tensor", "read by", "why"], [(a.tensor, a.consumer, a.reason) for a in parts.added])
     if parts.replicated:
         shown = ", ".join(parts.replicated[:8]) + (" …" if len(parts.replicated) > 8 else "")
-        out.print(f"computed in more than one section: {shown}", soft_wrap=True)
-    for note in (*choice.notes, *(parts.plan.reasons if parts.plan is not None else ())):
-        out.print(f"note: {note}", soft_wrap=True)
+        say(f"computed in more than one section: {shown}")
+    for note in planned.notes:
+        say(f"note: {note}")
 
 
-def _frame_bytes(dtype: str | None, shape: tuple[int | None, ...] | None) -> str:
-    """Bytes of a tensor for one frame: an unknown leading size is a batch of 1."""
-    if shape and shape[0] is None:
-        shape = (1, *shape[1:])
-    return bytes_text(TensorSpec("", dtype, shape).nbytes)
+def _frame_bytes(dtype: str | None, shape: Shape | None) -> str:
+    return bytes_text(TensorSpec("", dtype, shape).frame().nbytes)

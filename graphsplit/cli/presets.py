@@ -5,23 +5,29 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from graphsplit.cli.arguments import add_command
-from graphsplit.cli.printing import console, print_json, table
+from graphsplit.cli.arguments import Subparsers, add_command, add_trust
+from graphsplit.cli.printing import print_json, say, table
+from graphsplit.cli.quiet import quiet_tensorflow
 from graphsplit.formats import load
 from graphsplit.planning.presets import explain, presets
 
 __all__ = ["add"]
 
 
-def add(commands: Any) -> None:
+def add(commands: Subparsers) -> None:
     """Add the command."""
-    parser = add_command(commands, "presets", run, "known model families and their split targets; which one a model is")
-    parser.add_argument("--match", metavar="MODEL", help="say of each preset whether it fits this model, and why")
+    parser = add_command(commands, "presets", run, "known model families and their split targets; which of them a model matches")
+    parser.add_argument("--match", metavar="MODEL", help="for each preset, whether this model matches it, and why")
+    add_trust(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    found = {} if args.match is None else {p.name: (fits, reason) for p, fits, reason in explain(load(args.match).index)}
+    verdicts: dict[str, tuple[bool, str]] = {}
+    if args.match is not None:
+        with quiet_tensorflow(args.verbose):  # a SavedModel or .keras file is frozen with it
+            model = load(args.match, trust=args.trust)
+        verdicts = {preset.name: (fits, reason) for preset, fits, reason in explain(model.index)}
     rows = []
     for preset in presets():
         row: dict[str, Any] = {
@@ -33,15 +39,15 @@ def run(args: argparse.Namespace) -> int:
             "models": list(preset.models),
             "note": preset.note,
         }
-        if found:
-            row["matches"], row["reason"] = found[preset.name]
+        if verdicts:
+            row["matches"], row["reason"] = verdicts[preset.name]
         rows.append(row)
     if args.json:
         print_json({"presets": rows})
         return 0
-    if found:
-        table("", ["preset", "fits", "why"], [(r["name"], "yes" if r["matches"] else "no", r["reason"]) for r in rows])
+    if verdicts:
+        table("", ["preset", "matches", "why"], [(r["name"], "yes" if r["matches"] else "no", r["reason"]) for r in rows])
         return 0
-    table("", ["preset", "what", "split targets"], [(r["name"], r["title"], r["cut"]) for r in rows])
-    console().print("graphsplit presets --match MODEL says which one a model is", soft_wrap=True)
+    table("", ["preset", "family", "split targets"], [(r["name"], r["title"], r["cut"]) for r in rows])
+    say("graphsplit presets --match MODEL says which of them a model matches")
     return 0

@@ -8,8 +8,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from graphsplit.cli.arguments import add_command
-from graphsplit.cli.printing import console, print_json, quiet_tensorflow, shape_text, spec_json, table, working
+from graphsplit.cli.arguments import Subparsers, add_command, add_model
+from graphsplit.cli.printing import print_json, say, shape_text, spec_json, table
+from graphsplit.cli.progress import working
+from graphsplit.cli.quiet import quiet_tensorflow
 from graphsplit.errors import TrustError
 from graphsplit.formats import Model, load
 from graphsplit.graph.index import TensorSpec
@@ -20,7 +22,7 @@ __all__ = ["add"]
 _MOST = 15  # rows of a table on the terminal; --json has all
 
 
-def add(commands: Any) -> None:
+def add(commands: Subparsers) -> None:
     """Add the command."""
     parser = add_command(
         commands,
@@ -28,15 +30,15 @@ def add(commands: Any) -> None:
         run,
         "inputs, outputs, nodes by op and scope, loops, functions, ops that reach outside, family",
     )
-    parser.add_argument("model", metavar="MODEL", help="frozen .pb or .pbtxt, SavedModel folder, .keras file")
+    add_model(parser)
     parser.add_argument("--node", metavar="NAME", help="one node: its attributes, inputs and consumers")
-    parser.add_argument("--shapes", action="store_true", help="infer the shapes that the file does not state (takes TensorFlow)")
+    parser.add_argument("--shapes", action="store_true", help="infer the shapes that the file does not state (imports TensorFlow)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     with quiet_tensorflow(args.verbose):
-        model = _load(args.model)
+        model = _load(args.model, args.trust)
     if args.node is not None:
         return _show_node(model, args)
     index = model.index
@@ -46,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
         with quiet_tensorflow(args.verbose), working("inferring shapes"):
             outputs = tuple(infer(model, index.outputs).values())
-    found = match(index)
+    preset = match(index)
     ops = Counter(n.op for n in index.nodes)
     answer = {
         "format": model.format,
@@ -57,31 +59,30 @@ def run(args: argparse.Namespace) -> int:
         "scopes": dict(Counter(n.name.split("/")[0] for n in index.nodes if "/" in n.name).most_common()),
         "groups": [{"kind": g.kind, "name": g.name, "nodes": len(g.nodes)} for g in index.groups.values()],
         "functions": {name: list(f.ops) for name, f in index.functions.items()},
-        "family": None if found is None else found.preset.family,
-        "preset": None if found is None else found.preset.name,
+        "family": None if preset is None else preset.preset.family,
+        "preset": None if preset is None else preset.preset.name,
         "reaches_outside": list(model.reaches_outside),
     }
     if args.json:
         print_json(answer)
         return 0
-    _print(args.model, model, answer, outputs, "" if found is None else f"{found.preset.title} ({found.reason})")
+    _print(args.model, model, answer, outputs, "" if preset is None else f"{preset.preset.title} ({preset.reason})")
     return 0
 
 
-def _load(path: str) -> Model:
+def _load(path: str, trust: bool) -> Model:
     try:
-        return load(path)
+        return load(path, trust=trust)
     except TrustError:
-        # A SavedModel that would run something while it is frozen: shown as it lies there, unfrozen.
+        # A SavedModel that would run something while it is frozen: shown as it is in the file, unfrozen.
         from graphsplit.formats.saved_model import scan
 
         return scan(Path(path))
 
 
 def _print(path: str, model: Model, answer: dict[str, Any], outputs: tuple[TensorSpec, ...], family: str) -> None:
-    out = console()
-    out.print(f"[bold]{path}[/]: {answer['format']}, {answer['nodes']:,} nodes, {model.nbytes:,} bytes", soft_wrap=True)
-    out.print(f"family: {family or 'none that is known; name a cut with --outputs'}", soft_wrap=True)
+    say(f": {answer['format']}, {answer['nodes']:,} nodes, {model.nbytes:,} bytes", bold=path)
+    say(f"family: {family or 'unknown; name a cut with --outputs'}")
     rows: list[tuple[str, ...]] = [("input", s.name, s.dtype or "?", shape_text(s.shape)) for s in model.inputs]
     rows += [("output", s.name, s.dtype or "?", shape_text(s.shape)) for s in outputs]
     table("Inputs and outputs", ["", "tensor", "dtype", "shape"], rows)
@@ -90,7 +91,7 @@ def _print(path: str, model: Model, answer: dict[str, Any], outputs: tuple[Tenso
         table("Scopes", ["scope", "nodes"], _most(answer["scopes"]))
     if answer["groups"]:
         table(
-            "Kept whole (a cut never goes through these)",
+            "Groups (never cut through)",
             ["kind", "name", "nodes"],
             [(g["kind"], g["name"], g["nodes"]) for g in answer["groups"]],
         )
@@ -100,7 +101,7 @@ def _print(path: str, model: Model, answer: dict[str, Any], outputs: tuple[Tenso
     if answer["reaches_outside"]:
         ops = {n.name: n.op for n in model.index.nodes}
         rows_o = [(name, ops.get(name, "in a function of the library")) for name in answer["reaches_outside"]]
-        table("Reaches outside the graph (never run without --trust)", ["node", "op"], rows_o)
+        table("Reaches outside the graph (not run without --trust)", ["node", "op"], rows_o)
 
 
 def _most(counts: dict[str, int]) -> list[tuple[object, ...]]:
@@ -119,8 +120,8 @@ def _show_node(model: Model, args: argparse.Namespace) -> int:
         from graphsplit.inference.shapes import infer
 
         with quiet_tensorflow(args.verbose), working("inferring shapes"):
-            found = infer(model, [t for t in node.outputs if t not in index.captive])
-        specs = [found.get(s.name, s) for s in specs]
+            inferred = infer(model, [t for t in node.outputs if t not in index.captive])
+        specs = [inferred.get(s.name, s) for s in specs]
     attributes, device = dict(model.attributes(node.name)), model.device(node.name)
     answer = {
         "name": node.name,
@@ -139,14 +140,14 @@ def _show_node(model: Model, args: argparse.Namespace) -> int:
     if args.json:
         print_json(answer)
         return 0
-    console().print(f"[bold]{node.name}[/]: {node.op}, node {answer['position']} of {len(index.nodes)}", soft_wrap=True)
-    rows = [("reads", t) for t in node.inputs] + [("after", c) for c in node.control_inputs]
+    say(f": {node.op}, node {answer['position']} of {len(index.nodes)}", bold=node.name)
+    rows = [("input", t) for t in node.inputs] + [("control input", c) for c in node.control_inputs]
     rows += [(f"attribute {k}", v) for k, v in attributes.items()]
     rows += [("device", device)] if device else []
     rows += [("inside", f"{index.groups[node.group].kind} {node.group}")] if node.group else []
-    rows += [("holds state", "yes")] if node.stateful else []
+    rows += [("stateful", "yes")] if node.stateful else []
     for spec in specs:
-        rows.append(("gives", f"{spec.name} {spec.dtype or '?'} {shape_text(spec.shape)}"))
+        rows.append(("output", f"{spec.name} {spec.dtype or '?'} {shape_text(spec.shape)}"))
         rows += [("  read by", name) for name in index.consumers.get(spec.name, ())]
     table("", ["", ""], rows)
     return 0

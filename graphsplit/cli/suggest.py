@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import shlex
 
-from graphsplit.cli.arguments import add_command, count
-from graphsplit.cli.printing import bytes_text, console, print_json, quiet_tensorflow, shape_text, spec_json, table, working
-from graphsplit.formats import load
-from graphsplit.graph.index import TensorSpec
+from graphsplit.cli.arguments import Subparsers, add_command, add_model, count
+from graphsplit.cli.printing import bytes_text, print_json, say, shape_text, spec_json, table
+from graphsplit.cli.progress import working
+from graphsplit.cli.quiet import quiet_tensorflow
+from graphsplit.formats import Model, load
+from graphsplit.splitting.suggestions import Suggestion, suggest
 
 __all__ = ["add"]
 
 
-def add(commands: Any) -> None:
+def add(commands: Subparsers) -> None:
     """Add the command."""
     parser = add_command(
-        commands, "suggest", run, "ranked cuts: border tensors with dtype, shape and bytes, what lands where, and why"
+        commands, "suggest", run, "ranked cuts: border tensors with dtype, shape and bytes, what goes where, and why"
     )
-    parser.add_argument("model", metavar="MODEL", help="frozen .pb or .pbtxt, SavedModel folder, .keras file")
+    add_model(parser)
     parser.add_argument("--limit", type=count, default=5, metavar="N", help="how many (default 5)")
     parser.add_argument("--affinity", metavar="FILE", help='JSON {op: "accelerator"|"host"|"either"}: what your compiler takes')
 
@@ -26,48 +28,56 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     with quiet_tensorflow(args.verbose):
-        model = load(args.model)
-    with quiet_tensorflow(args.verbose), working("inferring sizes, searching the minimum cut"):
-        from graphsplit.splitting.suggestions import suggest
-
-        found = suggest(model, limit=args.limit, affinity=args.affinity)
+        model = load(args.model, trust=args.trust)
+    with quiet_tensorflow(args.verbose), working("inferring sizes, searching for the minimum cut"):
+        suggestions = suggest(model, limit=args.limit, affinity=args.affinity)
     if args.json:
-        cuts = [
-            {
-                "source": c.source,
-                "name": c.name,
-                "inputs": list(c.inputs),
-                "outputs": [{**spec_json(o), "bytes": _one_frame(o)} for o in c.outputs],
-                "bytes": c.nbytes,
-                "added": list(c.added),
-                "reason": c.reason,
-                "nodes": c.nodes,
-            }
-            for c in found
-        ]
-        print_json({"cuts": cuts, "reason": found.reason})
+        print_json({"cuts": [_cut_json(c) for c in suggestions], "reason": suggestions.reason})
         return 0
-    out = console()
-    if not found:
-        out.print(found.reason, soft_wrap=True)
+    if not suggestions:
+        say(suggestions.reason)
         return 0
-    for number, cut in enumerate(found, 1):
-        lands = ", ".join(f"{name} {nodes:,} nodes" for name, nodes in cut.nodes.items())
-        out.print(f"[bold]{number}. {cut.source}: {cut.name}[/] – {lands}; {bytes_text(cut.nbytes)} a frame cross", soft_wrap=True)
-        out.print(f"   {cut.reason}", soft_wrap=True)
+    for number, cut in enumerate(suggestions, 1):
+        nodes = ", ".join(f"{name} {count:,} nodes" for name, count in cut.nodes.items())
+        crossing = f"{bytes_text(cut.nbytes)} a frame cross"
+        say(f" – {nodes}; {crossing}", bold=f"{number}. {cut.source}: {cut.name}")
+        say(f"   {cut.reason}")
         rows = [("starts at", t, "", "", "") for t in cut.inputs]
-        rows += [("ends at", o.name, o.dtype or "?", shape_text(o.shape), bytes_text(_one_frame(o))) for o in cut.outputs]
-        rows += [("crosses too", t, "", "", "") for t in cut.added]
+        rows += [("ends at", o.name, o.dtype or "?", shape_text(o.shape), bytes_text(o.frame().nbytes)) for o in cut.outputs]
+        rows += [("also crosses", t, "", "", "") for t in cut.added]
         table("", ["", "tensor", "dtype", "shape", "bytes"], rows)
-    first = found[0]
-    names = ",".join(o.name.removesuffix(":0") for o in first.outputs)
-    inputs = f" --inputs {','.join(first.inputs)}" if first.inputs else ""
-    out.print(f"graphsplit split {args.model}{inputs}{f' --outputs {names}' if names else ''} -o DIR", soft_wrap=True)
+    say(_command(args.model, model, suggestions[0]))
     return 0
 
 
-def _one_frame(spec: TensorSpec) -> int | None:
-    shape = spec.shape
-    if shape and shape[0] is None:
-        shape = (1, *shape[1:])
-    return TensorSpec("", spec.dtype, shape).nbytes
+def _cut_json(cut: Suggestion) -> dict[str, object]:
+    return {
+        "source": cut.source,
+        "name": cut.name,
+        "inputs": list(cut.inputs),
+        "outputs": [{**spec_json(o), "bytes": o.frame().nbytes} for o in cut.outputs],
+        "bytes": cut.nbytes,
+        "added": list(cut.added),
+        "reason": cut.reason,
+        "nodes": cut.nodes,
+    }
+
+
+def _command(path: str, model: Model, cut: Suggestion) -> str:
+    """A command to paste, which names exactly these tensors."""
+
+    nodes = model.index.name_to_node_map
+
+    def short(tensor: str) -> str:
+        plain = tensor.removesuffix(":0")
+        return plain if plain in nodes and nodes[plain].outputs[:1] == (tensor,) else tensor
+
+    def names(tensors: list[str]) -> str:
+        return ",".join(map(short, tensors))
+
+    words = ["graphsplit", "split", path]
+    if cut.inputs:
+        words += ["--inputs", names(list(cut.inputs))]
+    if cut.outputs:
+        words += ["--outputs", names([o.name for o in cut.outputs])]
+    return shlex.join([*words, "-o", "DIR"])

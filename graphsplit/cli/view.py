@@ -6,28 +6,34 @@ import argparse
 import sys
 import webbrowser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from graphsplit.cli.arguments import add_command, add_cut, cut_of
-from graphsplit.cli.printing import print_json, quiet_tensorflow, working
+from graphsplit.cli.arguments import Subparsers, add_command, add_cut, add_model, cut_of
+from graphsplit.cli.printing import print_json
+from graphsplit.cli.progress import working
+from graphsplit.cli.quiet import quiet_tensorflow
+from graphsplit.splitting.request import named_options
+
+if TYPE_CHECKING:
+    from graphsplit.splitting.request import CutOptions
 
 __all__ = ["add"]
 
 
-def add(commands: Any) -> None:
+def add(commands: Subparsers) -> None:
     """Add the command."""
     parser = add_command(
         commands,
         "view",
         run,
         "look at a model and find its cut: graph, sections and suggestions in the browser; or a picture for a report",
-        "Show the graph with its sections, suggested cuts with reasons, and what becomes of a cut; verify it, save it as a crop "
+        "Show the graph with its sections, suggested cuts with reasons, and the effect of a cut; verify it, save it as a crop "
         "file, split into a folder. Served on 127.0.0.1 until Ctrl-C; the address that is printed holds a secret token.",
     )
-    parser.add_argument("model", metavar="MODEL|DIR", help="a model, or the folder of a split")
+    add_model(parser, or_split=True)
     add_cut(parser)
-    parser.add_argument("--port", type=_port, default=0, metavar="N", help="port on 127.0.0.1 (default: one that is free)")
-    parser.add_argument("--no-browser", action="store_true", help="print the address only")
+    parser.add_argument("--port", type=_port, default=0, metavar="N", help="port on 127.0.0.1 (default: any free one)")
+    parser.add_argument("--no-browser", action="store_true", help="only print the address")
     parser.add_argument(
         "--html", metavar="OUT", help="write a picture with tables instead (.html, .svg, .png; PNG: extra `view`), serve nothing"
     )
@@ -38,13 +44,12 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    cut = {**cut_of(args), "repair": args.repair}
     if args.html is not None:
-        return _picture(args, cut)
+        return _picture(args)
     with quiet_tensorflow(args.verbose), working("loading the model and choosing the cut"):
         from graphsplit.viewer.viewer import make_server
 
-        server = make_server(args.model, folder=args.directory, port=args.port, **cut)
+        server = make_server(args.model, folder=args.directory, port=args.port, trust=args.trust, **_cut(args))
     try:
         if args.json:
             print_json({"url": server.url})
@@ -62,14 +67,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _picture(args: argparse.Namespace, cut: dict[str, Any]) -> int:
+def _cut(args: argparse.Namespace) -> CutOptions:
+    """The cut that was asked for; of a split that names none."""
+    cut = cut_of(args)
+    return cut if named_options(cut) or args.repair != "auto" else {}
+
+
+def _picture(args: argparse.Namespace) -> int:
     with quiet_tensorflow(args.verbose), working("drawing"):
         from graphsplit.diagram.picture import draw, free_to_write
         from graphsplit.viewer.session import open_model
 
         free_to_write(Path(args.html))
-        opened = open_model(args.model, **cut)
-        written = draw(opened.wanted.plan(opened.model)).save(args.html)
+        opened = open_model(args.model, trust=args.trust, **_cut(args))
+        written = draw(opened.model, opened.wanted.plan(opened.model)).save(args.html)
     if args.json:
         print_json({"html": str(written)})
     else:

@@ -7,22 +7,23 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from threading import Event
-from typing import Any
 
-from graphsplit.cli.arguments import add_command
-from graphsplit.cli.printing import print_json, quiet_tensorflow, working
+from graphsplit.cli.arguments import Subparsers, add_command
+from graphsplit.cli.printing import print_json
+from graphsplit.cli.progress import working
+from graphsplit.cli.quiet import quiet_tensorflow
 
 __all__ = ["add"]
 
 
-def add(commands: Any) -> None:
+def add(commands: Subparsers) -> None:
     """Add the command."""
     parser = add_command(
         commands,
         "worker",
         run,
         "serve the devices of this machine to pipelines on others, over TensorFlow's own protocol",
-        "Start TensorFlow's server for one task of a cluster, and nothing else, until Ctrl-C. It answers only on the address that "
+        "Start TensorFlow's server for one task of a cluster, and nothing else, until Ctrl-C. It listens only on the address that "
         "FILE names for the task. TensorFlow's protocol has NO AUTHENTICATION and no encryption: whoever reaches the address can "
         "run any program as the user who started the worker. Keep it in a private network.",
     )

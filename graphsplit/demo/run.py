@@ -29,8 +29,9 @@ from graphsplit.formats import load
 from graphsplit.inference.feeds import made_feeds
 from graphsplit.parts.folder import save
 from graphsplit.parts.parts import Parts
-from graphsplit.splitting.surgery import choose, plan_choice, split
-from graphsplit.verification.equivalence import Report, verify
+from graphsplit.splitting.surgery import plan, split
+from graphsplit.verification.equivalence import verify
+from graphsplit.verification.report import Report
 
 __all__ = ["Demo", "run_demo"]
 
@@ -81,8 +82,8 @@ def run_demo(folder: Path, *, overwrite: bool = False, tell: Callable[[str], obj
 
     tell("splitting the model where its preset says")
     whole = load(whole_path)
-    choice = choose(whole)
-    parts = split(whole, plan_choice(whole, choice, model_outputs=None, repair="auto"), devices=_here())
+    planned = plan(whole)
+    parts = split(whole, planned, devices=_here())
     tell("proving that the sections compute what the whole computes")
     proof = verify(whole, parts)
     proof.check()
@@ -95,7 +96,7 @@ def run_demo(folder: Path, *, overwrite: bool = False, tell: Callable[[str], obj
     tell("running the pipeline over the video")
     frames, found, devices = _detect(parts, video, folder)
     files = ("shapes_ssd.pb", "shapes.mp4", "split/split.json", "detections.mp4", "detections.png", "bench.png", "report.md")
-    demo = Demo(folder, choice.source, parts, proof, measured, frames, found, devices, files)
+    demo = Demo(folder, planned.origin, parts, proof, measured, frames, found, devices, files)
     (folder / "report.md").write_text(_report(demo), encoding="utf-8")
     return demo
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from graphsplit.detection.layouts import Layout, recognise
-from graphsplit.errors import CutError, FormatError
-from graphsplit.formats import Model, as_graphdef, load
+from graphsplit.errors import FormatError
+from graphsplit.formats import ModelLike
 from graphsplit.graph.index import GraphIndex
+from graphsplit.graph.options import check_options
 from graphsplit.inference.shapes import infer
-from graphsplit.parts.folder import MANIFEST, load_parts
 from graphsplit.parts.parts import Parts, Port
-from graphsplit.planning.planner import Repair
 from graphsplit.planning.presets import match
-from graphsplit.rewrites import fused
-from graphsplit.splitting.surgery import Choice, Names, choose, plan_choice
+from graphsplit.rewrites.opening import check_no_cut, open_model_or_parts, open_parts, plan_model, whole_of
+from graphsplit.splitting.request import CutOptions, tensors_of
 from graphsplit.splitting.surgery import split as make_parts
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Detectable", "class_count", "detectable"]
 
@@ -55,69 +55,44 @@ class Detectable:
 
 
 def detectable(
-    model: Model | Parts | str | PathLike[str],
+    model: ModelLike | Parts,
     *,
     split: bool = True,
     trust: bool = False,
     fuse_nms: bool = False,
-    model_outputs: Names | None = None,
-    repair: Repair = "auto",
-    **cut: Any,
+    **cut: Unpack[CutOptions],
 ) -> Detectable:
-    """Parts of a model, cut at what `cut` (see `choose`) or its preset says, else where the search finds
-    a cut; the whole as one part where `split` is False, or nothing is worth cutting off.
+    """Parts to detect with, and where detections are among their outputs.
 
-    fuse_nms  one op for the non-maximum suppression of all classes (see `graphsplit.rewrites`)
+    A model is split as `graphsplit.plan` decides; of its outputs those are kept that detections are read from.
 
-    Of a model's outputs those are kept that detections are read from. Raises what loading, planning and splitting raise.
+    Args:
+        model: A model, its parts, or the path of either.
+        split: False: the whole as one part.
+        trust: Load a SavedModel that reaches files, the network or Python.
+        fuse_nms: One op for the non-maximum suppression of all classes, see `graphsplit.rewrites`.
+        **cut: Where to cut, as of `graphsplit.plan`.
+
+    Raises:
+        FormatError: for a model whose outputs are not known.
+        CutError: for a split together with a cut, and whatever else loading, planning and splitting raise.
     """
-    named = {key: value for key, value in cut.items() if value not in (None, False)}
-    if isinstance(model, (str, PathLike)):
-        path = Path(model)
-        is_split = (path / MANIFEST).is_file() or path.name == MANIFEST
-        model = load_parts(path) if is_split else load(path, trust=trust)
-    if isinstance(model, Parts):
-        if fuse_nms and split:
-            raise CutError("a split was given; --fuse-nms goes with `graphsplit split`, or give the model")
-        if named or model_outputs is not None:
-            raise CutError("a split and a cut were given; the split says where it is cut already. Give the model to cut it anew")
+    check_options("Detector", cut, CutOptions.__annotations__)
+    opened = open_model_or_parts(model, trust=trust)
+    if isinstance(opened, Parts):
         if split:
-            return Detectable(model, recognise(model.outputs), "as it was split")
-        model = _whole(model, trust)
-    elif not split and named:
-        raise CutError(f"{', '.join(sorted(named))} names a cut, but the model is to run whole")
-    layout = recognise(model.index.outputs if model_outputs is None else _tensors(model.index, model_outputs))
-    if model_outputs is None:
-        model_outputs = layout.tensors
-    notes: tuple[str, ...] = ()
-    if not split:
-        choice = Choice((), "main", "whole, as one section")
-    else:
-        choice = choose(model, **named, model_outputs=model_outputs)
-        if not choice.cuts:
-            notes = (f"the model runs whole, as one section: {choice.source}",)
-    if fuse_nms:
-        model, choice = fused(as_graphdef(model, "--fuse-nms"), choice, model_outputs)
-    plan = plan_choice(model, choice, model_outputs=model_outputs, repair=repair)
-    return Detectable(make_parts(model, plan, shapes=False), layout, choice.source, (*notes, *choice.notes))
-
-
-def _tensors(index: GraphIndex, names: Names) -> list[str]:
-    given = [names] if isinstance(names, str) else list(names)
-    return [index.tensor(part) for name in given for part in name.split(",") if part.strip()]
-
-
-def _whole(parts: Parts, trust: bool) -> Model:
-    """The model that was split, found where its manifest says and checked by its sum."""
-    source = parts.source
-    if source.model is not None:
-        return source.model
-    if source.path is None or not source.path.exists():
-        raise FormatError(f"the whole model is not there ({source.path}); give the model instead of its split")
-    model = load(source.path, trust=trust)
-    if model.sha256 != source.sha256:
-        raise FormatError("not the file that was split (its sum is another); give the model that is meant", path=source.path)
-    return model
+            parts = open_parts(opened, fuse_nms=fuse_nms, trust=trust, **cut)
+            return Detectable(parts, recognise(parts.outputs), "as it was split")
+        check_no_cut(cut)
+        opened = whole_of(opened, trust=trust)
+    kept = cut.get("model_outputs")
+    layout = recognise(opened.index.outputs if kept is None else tensors_of(opened.index, kept))
+    cut["model_outputs"] = layout.tensors if kept is None else kept
+    planned = plan_model(opened, fuse_nms=fuse_nms, whole=not split, **cut)
+    notes = planned.plan.notes
+    if split and not planned.plan.cuts:
+        notes = (f"the model runs whole, as one section: {planned.plan.origin}", *notes)
+    return Detectable(make_parts(planned.model, planned.plan, shapes=False), layout, planned.plan.origin, notes)
 
 
 def class_count(parts: Parts, layout: Layout, borders: Iterable[Sequence[int]]) -> int | None:

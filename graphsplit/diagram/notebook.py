@@ -8,8 +8,8 @@ from typing import Any
 from graphsplit.diagram.picture import draw
 from graphsplit.diagram.tables import added_table, report_table, tensor_table
 from graphsplit.errors import GraphSplitError
-from graphsplit.planning.planner import Plan
-from graphsplit.verification.equivalence import Report
+from graphsplit.planning.plan import Plan
+from graphsplit.verification.report import Report
 
 __all__ = ["html_of", "svg_of"]
 

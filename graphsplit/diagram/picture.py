@@ -16,7 +16,7 @@ from graphsplit.formats.atomic import whole_file
 from graphsplit.graph.index import TensorSpec
 from graphsplit.inference.shapes import infer
 from graphsplit.parts.parts import Parts
-from graphsplit.planning.planner import Plan
+from graphsplit.planning.plan import Plan
 
 __all__ = ["Picture", "draw", "free_to_write"]
 

@@ -8,8 +8,8 @@ from html import escape
 from graphsplit.diagram.view import Scene
 from graphsplit.graph.index import TensorSpec
 from graphsplit.graph.text import bytes_text, frame_bytes_of, shape_text
-from graphsplit.planning.planner import Added
-from graphsplit.verification.equivalence import Report
+from graphsplit.planning.plan import Added
+from graphsplit.verification.report import Report
 
 __all__ = ["added_table", "border_table", "report_table", "section_table", "table", "tensor_table"]
 

@@ -10,7 +10,7 @@ from graphsplit.errors import GraphSplitError
 from graphsplit.formats import Model
 from graphsplit.graph.index import GraphIndex, TensorSpec
 from graphsplit.parts.parts import Part, Parts
-from graphsplit.planning.planner import Plan
+from graphsplit.planning.plan import Plan
 
 __all__ = ["Block", "Scene", "scene_of"]
 

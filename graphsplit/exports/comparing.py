@@ -18,7 +18,8 @@ from graphsplit.graph.index import TensorSpec
 from graphsplit.inference.feeds import Feeds, check_feeds, made_feeds
 from graphsplit.inference.sessions import Session, open_session
 from graphsplit.runtimes.tensorflow import as_array, dtype_name, error_text
-from graphsplit.verification.equivalence import OutputReport, Report, compare
+from graphsplit.verification.compare import OutputReport, compare
+from graphsplit.verification.report import Report
 
 __all__ = ["Comparison", "compare_export", "feeds_of"]
 

@@ -18,7 +18,7 @@ from graphsplit.exports.targets import find_target
 from graphsplit.formats import Model, load
 from graphsplit.graph.index import Shape
 from graphsplit.parts.parts import Parts, Port
-from graphsplit.verification.equivalence import Report
+from graphsplit.verification.report import Report
 
 __all__ = ["Exported", "ExportedPort", "export"]
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
+from typing import TypeGuard, Union
 
 from graphsplit.errors import FormatError, GraphSplitError
+from graphsplit.formats.base import Stored
 from graphsplit.formats.detect import FORMATS, check_opens, recognise
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.model import Model
 
-__all__ = ["GraphDefModel", "Model", "as_graphdef", "load"]
+__all__ = ["GraphDefModel", "Model", "ModelLike", "as_graphdef", "as_model", "is_model", "load"]
+
+#: A model, or what `load` takes: a path, "demo", or a model in memory.
+ModelLike = Union[Model, str, PathLike[str], object]  # noqa: UP007  # object: TensorFlow's types cannot be named here
+
+_DEMO = Path(__file__).parents[1] / "demo" / "data" / "shapes_ssd.pb"
 
 
 def as_graphdef(model: Model, what: str) -> GraphDefModel:
@@ -20,15 +27,34 @@ def as_graphdef(model: Model, what: str) -> GraphDefModel:
     return model
 
 
-def load(path: str | PathLike[str], format: str | None = None, *, trust: bool = False) -> Model:
-    """Read a model: a frozen ``.pb`` or ``.pbtxt``, a SavedModel folder, a ``.keras`` or a ``.tflite`` file.
+def as_model(model: ModelLike, *, trust: bool = False) -> Model:
+    """The model itself, or what `load` makes of it. Raises what `load` raises."""
+    return model if is_model(model) else load(model, trust=trust)
 
-    format  one of "graphdef", "pbtxt", "saved_model", "keras", "tflite"; None: found out from the content
-    trust   whether a SavedModel that reaches files, the network or Python may be loaded, which runs parts of it
 
-    Raises FormatError, and TrustError for a SavedModel that would need trust.
+def is_model(value: object) -> TypeGuard[Model]:
+    """Whether this is a model already."""
+    return isinstance(value, Stored)
+
+
+def load(model: ModelLike, format: str | None = None, *, trust: bool = False) -> Model:
+    """Read a model: a frozen ``.pb`` or ``.pbtxt``, a SavedModel folder, a ``.keras`` or a ``.tflite`` file, or one in memory.
+
+    Args:
+        model: The path of a file or folder; "demo" for the detector that comes with the package, if there is no such
+            file; or a model in memory, see `graphsplit.formats.objects.load_object`.
+        format: One of "graphdef", "pbtxt", "saved_model", "keras", "tflite"; None: detected from the content.
+        trust: Load a SavedModel that reaches files, the network or Python; loading runs parts of it.
+
+    Raises:
+        FormatError: for a file that cannot be read as a model.
+        TrustError: for a SavedModel that needs trust.
     """
-    where = Path(path)
+    if not isinstance(model, (str, PathLike)):
+        from graphsplit.formats.objects import load_object
+
+        return model if is_model(model) else load_object(model)
+    where = _DEMO if model == "demo" and not Path("demo").exists() else Path(model)
     kind = recognise(where) if format is None else format
     if kind not in FORMATS:
         raise FormatError(f"unknown format {kind!r}; there are {', '.join(FORMATS)}", path=where)

@@ -25,7 +25,7 @@ _OF_THE_PROCESS = ("_gradient_op_type", "forward_function_name", "backward_funct
 
 
 @contextmanager
-def loading(path: Path, what: str, then: str) -> Iterator[None]:
+def loading(path: Path | None, what: str, then: str) -> Iterator[None]:
     """Load with TensorFlow or Keras: eagerly whatever the caller's mode is, without its log lines and warnings.
 
     what  "TensorFlow cannot load this SavedModel"

@@ -20,7 +20,7 @@ from graphsplit.errors import FormatError
 from graphsplit.formats.freeze import freeze_function, loading, on_one_line
 from graphsplit.formats.graphdef.model import GraphDefModel
 
-__all__ = ["load_keras"]
+__all__ = ["freeze_keras", "load_keras"]
 
 _EXPORT = "where its code is at hand, call model.export(FOLDER) and give that folder"
 _CODE = {"Lambda", "__lambda__"}  # Python bytecode in the file
@@ -38,7 +38,7 @@ def load_keras(path: Path) -> GraphDefModel:
     keras = _keras(path)
     then = f"load it in Python with Keras {version}, which saved it, call model.export(FOLDER) and give that folder"
     with loading(path, "Keras cannot load this model", then):
-        data, outputs = _freeze(_load(path, keras), path, keras)
+        data, outputs = freeze_keras(_load(path, keras), path)
         return GraphDefModel([data], path=path, source=path, format="keras", output_names=outputs)
 
 
@@ -73,7 +73,17 @@ def _load(path: Path, keras: Any) -> Any:
         return keras.models.load_model(link, **options)
 
 
-def _freeze(model: Any, path: Path, keras: Any) -> tuple[bytes, tuple[str, ...]]:
+def freeze_keras(model: Any, path: Path | None = None) -> tuple[bytes, tuple[str, ...]]:
+    """A Keras model, called in inference mode, as a frozen GraphDef and the tensors that it returns.
+
+    Args:
+        model: A ``keras.Model`` that knows its inputs.
+        path: Where it came from, for errors.
+
+    Raises:
+        FormatError: for inputs that are not dense tensors.
+    """
+    import keras
     import tensorflow as tf
 
     def spec(tensor: Any) -> Any:

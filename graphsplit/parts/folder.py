@@ -20,10 +20,10 @@ from graphsplit.formats import Model, load
 from graphsplit.graph.index import Shape
 from graphsplit.graph.json_input import read_json
 from graphsplit.parts.parts import Part, Parts, Port, Source
-from graphsplit.planning.planner import Added
+from graphsplit.planning.plan import Added
 from graphsplit.version import VERSION
 
-__all__ = ["MANIFEST", "SCHEMA", "file_names", "load_parts", "manifest", "save", "section_json"]
+__all__ = ["MANIFEST", "SCHEMA", "file_names", "find_manifest", "load_parts", "manifest", "save", "section_json"]
 
 MANIFEST = "split.json"
 SCHEMA = 1
@@ -220,6 +220,16 @@ def _move(work: Path, target: Path, names: list[str]) -> None:
 
 
 # reading
+
+
+def find_manifest(path: str | PathLike[str]) -> Path | None:
+    """The manifest of a split, given its folder or the manifest itself; None: the path leads to something else."""
+    where = Path(path)
+    manifest = where if where.name == MANIFEST else where / MANIFEST
+    try:
+        return manifest if manifest.is_file() else None
+    except OSError:  # a name that no file can have
+        return None
 
 
 def load_parts(directory: str | PathLike[str]) -> Parts:

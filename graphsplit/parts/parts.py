@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from graphsplit.errors import CutError
+from graphsplit.errors import CutError, SectionNotFoundError
 from graphsplit.formats import Model, as_graphdef
 from graphsplit.graph.index import Shape
-from graphsplit.planning.planner import Added, Plan
+from graphsplit.planning.plan import Added, Plan
 from graphsplit.shown import Drawn
 
 __all__ = ["DEFAULT_DEVICES", "Part", "Parts", "Port", "Source", "default_device"]
@@ -118,7 +118,7 @@ class Parts(Drawn):
         for part in self.sections:
             if part.name == name:
                 return part
-        raise KeyError(f"no section {name!r}; there are {', '.join(p.name for p in self.sections)}")
+        raise SectionNotFoundError(name, known=[p.name for p in self.sections])
 
     def replaced(self, section: str, model: Model, names: Mapping[str, str], *, device: str | None = None) -> Parts:
         """The same sections with another model for one of them, of any format that sections have.

@@ -9,39 +9,41 @@ from dataclasses import dataclass
 from graphsplit.errors import CutError
 from graphsplit.graph.index import GraphIndex
 
-__all__ = ["Cut", "check_cut", "nearest_borders", "resolve"]
+__all__ = ["Cut", "check_cut", "make_cut", "nearest_borders"]
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
     """Where a section ends.
 
-    section  name of the section that makes the tensors
-    tensors  full tensor names, each once, in the order the user gave
+    Attributes:
+        section: Name of the section that produces the tensors.
+        tensors: Full tensor names, each once, in the order in which they were named.
     """
 
     section: str
     tensors: tuple[str, ...]
 
 
-def resolve(index: GraphIndex, section: str, names: Iterable[str]) -> Cut:
-    """A cut from names as users write them: ``node``, ``node:port``, ``^node``; repeated names count once.
-
-    Raises TensorNotFoundError, and CutError when there are no names at all.
-    """
-    found = tuple(dict.fromkeys(index.tensor(name) for name in names if name.strip()))
-    if not found:
-        raise CutError(f"section {section!r} ends nowhere: name at least one tensor")
-    return Cut(section, found)
+def make_cut(section: str, tensors: Iterable[str]) -> Cut:
+    """A cut at tensors given by their full names. Raises CutError if there are none."""
+    unique = tuple(dict.fromkeys(tensors))
+    if not unique:
+        raise CutError(f"section {section!r} has no border tensors; name at least one")
+    return Cut(section, unique)
 
 
 def check_cut(index: GraphIndex, cut: Cut, needed: Set[str], outputs: Set[str]) -> None:
     """Refuse a cut that cannot be made.
 
-    needed   names of the nodes that the outputs need
-    outputs  the tensors that the whole gives
+    Args:
+        index: The graph.
+        cut: The cut.
+        needed: Names of the nodes that the outputs need.
+        outputs: The tensors that the whole produces.
 
-    Raises CutError: a constant, a tensor inside a loop or cond, a tensor that feeds no output.
+    Raises:
+        CutError: for a constant, a tensor inside a loop or cond, and a tensor that feeds no output.
     """
     for tensor in cut.tensors:
         node = index.name_to_node_map[index.producer[tensor]]

@@ -15,8 +15,10 @@ from graphsplit.rewrites.registry import REGISTRY
 from graphsplit.rewrites.rewriting import RewrittenModel
 from graphsplit.rewrites.samples import Samples
 from graphsplit.runtimes.tensorflow import TensorFlowSession, error_text
-from graphsplit.splitting.surgery import Choice, plan_choice, split
-from graphsplit.verification.equivalence import Report, compare, verify
+from graphsplit.splitting.surgery import plan_whole, split
+from graphsplit.verification.compare import compare
+from graphsplit.verification.equivalence import verify
+from graphsplit.verification.report import Report
 
 __all__ = ["RewriteReport", "SampleReport", "prove_found", "prove_samples", "verify_rewrite"]
 
@@ -84,8 +86,7 @@ def verify_rewrite(
 
     A difference is reported, not raised. Raises what `graphsplit.verification.equivalence.verify` raises.
     """
-    choice = Choice((), "main", "whole")
-    parts = split(model, plan_choice(model, choice, model_outputs=model.index.outputs, repair="auto"), shapes=False)
+    parts = split(model, plan_whole(model, outputs=model.index.outputs), shapes=False)
     whole = verify(model.original, parts, feeds, trust=trust)
     return RewriteReport(whole, prove_found(model, samples))
 

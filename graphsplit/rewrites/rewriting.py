@@ -6,14 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from graphsplit.errors import CutError, FormatError
-from graphsplit.formats import GraphDefModel
+from graphsplit.errors import CutError
+from graphsplit.formats import GraphDefModel, ModelLike, as_graphdef, as_model
 from graphsplit.formats.graphdef.edit import NodeWriter, edited
 from graphsplit.formats.graphdef.writer import Chunk
+from graphsplit.planning.plan import Plan
+from graphsplit.planning.planner import plan_sections
 from graphsplit.rewrites.folding import fold_constants
 from graphsplit.rewrites.multiclass import Unfit
 from graphsplit.rewrites.registry import REGISTRY
-from graphsplit.splitting.surgery import Choice
+from graphsplit.splitting.request import Names, tensors_of
 
 __all__ = ["RewrittenModel", "fused", "rewrite", "rewrite_again"]
 
@@ -52,25 +54,33 @@ class RewrittenModel(GraphDefModel):
 
 
 def rewrite(
-    model: GraphDefModel,
+    model: ModelLike,
     *,
     fuse_nms: bool = False,
     batch_preprocess: bool = False,
-    model_outputs: str | Iterable[str] | None = None,
+    model_outputs: Names | None = None,
+    trust: bool = False,
 ) -> RewrittenModel:
     """A model that computes the same with fewer nodes. Nothing is run; `graphsplit.rewrites.proof.verify_rewrite` proves it.
 
-    fuse_nms          one op for the non-maximum suppression of all classes, see `graphsplit.rewrites.fused_nms`
-    batch_preprocess  the preprocessing of all images at once, see `graphsplit.rewrites.batched_map`
-    model_outputs     outputs to keep (default: all)
+    What no output needs is pruned, and constants are computed ahead where that is exact (`graphsplit.rewrites.folding`).
+    Names of inputs and outputs stay. What is not known to be equivalent is left alone, and `left_alone` of the result says
+    why.
 
-    What no output needs is pruned, and constants are computed ahead where that is exact (`graphsplit.rewrites.folding`). Names of
-    inputs and outputs stay. What is not known to be equivalent is left alone, and ``left_alone`` of the result says why.
+    Args:
+        model: A frozen graph, or anything that `graphsplit.load` takes.
+        fuse_nms: One op for the non-maximum suppression of all classes, see `graphsplit.rewrites.fused_nms`.
+        batch_preprocess: One resize for the whole batch of images, see `graphsplit.rewrites.batched_map`.
+        model_outputs: Outputs to keep (default: all).
+        trust: Load a SavedModel that reaches files, the network or Python.
 
-    Raises TensorNotFoundError for outputs that are not there, FormatError for a graph that is not legal or not frozen.
+    Raises:
+        TensorNotFoundError: for outputs that do not exist.
+        FormatError: for a graph that is not legal, not frozen, or not a GraphDef.
     """
     asked = {"fuse_nms": fuse_nms, "batch_preprocess": batch_preprocess}
-    return _rewrite(model, [name for name in REGISTRY if asked[name]], model_outputs)
+    graph = as_graphdef(as_model(model, trust=trust), "a rewrite")
+    return _rewrite(graph, [name for name in REGISTRY if asked[name]], model_outputs)
 
 
 def rewrite_again(model: GraphDefModel, applied: Sequence[Mapping[str, Any]]) -> GraphDefModel:
@@ -85,15 +95,9 @@ def rewrite_again(model: GraphDefModel, applied: Sequence[Mapping[str, Any]]) ->
     return _rewrite(model, list(names), None) if names else model
 
 
-def _rewrite(model: GraphDefModel, names: Sequence[str], model_outputs: str | Iterable[str] | None) -> RewrittenModel:
-    if not isinstance(model, GraphDefModel):
-        raise FormatError(f"a {getattr(model, 'format', 'model of another kind')}: only GraphDefs are rewritten")
+def _rewrite(model: GraphDefModel, names: Sequence[str], model_outputs: Names | None) -> RewrittenModel:
     model.check_frozen()
-    index = model.index
-    outputs = index.outputs
-    if model_outputs is not None:
-        given = [model_outputs] if isinstance(model_outputs, str) else list(model_outputs)
-        outputs = tuple(dict.fromkeys(index.tensor(n) for text in given for n in text.split(",") if n.strip()))
+    outputs = model.index.outputs if model_outputs is None else tensors_of(model.index, model_outputs)
     applied: list[Mapping[str, Any]] = []
     left: list[Mapping[str, str]] = []
     everything: list[tuple[str, Any]] = []
@@ -130,19 +134,26 @@ def _rewrite(model: GraphDefModel, names: Sequence[str], model_outputs: str | It
     )  # fmt: skip
 
 
-def fused(model: GraphDefModel, choice: Choice, model_outputs: str | Iterable[str] | None = None) -> tuple[RewrittenModel, Choice]:
-    """A model with its non-maximum suppression fused, and the cut that was chosen for it as it was, with what was left alone.
+def fused(model: GraphDefModel, plan: Plan) -> tuple[RewrittenModel, Plan]:
+    """A model with its non-maximum suppression fused, and its plan with the same cuts; the notes say what was left alone.
 
-    Raises CutError for a cut at a tensor that was replaced.
+    Args:
+        model: The model as it was exported.
+        plan: Its plan.
+
+    Raises:
+        CutError: for a cut at a tensor that was replaced.
     """
-    made = rewrite(model, fuse_nms=True, model_outputs=model_outputs)
-    gone = [t for cut in choice.cuts for t in cut.tensors if t not in made.index.tensors]
+    rewritten = rewrite(model, fuse_nms=True, model_outputs=plan.outputs)
+    index = rewritten.index
+    gone = [t for cut in plan.cuts for t in cut.tensors if t not in index.tensors]
     if gone:
-        raise CutError(f"{gone[0]!r} is part of what --fuse-nms replaces; cut elsewhere, or do not fuse", cut=gone)
-    told = [f"left alone: {entry['where']}: {entry['reason']}" for entry in made.left_alone]
-    if not made.rewrites:
-        told.append("no non-maximum suppression was fused")
+        raise CutError(f"{gone[0]!r} is part of what the fused suppression replaces; cut elsewhere, or do not fuse", cut=gone)
+    notes = [f"left alone: {entry['where']}: {entry['reason']}" for entry in rewritten.left_alone]
+    if not rewritten.rewrites:
+        notes.append("no non-maximum suppression was fused")
     else:
-        nodes = len(model.index.nodes) - len(made.index.nodes)
-        told.append(f"non-maximum suppression fused: {nodes:,} nodes fewer" if nodes > 0 else "non-maximum suppression fused")
-    return made, replace(choice, notes=(*choice.notes, *told))
+        nodes = len(model.index.nodes) - len(index.nodes)
+        notes.append(f"non-maximum suppression fused: {nodes:,} nodes fewer" if nodes > 0 else "non-maximum suppression fused")
+    planned = plan_sections(index, plan.cuts, last=plan.last, outputs=plan.outputs, repair=plan.repair)
+    return rewritten, replace(planned, origin=plan.origin, notes=(*plan.notes, *notes))

@@ -1,14 +1,23 @@
-"""Where to cut, as callers say it: the options that `plan`, `split`, `Detector`, `view` and `run_batch` share."""
+"""Where to cut: what the user asked for → cuts, with the sentence that says where they came from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from os import PathLike
-from typing import TypedDict
+from typing import Any, TypedDict
 
-from graphsplit.planning.planner import Repair
+from graphsplit.errors import CutError
+from graphsplit.formats import Model
+from graphsplit.graph.index import GraphIndex
+from graphsplit.graph.options import check_options
+from graphsplit.planning.cuts import Cut, make_cut
+from graphsplit.planning.plan import Repair
+from graphsplit.planning.presets import Match, explain, match, read_presets, targets_for
+from graphsplit.splitting.crop_file import read_crop_file
+from graphsplit.splitting.suggestions import search
 
-__all__ = ["CutOptions", "Names"]
+__all__ = ["CutOptions", "CutRequest", "Names", "named_options", "read_request", "tensors_of"]
 
 #: One name, several in one string with commas between, or an iterable of names.
 Names = str | Iterable[str]
@@ -36,3 +45,146 @@ class CutOptions(TypedDict, total=False):
     crop_file: str | PathLike[str] | None
     model_outputs: Names | None
     repair: Repair
+
+
+@dataclass(frozen=True, slots=True)
+class CutRequest:
+    """Where to cut a particular model.
+
+    Attributes:
+        cuts: In order; the last section owns the rest.
+        last: Name of that last section.
+        origin: Where the cuts came from, in a sentence.
+        notes: What else was decided.
+        outputs: Outputs of the whole to keep; None: all.
+        repair: What to do with tensors that cross without being named.
+    """
+
+    cuts: tuple[Cut, ...]
+    last: str
+    origin: str
+    notes: tuple[str, ...] = ()
+    outputs: tuple[str, ...] | None = None
+    repair: Repair = "auto"
+
+
+def named_options(options: Mapping[str, Any]) -> list[str]:
+    """Those of the options that name a cut; an option that was left at its default names none."""
+    return [k for k, v in options.items() if k != "repair" and v not in (None, False)]
+
+
+def tensors_of(index: GraphIndex, names: Names) -> tuple[str, ...]:
+    """Full names of tensors as users write them, each once. A string is one name, or several with commas between.
+
+    Raises:
+        TensorNotFoundError: with the closest names.
+    """
+    texts = [names] if isinstance(names, str) else list(names)
+    return tuple(dict.fromkeys(tensor for text in texts for tensor in _tensors(index, text)))
+
+
+def _tensors(index: GraphIndex, text: str) -> list[str]:
+    if "," in text and text.strip() in index.producer:  # a name may hold commas
+        return [text.strip()]
+    return [index.tensor(part) for part in text.split(",") if part.strip()]
+
+
+def read_request(function: str, model: Model, options: Mapping[str, Any], *, shapes: bool = True) -> CutRequest:
+    """Find out where to cut a model.
+
+    Args:
+        function: Name of the function that took the options, for errors.
+        model: The model.
+        options: See `CutOptions`.
+        shapes: Whether a search for the cut may ask TensorFlow for the sizes of tensors.
+
+    Raises:
+        OptionError: for an option that does not exist.
+        CutError: for contradicting options, and a cut that cannot be made.
+        TensorNotFoundError: for a name that the model does not have.
+        FormatError: for a crop file, preset file or table that cannot be read.
+    """
+    check_options(function, options, CutOptions.__annotations__)
+    cut = CutOptions(**options)  # type: ignore[typeddict-item]  # checked above
+    ways = {
+        "outputs/inputs": cut.get("outputs") is not None or cut.get("inputs") is not None,
+        "preset": cut.get("preset") is not None,
+        "autocrop": bool(cut.get("autocrop")) or cut.get("affinity") is not None,
+        "crop_file": cut.get("crop_file") is not None,
+    }
+    chosen = [name for name, asked in ways.items() if asked]
+    if len(chosen) > 1:
+        raise CutError(f"{' and '.join(chosen)} both say where to cut; pass one of them")
+    kept = cut.get("model_outputs")
+    outputs = None if kept is None else tensors_of(model.index, kept)
+    cuts, last, origin, notes = _cuts(model, cut, outputs, shapes, any_preset=not chosen)
+    return CutRequest(cuts, last, origin, notes, outputs, cut.get("repair", "auto"))
+
+
+_Cuts = tuple[tuple[Cut, ...], str, str, tuple[str, ...]]
+
+
+def _cuts(model: Model, cut: CutOptions, kept: tuple[str, ...] | None, shapes: bool, *, any_preset: bool) -> _Cuts:
+    """Cuts, name of the last section, origin and notes."""
+    index, preset, crop_file = model.index, cut.get("preset"), cut.get("crop_file")
+    if crop_file is not None:
+        crop = read_crop_file(crop_file)
+        several = (f"{crop_file} has {crop.entries} entries; entry 0 is used",) if crop.entries > 1 else ()
+        return (*_named(index, crop.outputs, crop.inputs), f"crop file {crop_file}", several)
+    outputs, inputs = cut.get("outputs"), cut.get("inputs")
+    if outputs is not None or inputs is not None:
+        return (*_named(index, outputs, inputs), "named", ())
+    fitting = match(index) if any_preset else _preset(index, preset) if preset is not None else None
+    if fitting is not None and fitting.targets:
+        return (*_named(index, fitting.targets, None), f"preset {fitting.preset.name}: {fitting.reason}", ())
+    note = "" if fitting is None else fitting.preset.note
+    return _searched(model, cut.get("affinity"), kept, shapes, note)
+
+
+def _named(index: GraphIndex, outputs: Names | Sequence[Names] | None, inputs: Names | None) -> tuple[tuple[Cut, ...], str]:
+    """The cuts at named tensors, and the name of the last section."""
+    lists = [] if outputs is None else [[outputs]] if isinstance(outputs, str) else _lists(outputs)
+    if len(lists) > 1:
+        if inputs is not None:
+            raise CutError("inputs go with one list of outputs; an N-way split starts at the inputs of the model")
+        return tuple(_cut(index, f"part_{i}", names) for i, names in enumerate(lists)), f"part_{len(lists)}"
+    cuts = [] if inputs is None else [_cut(index, "pre", inputs)]
+    if lists:
+        cuts.append(_cut(index, "main", lists[0]))
+    return tuple(cuts), "post" if lists else "main"
+
+
+def _lists(outputs: Iterable[Names]) -> list[list[str]]:
+    """One list of names for each cut."""
+    entries = list(outputs)
+    if any(not isinstance(entry, str) for entry in entries):
+        return [[entry] if isinstance(entry, str) else list(entry) for entry in entries]
+    return [[entry for entry in entries if isinstance(entry, str)]]
+
+
+def _cut(index: GraphIndex, section: str, names: Names) -> Cut:
+    return make_cut(section, tensors_of(index, names))
+
+
+def _preset(index: GraphIndex, preset: str) -> Match:
+    """The preset of that name; of a file, the first that matches."""
+    if not preset.endswith(".json"):
+        return targets_for(index, preset)
+    own = read_presets(preset)
+    fitting = match(index, own)
+    if fitting is None:
+        why = "; ".join(f"{v.preset.name}: {v.reason}" for v in explain(index, own))
+        raise CutError(f"no preset of {preset} matches this graph: {why or 'it holds none'}")
+    if not fitting.targets:
+        raise CutError(f"preset {fitting.preset.name!r} of {preset} matches, but has no targets; add them to the file")
+    return fitting
+
+
+def _searched(model: Model, affinity: str | PathLike[str] | None, kept: tuple[str, ...] | None, shapes: bool, note: str) -> _Cuts:
+    """The automatic cut, or one section if there is nothing worth cutting off."""
+    crop, _ = search(model, affinity=affinity, outputs=kept, shapes=shapes)
+    notes = (note,) if note else ()
+    if not crop.back:
+        return (), "main", crop.reason, notes
+    origin = f"automatic cut: the fewest bytes between the network and {crop.reason}"
+    return (_cut(model.index, "main", crop.back),), "post", origin, notes

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from graphsplit.errors import CutError, FormatError
-from graphsplit.formats import Model, load
-from graphsplit.parts.folder import MANIFEST, load_parts
+from graphsplit.errors import CutError
+from graphsplit.formats import Model, ModelLike
 from graphsplit.parts.parts import Parts
-from graphsplit.planning.planner import Plan, Repair
-from graphsplit.splitting.surgery import Choice, choose, plan_choice
+from graphsplit.planning.plan import Plan, Repair
+from graphsplit.rewrites.opening import check_no_cut, open_model_or_parts, whole_of
+from graphsplit.splitting.request import CutOptions
+from graphsplit.splitting.surgery import plan, plan_whole
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Opened", "Wanted", "open_model"]
 
@@ -22,9 +24,11 @@ __all__ = ["Opened", "Wanted", "open_model"]
 class Wanted:
     """A cut as the workbench holds it.
 
-    inputs         border tensors at which main starts
-    ends           for each cut the border tensors at which its section ends; one list for main, several for an N-way split
-    model_outputs  outputs of the whole to keep; None: all
+    Attributes:
+        inputs: Border tensors at which main starts.
+        ends: For each cut the border tensors at which its section ends; one list for main, several for an N-way split.
+        model_outputs: Outputs of the whole to keep; None: all.
+        repair: What to do with tensors that cross without being named.
     """
 
     inputs: tuple[str, ...] = ()
@@ -33,80 +37,68 @@ class Wanted:
     repair: Repair = "auto"
 
     def plan(self, model: Model) -> Plan:
-        """The plan of this cut; without any border one section. Raises what `graphsplit.plan` raises."""
-        kept = None if self.model_outputs is None else list(self.model_outputs)
+        """The plan of this cut; one section if there is no border at all. Raises what `graphsplit.plan` raises."""
         ends = [list(e) for e in self.ends if e]
         if not ends and not self.inputs:
-            choice = Choice((), "main", "whole, as one section")
-        else:
-            choice = choose(model, outputs=ends or None, inputs=self.inputs or None, shapes=False)
-        return plan_choice(model, choice, model_outputs=kept, repair=self.repair)
+            return plan_whole(model, outputs=self.model_outputs)
+        return plan(
+            model,
+            shapes=False,
+            outputs=ends or None,
+            inputs=self.inputs or None,
+            model_outputs=self.model_outputs,
+            repair=self.repair,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A model to look at, the cut to begin with and where that comes from, in a sentence."""
+    """A model to look at, the cut to begin with, and where that came from, in a sentence."""
 
     model: Model
     wanted: Wanted
     source: str
 
 
-def open_model(
-    what: Model | Parts | Plan | str | PathLike[str], *, model_outputs: Any = None, repair: Repair = "auto", **cut: Any
-) -> Opened:
-    """A model with its cut: the one asked for (see `choose`), that of parts or of a folder with a split,
-    else the preset's or the automatic one.
+def open_model(what: ModelLike | Parts, *, planned: Plan | None = None, trust: bool = False, **cut: Unpack[CutOptions]) -> Opened:
+    """A model with its cut: the one asked for, that of a plan, of parts or of a folder, else what `graphsplit.plan` decides.
 
-    Raises what loading and planning raise, CutError for a split together with a cut, FormatError for a split whose model is
-    not there.
+    Args:
+        what: A model, its parts, or the path of either.
+        planned: A plan of the model.
+        trust: Load a SavedModel that reaches files, the network or Python.
+        **cut: Where to cut, as of `graphsplit.plan`.
+
+    Raises:
+        CutError: for a split or a plan together with a cut, and as of `graphsplit.plan`.
+        FormatError: if the model of a split is not there.
     """
-    named = {key: value for key, value in cut.items() if value not in (None, False)}
-    if isinstance(what, (str, PathLike)):
-        path = Path(what)
-        what = load_parts(path) if (path / MANIFEST).is_file() or path.name == MANIFEST else load(path)
-    if isinstance(what, (Parts, Plan)):
-        if named or model_outputs is not None:
-            raise CutError("a split and a cut were given; the split says where it is cut already. Give the model to cut it anew")
-        if isinstance(what, Plan):
-            if what.model is None:
-                raise CutError("this plan was made of a bare index, which is not kept; give the model and the cut instead")
-            sections = [(s.name, s.inputs, s.outputs) for s in what.sections]
-            return Opened(what.model, _as_cut(sections, what.outputs, what.model), "as it was planned")
-        model = _whole(what)
-        ports = [(p.name, [i.tensor for i in p.inputs], [o.tensor for o in p.outputs]) for p in what]
-        return Opened(model, _as_cut(ports, what.outputs, model), "as it was split")
-    choice = choose(what, **named, model_outputs=model_outputs)
-    kept = None
-    if model_outputs is not None:
-        given = [model_outputs] if isinstance(model_outputs, str) else list(model_outputs)
-        kept = tuple(what.index.tensor(n) for name in given for n in name.split(",") if n.strip())
-    cuts = choice.cuts
-    inputs = cuts[0].tensors if cuts and cuts[0].section == "pre" else ()
-    wanted = Wanted(inputs, tuple(c.tensors for c in cuts if c.section != "pre"), kept, repair)
-    wanted.plan(what)  # says at once what cannot be
-    return Opened(what, wanted, choice.source)
+    opened = open_model_or_parts(what, trust=trust)
+    if isinstance(opened, Parts):
+        check_no_cut(cut)
+        model = whole_of(opened, rewritten=True, trust=trust)
+        ports = [(p.name, [i.tensor for i in p.inputs], [o.tensor for o in p.outputs]) for p in opened]
+        return Opened(model, _as_cut(ports, opened.outputs, model, "auto"), "as it was split")
+    if planned is not None:
+        if cut:
+            raise CutError("a plan and a cut both say where to cut; pass one of them")
+        sections = [(s.name, s.inputs, s.outputs) for s in planned.sections]
+        return Opened(opened, _as_cut(sections, planned.outputs, opened, planned.repair), "as it was planned")
+    planned = plan(opened, **cut)
+    kept = None if cut.get("model_outputs") is None else planned.outputs
+    inputs = planned.cuts[0].tensors if planned.cuts and planned.cuts[0].section == "pre" else ()
+    ends = tuple(c.tensors for c in planned.cuts if c.section != "pre")
+    return Opened(opened, Wanted(inputs, ends, kept, planned.repair), planned.origin)
 
 
-def _as_cut(sections: Iterable[tuple[str, Iterable[str], Iterable[str]]], outputs: tuple[str, ...], model: Model) -> Wanted:
-    """The cut that gives these sections again: where each one ends, what later ones read of it."""
-    listed = [(name, tuple(inputs), tuple(made)) for name, inputs, made in sections]
+def _as_cut(
+    sections: Iterable[tuple[str, Iterable[str], Iterable[str]]], outputs: tuple[str, ...], model: Model, repair: Repair
+) -> Wanted:
+    """The cut that produces these sections again: where each one ends is what later ones read of it."""
+    listed = [(name, tuple(inputs), tuple(produced)) for name, inputs, produced in sections]
     ends: dict[str, tuple[str, ...]] = {}
-    for number, (name, _, made) in enumerate(listed[:-1]):
+    for number, (name, _, produced) in enumerate(listed[:-1]):
         later: Mapping[str, None] = {t: None for _, inputs, _ in listed[number + 1 :] for t in inputs}
-        ends[name] = tuple(t for t in made if t in later)
+        ends[name] = tuple(t for t in produced if t in later)
     kept = None if set(outputs) == set(model.index.outputs) else outputs
-    return Wanted(ends.pop("pre", ()), tuple(ends.values()), kept)
-
-
-def _whole(parts: Parts) -> Model:
-    """The model that was split, found where its manifest says and checked by its sum."""
-    source = parts.source
-    if source.model is not None:
-        return source.model
-    if source.path is None or not source.path.exists():
-        raise FormatError(f"the whole model is not there ({source.path}); give the model instead of its split")
-    model = load(source.path)
-    if model.sha256 != source.sha256:
-        raise FormatError("not the file that was split (its sum is another); give the model that is meant", path=source.path)
-    return model
+    return Wanted(ends.pop("pre", ()), tuple(ends.values()), kept, repair)

@@ -7,15 +7,20 @@ from html import escape
 from os import PathLike
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING
 
 from graphsplit.errors import GraphSplitError
-from graphsplit.formats import Model
+from graphsplit.formats import ModelLike
+from graphsplit.graph.options import check_options
 from graphsplit.parts.parts import Parts
-from graphsplit.planning.planner import Plan
+from graphsplit.planning.plan import Plan
+from graphsplit.splitting.request import CutOptions
 from graphsplit.viewer.server import Server
 from graphsplit.viewer.session import open_model
 from graphsplit.viewer.workbench import Workbench
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Viewer", "make_server", "view"]
 
@@ -54,33 +59,48 @@ class Viewer:
 
 
 def make_server(
-    what: Model | Parts | Plan | str | PathLike[str], *, folder: str | PathLike[str] = ".", port: int = 0, **cut: Any
+    what: ModelLike | Parts,
+    plan: Plan | None = None,
+    *,
+    folder: str | PathLike[str] = ".",
+    port: int = 0,
+    trust: bool = False,
+    **cut: Unpack[CutOptions],
 ) -> Server:
     """A server that listens and does not serve yet; see `view`."""
+    check_options("view", cut, CutOptions.__annotations__)
     where = Path(folder)
     if not where.is_dir():
-        raise GraphSplitError(f"{where} is no folder; name one that is there, to save into")
-    return Server(Workbench(open_model(what, **cut), where.resolve()), port)
+        raise GraphSplitError(f"{where} is not a folder; name an existing one to save into")
+    opened = open_model(what, planned=plan, trust=trust, **cut)
+    return Server(Workbench(opened, where.resolve(), trust=trust), port)
 
 
 def view(
-    what: Model | Parts | Plan | str | PathLike[str],
+    what: ModelLike | Parts,
+    plan: Plan | None = None,
     *,
     folder: str | PathLike[str] = ".",
     port: int = 0,
     browser: bool = False,
-    **cut: Any,
+    trust: bool = False,
+    **cut: Unpack[CutOptions],
 ) -> Viewer:
-    """Show a model, or a split, in the workbench; a notebook shows what comes back.
+    """Show a model or a split in the workbench; a notebook displays the result.
 
-    folder   what is saved in the page goes into this folder, which must be there
-    port     of the server on 127.0.0.1; 0: one that is free
-    browser  whether to open a browser
-    cut      where to begin: the arguments of `graphsplit.plan`
+    Args:
+        what: A model, its parts, or the path of either.
+        plan: The plan of that model to begin with.
+        folder: Existing folder for what is saved in the page.
+        port: Port of the server on 127.0.0.1; 0: any free one.
+        browser: Whether to open a browser.
+        trust: Load, and verify in the page, a model that reaches files, the network or Python.
+        **cut: Where to begin: the options of `graphsplit.plan`.
 
-    Raises what loading and planning raise, GraphSplitError for a port that is taken.
+    Raises:
+        GraphSplitError: for a port that is taken, and whatever loading and planning raise.
     """
-    viewer = Viewer(make_server(what, folder=folder, port=port, **cut))
+    viewer = Viewer(make_server(what, plan, folder=folder, port=port, trust=trust, **cut))
     if browser:
         webbrowser.open(viewer.url)
     return viewer

@@ -21,7 +21,7 @@ from graphsplit.graph.index import TensorSpec
 from graphsplit.graph.text import bytes_text, frame_bytes_of, shape_text
 from graphsplit.inference.shapes import frame_bytes, infer
 from graphsplit.parts.folder import MANIFEST, added_json, check_free, file_names, save
-from graphsplit.planning.planner import Plan
+from graphsplit.planning.plan import Plan
 from graphsplit.splitting.surgery import split
 from graphsplit.viewer.cost import estimate
 from graphsplit.viewer.explorer import graph_of, node_data, tensor_of, web_files
@@ -37,13 +37,16 @@ _NAME = re.compile(r"[^\W_][\w.+-]{0,99}")
 
 
 class Workbench:
-    """One model, the plans made of it, and a folder to write into.
+    """One model, its plans, and a folder to write into.
 
-    folder  files are written here and nowhere else
+    Args:
+        opened: The model and the cut to begin with.
+        folder: Files are written here and nowhere else.
+        trust: Whether `verify` may run a model that reaches files, the network or Python.
     """
 
-    def __init__(self, opened: Opened, folder: Path) -> None:
-        self.opened, self.folder = opened, folder
+    def __init__(self, opened: Opened, folder: Path, *, trust: bool = False) -> None:
+        self.opened, self.folder, self.trust = opened, folder, trust
         self.model = opened.model
         self._jobs = Jobs()
         self._plans: OrderedDict[int, Plan] = OrderedDict()
@@ -132,7 +135,7 @@ class Workbench:
             "bytes_text": bytes_text(sum(b for b in sizes if b is not None)) + (" and more" if None in sizes else ""),
             "added": [added_json(a) for a in plan.added],
             "replicated": list(plan.replicated),
-            "reasons": list(plan.reasons),
+            "reasons": list(plan.notes),
             "legend": [{"name": n, "back": t.back, "frame": t.frame} for n, t in legend([s.name for s in plan.sections])],
             "svg": draw(plan, specs=specs).svg,
         }
@@ -232,7 +235,7 @@ class Workbench:
     def _verified(self, plan: Plan) -> dict[str, Any]:
         from graphsplit.verification.equivalence import verify
 
-        report = verify(self.model, split(self.model, plan))
+        report = verify(self.model.original, split(self.model, plan), trust=self.trust)
         outputs = [{"tensor": o.tensor, "equal": o.equal, "note": o.note, "max_abs_error": o.max_abs_error} for o in report.outputs]
         return {"equal": report.equal, "summary": report.summary(), "feeds": list(report.feeds), "outputs": outputs}
 
@@ -242,7 +245,7 @@ class Workbench:
         if proven:
             from graphsplit.verification.equivalence import verify
 
-            report = verify(self.model, parts)
+            report = verify(self.model.original, parts, trust=self.trust)
             answer = {"verified": report.equal, "summary": report.summary()}
             if not report.equal:
                 return {"error": f"verification differs: {report.summary()}; nothing was written"}

@@ -10,8 +10,9 @@ import tensorflow as tf
 
 from graphsplit.formats import GraphDefModel
 from graphsplit.splitting.surgery import Choice, plan_choice, split
+from graphsplit.verification.compare import compare
 from graphsplit.verification.detections import compare_detections
-from graphsplit.verification.equivalence import compare, verify, with_ties
+from graphsplit.verification.equivalence import verify, with_ties
 
 
 def answer():

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from graphsplit.errors import CutError
 from graphsplit.graph.index import GraphIndex
-from graphsplit.planning.cuts import resolve
 from graphsplit.planning.presets.conditions import Description, Search, alternatives
 from graphsplit.planning.presets.preset import Preset, Rule, get, presets
 
@@ -144,7 +143,7 @@ def _targets(search: Search, preset: Preset) -> tuple[str, ...] | str:
         if name is None:
             return f"expected a node {search.prefix}{target}, but there is none"
         names.append(name)
-    return resolve(search.index, "main", names).tensors if names else ()
+    return tuple(dict.fromkeys(map(search.index.tensor, names)))
 
 
 def _entering(search: Search, rule: Rule) -> tuple[str, ...]:

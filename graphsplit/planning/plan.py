@@ -1,0 +1,113 @@
+"""A plan: which nodes form which section, and which tensors cross. Pure data, made by `graphsplit.planning.planner`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from graphsplit.errors import SectionNotFoundError
+from graphsplit.planning.cuts import Cut
+
+__all__ = ["Added", "Plan", "Repair", "Section"]
+
+#: What happens to a tensor that crosses a border without having been named:
+#: "auto" recomputes shape arithmetic in the section that reads it and adds anything else to the border, "replicate"
+#: recomputes every stateless chain, "border" adds everything to the border, "error" refuses.
+Repair = Literal["auto", "replicate", "border", "error"]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Section:
+    """A part of the graph.
+
+    Attributes:
+        name: ``main``, ``post``, ``part_0`` …
+        nodes: Names of its nodes in file order: those it owns, copies of constants, and replicated nodes.
+        inputs: Tensors it reads from outside: inputs of the whole, and border tensors of earlier sections.
+        outputs: Tensors it produces for others: its cut first, then what was added, then outputs of the whole.
+        replicated: Those of its nodes, except constants, that an earlier section holds as well.
+    """
+
+    name: str
+    nodes: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    replicated: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Section({self.name!r}: {len(self.inputs)} inputs → {len(self.nodes)} nodes → {len(self.outputs)} outputs)"
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A border tensor that the user did not name.
+
+    Attributes:
+        tensor: Its name in the whole.
+        section: The section that reads it.
+        consumer: The first node there that reads it.
+        reason: Why it has to cross, in a sentence.
+    """
+
+    tensor: str
+    section: str
+    consumer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Plan:
+    """What a split will do. Nothing but the index of the model has been read for it.
+
+    Attributes:
+        sections: In the order they run; empty ones are left out.
+        added: Border tensors beyond the named ones.
+        replicated: Names of the nodes, except constants, that more than one section holds.
+        inputs: Tensors to feed to the whole.
+        outputs: Tensors that the whole produces.
+        cuts: Where the sections end, as named; the last section has none.
+        last: Name of the section that owns the rest.
+        repair: What was asked for tensors that cross without having been named.
+        origin: Where the cut came from, in a sentence: named, a preset, a file, a search.
+        notes: Sentences on everything else that was decided.
+    """
+
+    sections: tuple[Section, ...]
+    added: tuple[Added, ...]
+    replicated: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    cuts: tuple[Cut, ...] = ()
+    last: str = "main"
+    repair: Repair = "auto"
+    origin: str = "named"
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        if len(self.sections) > 6:
+            return f"Plan({len(self.sections)} sections, {len(self.borders)} border tensors)"
+        text = ""
+        produced: set[str] = set()
+        for section in self.sections:
+            if produced:
+                crossing = sum(t in produced for t in section.inputs)
+                text += f" → {crossing} tensor{'' if crossing == 1 else 's'} → "
+            text += f"{section.name} {len(section.nodes)} nodes"
+            produced |= set(section.outputs)
+        return f"Plan({text})"
+
+    def __getitem__(self, name: str) -> Section:
+        for section in self.sections:
+            if section.name == name:
+                return section
+        raise SectionNotFoundError(name, known=[s.name for s in self.sections])
+
+    @property
+    def borders(self) -> tuple[str, ...]:
+        """Tensors produced by one section and read by a later one, in the order they are produced."""
+        produced: dict[str, None] = {}
+        crossing: dict[str, None] = {}
+        for section in self.sections:
+            crossing |= {t: None for t in section.inputs if t in produced}
+            produced |= dict.fromkeys(section.outputs)
+        return tuple(t for t in produced if t in crossing)
