@@ -69,7 +69,7 @@ def _picture(args: argparse.Namespace, cut: dict[str, Any]) -> int:
 
         free_to_write(Path(args.html))
         opened = open_model(args.model, **cut)
-        written = draw(opened.wanted.plan(opened.model)).save(args.html)
+        written = draw(opened.model, opened.wanted.plan(opened.model)).save(args.html)
     if args.json:
         print_json({"html": str(written)})
     else:

@@ -23,8 +23,8 @@ from typing import Any, Literal, get_args
 
 from graphsplit.errors import CutError
 from graphsplit.graph.index import GraphIndex, Node
+from graphsplit.graph.text import count_text, flow_text
 from graphsplit.planning.cuts import Cut, check_cut
-from graphsplit.shown import Drawn
 
 __all__ = ["Added", "Plan", "Repair", "Section", "plan_sections"]
 
@@ -62,6 +62,10 @@ class Section:
     outputs: tuple[str, ...]
     replicated: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        counts = {"node": self.nodes, "input": self.inputs, "output": self.outputs}
+        return f"Section({self.name}: {', '.join(count_text(len(some), noun) for noun, some in counts.items())})"
+
 
 @dataclass(frozen=True, slots=True)
 class Added:
@@ -74,7 +78,7 @@ class Added:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan(Drawn):
+class Plan:
     """What a split will do. Pure data: nothing has been read or written for it beyond the index.
 
     sections    in the order they run; empty ones are left out
@@ -93,6 +97,10 @@ class Plan(Drawn):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     model: Any = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        sections = [(f"{s.name} {count_text(len(s.nodes), 'node')}", s.inputs, s.outputs) for s in self.sections]
+        return f"Plan({flow_text(sections)})"
 
     def __getitem__(self, name: str) -> Section:
         for section in self.sections:

@@ -15,11 +15,11 @@ import numpy as np
 
 from graphsplit.errors import EquivalenceError, FeedError, FormatError, GraphSplitError, SectionRunError
 from graphsplit.formats import Model
+from graphsplit.graph.text import shortened
 from graphsplit.inference.feeds import Feeds, check_feeds, made_feeds
 from graphsplit.inference.sessions import open_session
 from graphsplit.parts.parts import Parts
 from graphsplit.runtimes.tensorflow import as_array, dtype_name, error_text
-from graphsplit.shown import Shown
 from graphsplit.verification.detections import compare_detections
 
 __all__ = ["OutputReport", "Report", "compare", "run_parts", "verify", "with_ties"]
@@ -49,7 +49,7 @@ class OutputReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Report(Shown):
+class Report:
     """Whether the sections compute what the whole computes.
 
     parted  the first section whose results differ from the whole's; None when none do
@@ -64,6 +64,9 @@ class Report(Shown):
     reason: str = ""
     feeds: tuple[str, ...] = field(default=())
     ties: int = 0
+
+    def __repr__(self) -> str:
+        return f"Report({shortened(self.summary(), 300)})"
 
     @property
     def max_abs_error(self) -> float | None:
