@@ -12,6 +12,7 @@ Nothing heavy is imported before it is used: neither this line nor `graphsplit -
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from graphsplit.errors import (
@@ -34,7 +35,8 @@ from graphsplit.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from graphsplit.detection import Detector
-    from graphsplit.diagram import Picture, draw
+    from graphsplit.diagram.notebook import Shell
+    from graphsplit.diagram.picture import Picture, draw
     from graphsplit.execution.callbacks import AsyncRunner, MultiStreamRunner
     from graphsplit.execution.pipeline import Pipeline
     from graphsplit.execution.placement import Placed, place
@@ -62,7 +64,7 @@ _LAZY = {
     "Node": "graph.index",
     "Part": "parts.parts",
     "Parts": "parts.parts",
-    "Picture": "diagram",
+    "Picture": "diagram.picture",
     "Pipeline": "execution.pipeline",
     "Placed": "execution.placement",
     "Plan": "planning.plan",
@@ -72,7 +74,7 @@ _LAZY = {
     "TensorSpec": "graph.index",
     "Viewer": "viewer",
     "export": "exports",
-    "draw": "diagram",
+    "draw": "diagram.picture",
     "load": "formats",
     "load_parts": "parts.folder",
     "place": "execution.placement",
@@ -143,3 +145,21 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+def load_ipython_extension(shell: Shell) -> None:
+    """Register pictures and tables with an IPython shell: ``%load_ext graphsplit``. Imports no framework."""
+    from graphsplit.diagram.notebook import register
+
+    register(shell)
+
+
+def _register_display() -> None:
+    """Do the same without being asked where this is a notebook; nothing is imported anywhere else."""
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    shell = get_ipython() if get_ipython is not None else None
+    if shell is not None:
+        load_ipython_extension(shell)
+
+
+_register_display()

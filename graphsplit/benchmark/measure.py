@@ -66,7 +66,7 @@ class BenchReport:
     frames: int
     threads: int | None
     transfer: Mapping[str, Any] = field(default_factory=dict)
-    timeline: tuple[tuple[tuple[float, float], ...], ...] = ()
+    timeline: tuple[tuple[tuple[float, float], ...], ...] = field(default=(), repr=False)
 
 
 def bench(

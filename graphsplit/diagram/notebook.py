@@ -1,41 +1,114 @@
-"""What notebooks show of a Model, a Plan, Parts and a Report. Nothing is run or inferred for it, so it takes no time."""
+"""What IPython shows of graphsplit's objects: pictures of graphs, tables of everything else. Nothing is run or inferred for it.
+
+Classes are registered by name, and what draws them is imported when one of them is shown.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from graphsplit.diagram.picture import draw
-from graphsplit.diagram.tables import added_table, report_table, tensor_table
+from graphsplit.diagram.tables import (
+    added_table,
+    bench_table,
+    detector_table,
+    exported_table,
+    index_table,
+    pipeline_table,
+    placed_table,
+    report_table,
+    rewrite_table,
+    suggestions_table,
+    tensor_table,
+)
 from graphsplit.errors import GraphSplitError
-from graphsplit.planning.plan import Plan
-from graphsplit.verification.report import Report
 
-__all__ = ["html_of", "svg_of"]
+if TYPE_CHECKING:
+    from graphsplit.diagram.picture import Drawable
+    from graphsplit.formats import Model
+    from graphsplit.parts.parts import Parts
+    from graphsplit.planning.plan import Plan
 
+__all__ = ["PICTURES", "TABLES", "register"]
 
-def svg_of(what: Any) -> str | None:
-    """The picture of a model, a plan or parts; None where there is nothing to draw it from."""
-    try:
-        return draw(what, shapes=False).svg
-    except GraphSplitError:
-        return None
+_Html = Callable[[Any], str]  # takes an instance of the class that it is registered for
 
 
-def html_of(what: Any) -> str:
-    """The HTML of a model, a plan, parts or a report; what cannot be drawn is told in words."""
-    if isinstance(what, Report):
-        return report_table(what)
-    picture = svg_of(what)
-    if picture is None:
-        return f"<pre>{escape(repr(what))}</pre>"
-    framed = f'<div style="max-width:100%;overflow:auto">{picture}</div>'
-    if isinstance(what, Plan):
-        return framed + (added_table(what.added) if what.added else "")
-    added = getattr(what, "added", ())
-    if added:
-        return framed + added_table(added)
-    if hasattr(what, "index"):
-        head = f"<p><b>{escape(str(what.path or 'model'))}</b>: {escape(what.format)}, {len(what.index.nodes):,} nodes</p>"
-        return head + tensor_table([("input", what.inputs), ("output", what.outputs)]) + framed
-    return framed
+class _Formatter(Protocol):
+    def for_type_by_name(self, type_module: str, type_name: str, func: Callable[[Any], str | None]) -> object: ...
+
+
+class _DisplayFormatter(Protocol):
+    @property
+    def formatters(self) -> Mapping[str, _Formatter]: ...
+
+
+class Shell(Protocol):
+    """An IPython shell, as far as display needs it."""
+
+    @property
+    def display_formatter(self) -> _DisplayFormatter: ...
+
+
+def register(shell: Shell) -> None:
+    """Register pictures and tables with an IPython shell. Imports no framework."""
+    formatters = shell.display_formatter.formatters
+    for (module, name), html in {**TABLES, **PICTURES}.items():
+        formatters["text/html"].for_type_by_name(module, name, _unless_it_fails(html))
+    for module, name in PICTURES:
+        formatters["image/svg+xml"].for_type_by_name(module, name, _unless_it_fails(_svg))
+
+
+def _unless_it_fails(html: _Html) -> Callable[[Any], str | None]:
+    """The same, but None for an object that cannot be drawn, so that IPython shows its repr."""
+
+    def shown(what: Any) -> str | None:
+        try:
+            return html(what)
+        except GraphSplitError:
+            return None
+
+    return shown
+
+
+def _svg(what: Drawable) -> str:
+    from graphsplit.diagram.picture import draw
+
+    return draw(what, shapes=False).svg
+
+
+def _framed(what: Drawable) -> str:
+    return f'<div style="max-width:100%;overflow:auto">{_svg(what)}</div>'
+
+
+def _model(model: Model) -> str:
+    title = f"<p><b>{escape(str(model.path or 'model'))}</b>: {escape(model.format)}, {len(model.index.nodes):,} nodes</p>"
+    return title + tensor_table([("input", model.inputs), ("output", model.outputs)]) + _framed(model)
+
+
+def _split(split: Plan | Parts) -> str:
+    return _framed(split) + (added_table(split.added) if split.added else "")
+
+
+#: (module, class) → its HTML, a picture first; these have a picture as SVG as well.
+PICTURES: Mapping[tuple[str, str], _Html] = {
+    ("graphsplit.formats.graphdef.model", "GraphDefModel"): _model,
+    ("graphsplit.formats.tflite.model", "TFLiteModel"): _model,
+    ("graphsplit.planning.plan", "Plan"): _split,
+    ("graphsplit.parts.parts", "Parts"): _split,
+    ("graphsplit.parts.parts", "Part"): _framed,
+}
+
+#: (module, class) → its HTML, a table.
+TABLES: Mapping[tuple[str, str], _Html] = {
+    ("graphsplit.graph.index", "GraphIndex"): index_table,
+    ("graphsplit.splitting.suggestions", "Suggestions"): suggestions_table,
+    ("graphsplit.verification.report", "Report"): report_table,
+    ("graphsplit.execution.placement", "Placed"): placed_table,
+    ("graphsplit.execution.pipeline", "Pipeline"): pipeline_table,
+    ("graphsplit.exports.exporting", "Exported"): exported_table,
+    ("graphsplit.rewrites.proof", "RewriteReport"): rewrite_table,
+    ("graphsplit.detection.detector", "Detector"): detector_table,
+    ("graphsplit.benchmark.measure", "BenchReport"): bench_table,
+}

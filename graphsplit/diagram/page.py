@@ -1,4 +1,4 @@
-"""A page for a report: the picture with tables of sections and borders; no script, nothing from outside."""
+"""A page for a report: the picture with tables of sections and borders; without script and external resources."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ svg{max-width:100%;height:auto}
 
 
 def page_of(picture: Picture) -> str:
-    """The page, as text."""
+    """The page as HTML text."""
     scene = picture.scene
     title = escape(scene.title)
     policy = "default-src 'none'; style-src 'unsafe-inline'"
@@ -29,5 +29,7 @@ def page_of(picture: Picture) -> str:
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title} · graphsplit</title>'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         f"<style>{_STYLE}</style></head>\n<body><h1>{title}</h1>\n<figure>{picture.svg}</figure>\n"
-        f"{section_table(scene)}\n{border_table(scene) if scene.borders else ''}\n</body></html>\n"
+        f"<h2>Section inputs and outputs</h2>\n{section_table(scene)}\n"
+        + (f"<h2>Border tensors</h2>\n{border_table(scene)}\n" if scene.borders else "")
+        + "</body></html>\n"
     )

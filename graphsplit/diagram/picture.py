@@ -1,40 +1,59 @@
-"""A picture of a plan: drawn, shown in a notebook, saved as SVG, PNG or a page for a report."""
+"""A picture of a model, a plan or parts: drawn, shown in a notebook, saved as SVG, PNG or HTML page."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
+from typing import TypeAlias
 
 from graphsplit.diagram.svg import render
-from graphsplit.diagram.view import Scene, scene_of
-from graphsplit.errors import FormatError, MissingExtraError, OverwriteError
-from graphsplit.formats import Model
+from graphsplit.diagram.view import Scene, plan_scene, scene_of
+from graphsplit.errors import CutError, FormatError, MissingExtraError, OverwriteError
+from graphsplit.formats import Model, load
 from graphsplit.formats.atomic import whole_file
 from graphsplit.graph.index import TensorSpec
 from graphsplit.inference.shapes import infer
-from graphsplit.parts.parts import Parts
+from graphsplit.parts.folder import MANIFEST, load_parts
+from graphsplit.parts.parts import Part, Parts
 from graphsplit.planning.plan import Plan
 
-__all__ = ["Picture", "draw", "free_to_write"]
+__all__ = ["Drawable", "Picture", "draw", "free_to_write"]
 
+Drawable: TypeAlias = "Model | Plan | Parts | Part"
+
+_TOGETHER = "only a plan and the model that it divides are drawn together: draw(model, plan)"
 _SCALE = 2  # pixels of a PNG for one of the SVG
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as SVG. A notebook shows it."""
+    """A picture. A notebook shows it.
+
+    Attributes:
+        scene: What is drawn.
+        svg: The picture as SVG, without script and without references.
+    """
 
     scene: Scene
     svg: str
+
+    def __repr__(self) -> str:
+        return f"Picture({self.scene.title!r}, {len(self.scene.blocks)} sections, {len(self.svg):,} characters of SVG)"
 
     def _repr_svg_(self) -> str:
         return self.svg
 
     def png(self) -> bytes:
-        """The picture as PNG, twice as large as the SVG says. Raises MissingExtraError without resvg (extra `view`)."""
+        """The picture as PNG, at twice the size that the SVG states.
+
+        Raises:
+            MissingExtraError: resvg (extra ``view``) is not installed.
+        """
         try:
             import resvg_py
         except ImportError as error:
@@ -42,14 +61,25 @@ class Picture:
         return bytes(resvg_py.svg_to_bytes(svg_string=self.svg, zoom=_SCALE))
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write the picture: ``.svg``, ``.png``, or ``.html`` (a page with tables of sections and borders), by the file's suffix.
+        """Write the picture to a file, whole or not at all.
 
-        Raises OverwriteError when the file is there and `overwrite` is not set, FormatError for another suffix.
+        Args:
+            path: The file; its suffix says the format: ``.svg``, ``.png``, or ``.html`` (a page with tables of sections and
+                borders).
+            overwrite: Replace an existing file.
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            FormatError: The suffix is another one.
+            OverwriteError: The file exists and `overwrite` is not set.
+            MissingExtraError: resvg (extra ``view``), which writes PNG, is not installed.
         """
         where = Path(path)
         suffix = where.suffix.lower()
         if suffix not in (".svg", ".png", ".html", ".htm"):
-            raise FormatError("a picture is written as .svg, .png or .html; name the file so", path=where)
+            raise FormatError("a picture is written as .svg, .png or .html; use one of these suffixes", path=where)
         free_to_write(where, overwrite=overwrite)
         if suffix == ".png":
             data = self.png()
@@ -65,33 +95,74 @@ class Picture:
 
 
 def free_to_write(path: Path, *, overwrite: bool = False) -> None:
-    """Refuse to write over what is there. Raises OverwriteError."""
+    """Check that a file may be written. Raises OverwriteError for an existing one."""
     if os.path.lexists(path) and (not overwrite or path.is_dir()):
         raise OverwriteError(f"{path} exists already; name another file, or move it away", paths=[path])
 
 
 def draw(
-    what: Plan | Parts | Model,
+    what: Drawable | str | PathLike[str],
+    plan: Plan | None = None,
     *,
-    model: Model | None = None,
+    model: Model | str | PathLike[str] | None = None,
     shapes: bool = True,
     specs: Mapping[str, TensorSpec] | None = None,
+    trust: bool = False,
 ) -> Picture:
-    """A picture of a plan, of parts, or of a whole model: sections as boxes, name scopes as nodes, border tensors with
-    dtype, shape and bytes a frame.
+    """Draw a model, a plan or parts: sections as boxes, name scopes as nodes, border tensors with dtype, shape and bytes per frame.
 
-    model   of a plan that was made of a bare index
-    shapes  whether to infer shapes that the file does not state (imports TensorFlow); of parts they are known already
-    specs   what is known of the tensors that cross, where that has been inferred before
+    A plan holds names only: ``draw(plan)`` has one box per section, ``draw(model, plan)`` shows what is inside.
 
-    Nothing is run. Shapes of a graph that TensorFlow refuses stay unknown.
+        gs.draw("frozen_inference_graph.pb")        # the whole model
+        gs.draw(model, gs.plan(model)).save("plan.svg")
+        gs.draw("out")                              # the sections of a split, from its folder
+
+    Args:
+        what: A model, a plan, parts, one part, or the path of a model or of a split folder.
+        plan: Plan of the model `what`.
+        model: The model of the plan `what`, or its path: ``draw(plan, model=model)`` is ``draw(model, plan)``.
+        shapes: Infer shapes that the file does not state (imports TensorFlow). Parts state theirs; a graph that TensorFlow
+            refuses is drawn without.
+        specs: Dtypes and shapes of the tensors that enter or leave sections, if they are known already; nothing is inferred then.
+        trust: Load a SavedModel that reaches files, the network or Python, which runs parts of it.
+
+    Returns:
+        The picture. A notebook shows it; `Picture.save` writes it.
+
+    Raises:
+        CutError: `plan` or `model` is passed with something that they do not belong to.
+        FormatError, TrustError: The path cannot be loaded.
     """
-    scene = scene_of(what, specs or {}, model=model)
-    known = model if model is not None else what.model if isinstance(what, Plan) else None if isinstance(what, Parts) else what
-    if shapes and specs is None and known is not None:
-        try:
-            specs = infer(known, dict.fromkeys((*scene.inputs, *scene.borders, *scene.outputs)))
-        except FormatError:
-            return Picture(scene, render(scene))
-        scene = scene_of(what, specs, model=model)
-    return Picture(scene, render(scene))
+    if isinstance(what, Plan) and plan is None:
+        whole = None if model is None else _model(model, trust)
+        scene = partial(plan_scene, what, whole)
+    elif plan is not None and model is None:
+        whole = _model(what, trust)
+        scene = partial(plan_scene, plan, whole)
+    elif model is None and not isinstance(what, Plan):
+        opened = _opened(what, trust)
+        whole = None if isinstance(opened, (Parts, Part)) else opened
+        scene = partial(scene_of, opened)
+    else:
+        raise CutError(_TOGETHER)
+    drawn = scene(specs or {})
+    if shapes and specs is None and whole is not None:
+        with suppress(FormatError):  # a graph that TensorFlow refuses
+            drawn = scene(infer(whole, dict.fromkeys((*drawn.inputs, *drawn.borders, *drawn.outputs))))
+    return Picture(drawn, render(drawn))
+
+
+def _model(what: Drawable | str | PathLike[str], trust: bool) -> Model:
+    """The model that a plan divides. Raises CutError for anything else."""
+    model = what if isinstance(what, Plan) else _opened(what, trust)
+    if isinstance(model, (Plan, Parts, Part)):
+        raise CutError(_TOGETHER)
+    return model
+
+
+def _opened(what: Model | Parts | Part | str | PathLike[str], trust: bool) -> Model | Parts | Part:
+    """The model or the split of a path; anything else as it is."""
+    if not isinstance(what, (str, PathLike)):
+        return what
+    path = Path(what)
+    return load_parts(path) if path.name == MANIFEST or (path / MANIFEST).is_file() else load(path, trust=trust)

@@ -9,9 +9,9 @@ from html import escape
 from graphsplit.diagram.colours import legend, tint
 from graphsplit.diagram.layout import Item, Placed, arrange, layers
 from graphsplit.diagram.view import Block, Scene
-from graphsplit.graph.text import bytes_text, frame_bytes_of, shape_text
+from graphsplit.graph.text import bytes_text, frame_bytes_of, shape_text, shortened
 
-__all__ = ["render", "shortened"]
+__all__ = ["render"]
 
 _WIDE = 4  # clusters side by side
 _TENSORS = 3  # tensors side by side
@@ -33,14 +33,6 @@ class _Pill:
     name: str
     facts: str
     title: str
-
-
-def shortened(text: str, limit: int) -> str:
-    """A text with its middle left out where it is too long; the end of a name tells more than its start."""
-    if len(text) <= limit:
-        return text
-    head = (limit - 1) // 3
-    return f"{text[:head]}…{text[len(text) - (limit - 1 - head) :]}"
 
 
 def _ending(text: str, limit: int) -> str:
@@ -106,10 +98,11 @@ class _Drawing:
         edges = [(names[a], names[b]) for a, b in block.edges]
         rows = layers(names, edges, _WIDE)
         for name, cluster in zip(names, block.clusters, strict=True):
-            count = len(cluster.nodes)
+            count = "1 node" if len(cluster.nodes) == 1 else f"{len(cluster.nodes):,} nodes"
             ops = ", ".join(op if n == 1 else f"{op} ×{n}" for op, n in cluster.ops)
-            below = cluster.ops[0][0] if count == 1 else f"{count:,} nodes: {', '.join(op for op, _ in cluster.ops)}"
-            self.labels[name] = (cluster.title, below, f"{cluster.title}\n{count:,} nodes: {ops}")
+            frequent = ", ".join(op for op, _ in cluster.ops)
+            below = ": ".join(filter(None, (count if len(cluster.nodes) > 1 or not frequent else "", frequent)))
+            self.labels[name] = (cluster.title, below, f"{cluster.title}\n{count}" + (f": {ops}" if ops else ""))
         for row in rows:
             self.items += [Item(name, self.row, *_BOX) for name in row]
             self.row += 1
@@ -238,10 +231,13 @@ class _Drawing:
                 f'stroke-opacity=".55"/>{_centred(x, y + 17, _ending(title, 26), 600)}'
                 f"{_centred(x, y + 31, _beginning(below, 33), 400, size=10)}</g>"
             )
+        text = _centred(x, y + 15.5, pill.name, 600) + _centred(x, y + 28.5, pill.facts, 400, size=10.5)
+        if not pill.facts:
+            text = _centred(x, y + 22, pill.name, 600)
         back, frame = ("#fff7c2", "#a68a00") if pill.kind == "border" else ("#eceff2", "#6b7280")
         return (
             f'<g class="{pill.kind}"><title>{_plain(pill.title)}</title><rect {box} rx="{item.height / 2}" fill="{back}" '
-            f'stroke="{frame}"/>{_centred(x, y + 15.5, pill.name, 600)}{_centred(x, y + 28.5, pill.facts, 400, size=10.5)}</g>'
+            f'stroke="{frame}"/>{text}</g>'
         )
 
 

@@ -17,6 +17,7 @@ from graphsplit.exports.sources import find_source, open_split, paths_of
 from graphsplit.exports.targets import find_target
 from graphsplit.formats import Model, load
 from graphsplit.graph.index import Shape
+from graphsplit.graph.text import shortened
 from graphsplit.parts.parts import Parts, Port
 from graphsplit.verification.report import Report
 
@@ -62,6 +63,11 @@ class Exported:
     rewrites: tuple[Mapping[str, Any], ...] = ()
     models: tuple[Mapping[str, Any], ...] = ()
     _split: Parts | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        what = "whole" if self.section is None else f"section {self.section}"
+        proof = "not compared" if self.report is None else shortened(self.report.summary(), 200)
+        return f"Exported({what} as {self.to} in {str(self.path)!r}; {proof})"
 
     @property
     def signature(self) -> str:

@@ -9,14 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from threading import Lock
 
+from graphsplit.errors import FormatError
 from graphsplit.formats.atomic import whole_file
 from graphsplit.graph.index import GraphIndex, TensorSpec
-from graphsplit.shown import Drawn
+from graphsplit.graph.text import count_text
 
 __all__ = ["Stored"]
 
 
-class Stored(Drawn):
+class Stored:
     """Bytes in pieces, none of which is copied.
 
     format  the format of the file it came from
@@ -34,7 +35,10 @@ class Stored(Drawn):
 
     def __repr__(self) -> str:
         where = f" {str(self.path)!r}" if self.path else ""
-        return f"<{type(self).__name__}{where}: {len(self.index.nodes)} nodes>"
+        try:
+            return f"<{type(self).__name__}{where}: {count_text(len(self.index.nodes), 'node')}>"
+        except FormatError:  # of a damaged graph; a repr never raises
+            return f"<{type(self).__name__}{where}: damaged>"
 
     # what it is
 

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from graphsplit.errors import TensorNotFoundError
+from graphsplit.graph.text import count_text
 
 __all__ = ["Function", "GraphIndex", "Group", "Node", "Role", "Shape", "TensorSpec", "itemsize"]
 
@@ -147,6 +148,10 @@ class GraphIndex:
     handles: frozenset[str] = frozenset()
     functions: Mapping[str, Function] = field(default_factory=lambda: MappingProxyType({}))
     calls: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __repr__(self) -> str:
+        counts = {"node": self.nodes, "input": self.inputs, "output": self.outputs, "group": self.groups}
+        return f"GraphIndex({', '.join(count_text(len(some), noun) for noun, some in counts.items())})"
 
     @cached_property
     def name_to_node_map(self) -> Mapping[str, Node]:

@@ -1,12 +1,17 @@
-"""Shapes and sizes in words, the same in tables, pictures and the browser."""
+"""Shapes, sizes and sections in words, the same in reprs, tables, pictures and the browser."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from graphsplit.graph.index import Shape, TensorSpec
+if TYPE_CHECKING:
+    from graphsplit.graph.index import Shape, TensorSpec
 
-__all__ = ["bytes_text", "frame_bytes_of", "shape_text", "spec_text"]
+__all__ = ["bytes_text", "count_text", "flow_text", "frame_bytes_of", "list_text", "shape_text", "shortened", "spec_text"]
+
+_MOST = 5  # sections that are listed
+_LONG = 60  # characters of a name in a list
 
 
 def shape_text(shape: Shape | Sequence[int | None] | None) -> str:
@@ -28,10 +33,7 @@ def bytes_text(count: int | None) -> str:
 
 def frame_bytes_of(spec: TensorSpec) -> int | None:
     """Bytes of a tensor for one frame (an unknown leading size is a batch of 1); None when a size or the dtype is unknown."""
-    shape = spec.shape
-    if shape and shape[0] is None:
-        shape = (1, *shape[1:])
-    return TensorSpec(spec.name, spec.dtype, shape).nbytes
+    return spec.frame().nbytes
 
 
 def spec_text(spec: TensorSpec) -> str:
@@ -39,3 +41,44 @@ def spec_text(spec: TensorSpec) -> str:
     size = frame_bytes_of(spec)
     known = f"{spec.dtype or '?'} {shape_text(spec.shape)}"
     return known if size is None else f"{known} · {bytes_text(size)}"
+
+
+def shortened(text: str, limit: int) -> str:
+    """A text with its middle left out where it is too long; the end of a name says more than its start."""
+    if len(text) <= limit:
+        return text
+    head = (limit - 1) // 3
+    return f"{text[:head]}…{text[len(text) - (limit - 1 - head) :]}"
+
+
+def count_text(count: int, noun: str) -> str:
+    """``1 node``, ``2 nodes``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def list_text(names: Iterable[str], most: int = 3) -> str:
+    """The first few names, long ones shortened, and an ellipsis if there are more."""
+    names = list(names)
+    return ", ".join(shortened(name, _LONG) for name in names[:most]) + (", …" if len(names) > most else "")
+
+
+def flow_text(sections: Sequence[tuple[str, Iterable[str], Iterable[str]]]) -> str:
+    """``main 990 nodes → 3 tensors → post 673 nodes``: labels of sections, and how many tensors cross between them.
+
+    Args:
+        sections: Label, inputs and outputs of each section, in order.
+    """
+    text = ""
+    produced: set[str] = set()
+    for number, (label, _, outputs) in enumerate(sections):
+        if number:
+            needed = {tensor for _, inputs, _ in sections[number:] for tensor in inputs}
+            crossing = count_text(len(produced & needed), "tensor")
+            if number < _MOST - 1 or number == len(sections) - 1:
+                text += f" → {crossing} → {label}"
+            elif number == _MOST - 1:
+                text += " → …"
+        else:
+            text = label
+        produced |= set(outputs)
+    return text

@@ -10,8 +10,8 @@ from typing import Any
 from graphsplit.errors import CutError, SectionNotFoundError
 from graphsplit.formats import Model, as_graphdef
 from graphsplit.graph.index import Shape
+from graphsplit.graph.text import count_text, flow_text
 from graphsplit.planning.plan import Added, Plan
-from graphsplit.shown import Drawn
 
 __all__ = ["DEFAULT_DEVICES", "Part", "Parts", "Port", "Source", "default_device"]
 
@@ -49,6 +49,10 @@ class Part:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     device: str
+
+    def __repr__(self) -> str:
+        counts = f"{count_text(len(self.inputs), 'input')}, {count_text(len(self.outputs), 'output')}"
+        return f"Part({self.name} on {self.device}: {self.model!r}, {counts})"
 
     @property
     def graph_def(self) -> Any:
@@ -90,7 +94,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Parts(Drawn):
+class Parts:
     """The sections of a split, in the order they run.
 
     inputs, outputs  tensors of the whole
@@ -107,6 +111,10 @@ class Parts(Drawn):
     replicated: tuple[str, ...] = ()
     rewrites: tuple[Mapping[str, Any], ...] = ()
     plan: Plan | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        sections = [(f"{p.name} on {p.device}", [i.tensor for i in p.inputs], [o.tensor for o in p.outputs]) for p in self.sections]
+        return f"Parts({flow_text(sections)})"
 
     def __iter__(self) -> Iterator[Part]:
         return iter(self.sections)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from graphsplit.errors import SectionNotFoundError
+from graphsplit.graph.text import count_text, flow_text
 from graphsplit.planning.cuts import Cut
 
 __all__ = ["Added", "Plan", "Repair", "Section"]
@@ -35,7 +36,8 @@ class Section:
     replicated: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return f"Section({self.name!r}: {len(self.inputs)} inputs → {len(self.nodes)} nodes → {len(self.outputs)} outputs)"
+        counts = {"node": self.nodes, "input": self.inputs, "output": self.outputs}
+        return f"Section({self.name}: {', '.join(count_text(len(some), noun) for noun, some in counts.items())})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +86,8 @@ class Plan:
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        if len(self.sections) > 6:
-            return f"Plan({len(self.sections)} sections, {len(self.borders)} border tensors)"
-        text = ""
-        produced: set[str] = set()
-        for section in self.sections:
-            if produced:
-                crossing = sum(t in produced for t in section.inputs)
-                text += f" → {crossing} tensor{'' if crossing == 1 else 's'} → "
-            text += f"{section.name} {len(section.nodes)} nodes"
-            produced |= set(section.outputs)
-        return f"Plan({text})"
+        sections = [(f"{s.name} {count_text(len(s.nodes), 'node')}", s.inputs, s.outputs) for s in self.sections]
+        return f"Plan({flow_text(sections)})"
 
     def __getitem__(self, name: str) -> Section:
         for section in self.sections:

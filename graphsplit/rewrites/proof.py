@@ -9,6 +9,7 @@ from typing import Any
 
 from graphsplit.errors import EquivalenceError, SectionRunError
 from graphsplit.formats import GraphDefModel
+from graphsplit.graph.text import shortened
 from graphsplit.inference.feeds import made_feeds
 from graphsplit.rewrites.matching import NoMatch
 from graphsplit.rewrites.registry import REGISTRY
@@ -52,6 +53,9 @@ class RewriteReport:
 
     whole: Report
     samples: tuple[SampleReport, ...]
+
+    def __repr__(self) -> str:
+        return f"RewriteReport({shortened(self.summary(), 300)})"
 
     @property
     def equal(self) -> bool:

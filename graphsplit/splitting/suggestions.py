@@ -10,6 +10,7 @@ from typing import Literal, overload
 from graphsplit.errors import CutError
 from graphsplit.formats import Model
 from graphsplit.graph.index import TensorSpec
+from graphsplit.graph.text import bytes_text, count_text, list_text
 from graphsplit.inference.shapes import frame_bytes, infer
 from graphsplit.planning.affinity import read_affinity
 from graphsplit.planning.cuts import Cut
@@ -44,6 +45,10 @@ class Suggestion:
     nodes: dict[str, int]
     reason: str
 
+    def __repr__(self) -> str:
+        ends = list_text(spec.name for spec in self.outputs)
+        return f"Suggestion({self.source} {self.name!r}: main ends at {ends}; {bytes_text(self.nbytes)} per frame)"
+
 
 @dataclass(frozen=True, slots=True)
 class Suggestions(Sequence[Suggestion]):
@@ -51,6 +56,10 @@ class Suggestions(Sequence[Suggestion]):
 
     cuts: tuple[Suggestion, ...]
     reason: str
+
+    def __repr__(self) -> str:
+        names = list_text((f"{cut.source} {cut.name!r}" for cut in self.cuts), most=5)
+        return f"Suggestions({count_text(len(self.cuts), 'cut')}: {names or self.reason})"
 
     def __len__(self) -> int:
         return len(self.cuts)

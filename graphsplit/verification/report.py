@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphsplit.errors import EquivalenceError
+from graphsplit.graph.text import count_text, shortened
 from graphsplit.verification.compare import OutputReport
 
 __all__ = ["Report", "worst"]
@@ -34,7 +35,7 @@ class Report:
     ties: int = 0
 
     def __repr__(self) -> str:
-        return f"Report({self.summary()})"
+        return f"Report({shortened(self.summary(), 300)})"
 
     def __bool__(self) -> bool:
         return self.equal
@@ -56,7 +57,7 @@ class Report:
             exact = all(o.max_abs_error in (0.0, None) for o in self.outputs)
             ties = f", detections of equal scores in another order in {self.ties}" if self.ties else ""
             how = "bit for bit" if exact else "within tolerance"
-            return f"{_count(len(self.outputs), 'output')} equal {how} in {_count(self.runs, 'run')}{ties}"
+            return f"{count_text(len(self.outputs), 'output')} equal {how} in {count_text(self.runs, 'run')}{ties}"
         if self.reason:
             return self.reason
         wrong = [o for o in self.outputs if not o.equal]
@@ -69,7 +70,3 @@ class Report:
 def worst(reports: Sequence[OutputReport]) -> OutputReport:
     """Of the reports of several runs the most telling: a difference before none, the largest before smaller ones."""
     return max(reports, key=lambda r: (not r.equal, r.max_abs_error is None, r.max_abs_error or 0.0))
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

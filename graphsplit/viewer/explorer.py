@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from graphsplit.diagram.colours import tint
-from graphsplit.diagram.svg import shortened
 from graphsplit.formats import Model
 from graphsplit.graph.index import GraphIndex, Node, TensorSpec
-from graphsplit.graph.text import bytes_text, frame_bytes_of, shape_text, spec_text
+from graphsplit.graph.text import bytes_text, frame_bytes_of, shape_text, shortened, spec_text
 from graphsplit.planning.plan import Plan
 
 __all__ = ["graph_of", "node_data", "tensor_of", "web_files"]

@@ -13,8 +13,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from graphsplit.diagram import draw
 from graphsplit.diagram.colours import legend
+from graphsplit.diagram.picture import draw
 from graphsplit.errors import CutError, FormatError, GraphSplitError, OverwriteError
 from graphsplit.formats.atomic import whole_file
 from graphsplit.graph.index import TensorSpec
@@ -137,7 +137,7 @@ class Workbench:
             "replicated": list(plan.replicated),
             "reasons": list(plan.notes),
             "legend": [{"name": n, "back": t.back, "frame": t.frame} for n, t in legend([s.name for s in plan.sections])],
-            "svg": draw(plan, specs=specs).svg,
+            "svg": draw(self.model, plan, specs=specs).svg,
         }
 
     def graph(self, number: int) -> dict[str, Any]:

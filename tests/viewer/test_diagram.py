@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from itertools import pairwise
 from xml.etree import ElementTree
@@ -13,9 +12,11 @@ import pytest
 import graphsplit as gs
 from graphsplit.diagram.colours import legend, tint
 from graphsplit.diagram.layout import Item, arrange, layers
+from graphsplit.diagram.page import page_of
 from graphsplit.diagram.scopes import collapse
-from graphsplit.diagram.svg import shortened
 from graphsplit.graph.index import GraphIndex, Node
+from graphsplit.graph.text import shortened
+from graphsplit.planning.cuts import Cut
 from graphsplit.planning.planner import plan_sections
 from tests.shared import shared_model
 from tests.viewer.conftest import chain
@@ -102,7 +103,7 @@ def test_a_long_name_keeps_its_end():
 
 
 def test_a_picture_has_sections_scopes_and_labelled_borders(model):
-    svg = gs.draw(gs.plan(model, outputs="net/head")).svg
+    svg = gs.draw(model, gs.plan(model, outputs="net/head")).svg
     words = texts(svg)
     assert {"main3 nodes", "post2 nodes", "1 tensor crosses, 16 B a frame"} <= set(words)
     assert "net/head:0" in words
@@ -114,7 +115,7 @@ def test_a_picture_has_sections_scopes_and_labelled_borders(model):
 
 
 def test_sections_contain_their_scopes_and_the_border_lies_between_them(demo_model):
-    svg = gs.plan(demo_model)._repr_svg_()
+    svg = gs.draw(demo_model, gs.plan(demo_model), shapes=False).svg
     (_, main_top, _, main), (_, post_top, _, _) = boxes(svg, "section")
     assert main_top + main < post_top
     for _, y, _, height in boxes(svg, "border"):
@@ -128,7 +129,7 @@ def test_sections_contain_their_scopes_and_the_border_lies_between_them(demo_mod
 
 @pytest.mark.parametrize("room", ["scope", "border", "input", "output"])
 def test_nothing_lies_outside_of_the_picture(demo_model, room):
-    svg = gs.plan(demo_model)._repr_svg_()
+    svg = gs.draw(demo_model, gs.plan(demo_model), shapes=False).svg
     root = ElementTree.fromstring(svg)
     for x, y, width, height in boxes(svg, room):
         assert x >= 0
@@ -139,7 +140,7 @@ def test_nothing_lies_outside_of_the_picture(demo_model, room):
 
 def test_a_model_of_hundreds_of_nodes_is_drawn_with_a_few_dozen(demo_model):
     assert len(demo_model.index.nodes) > 1000
-    assert len(boxes(gs.plan(demo_model)._repr_svg_(), "scope")) <= 48
+    assert len(boxes(gs.draw(demo_model, gs.plan(demo_model), shapes=False).svg, "scope")) <= 48
 
 
 def test_pre_and_post_have_one_tint_and_main_another():
@@ -150,7 +151,7 @@ def test_pre_and_post_have_one_tint_and_main_another():
 
 def test_a_tensor_that_was_added_is_told(demo_model):
     plan = gs.plan(demo_model, outputs="Postprocessor/Slice")
-    words = " ".join(texts(plan._repr_svg_()))
+    words = " ".join(texts(gs.draw(demo_model, plan, shapes=False).svg))
     assert plan.added
     assert "· added" in words
 
@@ -162,56 +163,59 @@ def test_a_hostile_name_stays_a_name(tmp_path, hostile):
     model = gs.load(chain(tmp_path / "m.pbtxt", quoted, "b"))
     plan = gs.plan(model, outputs=model.index.nodes[1].name)
     end = gs.load(chain(tmp_path / "end.pbtxt", "b", quoted))  # a name among the outputs is in the tables, too
-    picture = gs.draw(gs.plan(end, outputs="b"))
-    page = picture.save(tmp_path / "page.html").read_text(encoding="utf-8")
-    assert not set("<>&") & set(hostile) or hostile not in page + end._repr_html_()
-    for text in (plan._repr_svg_(), plan._repr_html_(), gs.draw(plan).svg, model._repr_html_()):
-        assert "<script" not in text
-        ElementTree.fromstring(text[text.index("<svg") : text.index("</svg>") + 6])
+    page = gs.draw(end, gs.plan(end, outputs="b")).save(tmp_path / "page.html").read_text(encoding="utf-8")
+    assert not set("<>&") & set(hostile) or hostile not in page
+    for svg in (gs.draw(model, plan).svg, gs.draw(plan).svg, gs.draw(model).svg):
+        assert "<script" not in svg
+        ElementTree.fromstring(svg)
 
 
-# what a notebook shows
-
-
-def test_a_notebook_shows_models_plans_parts_and_reports(model):
-    plan = gs.plan(model, outputs="net/head")
-    parts = gs.split(model, plan)
-    assert "<svg" in model._repr_html_()
-    assert "image:0" in model._repr_html_()
-    assert "net/head:0" in plan._repr_html_()
-    assert "float32 [?, 4]" in parts._repr_svg_()
-    report = gs.verify(model, parts)
-    assert "bit for bit" in report._repr_html_()
-    assert "post/out:0" in report._repr_html_()
+# what is drawn
 
 
 def test_parts_from_a_folder_are_drawn_too(model, tmp_path):
+    parts = gs.split(model, outputs="net/head")
+    gs.save(parts, tmp_path / "out")
+    words = texts(gs.draw(gs.load_parts(tmp_path / "out")).svg)
+    assert {"main4 nodes", "net/head:0", "float32 [?, 4] · 16 B"} <= set(words)
+    assert {"main3 nodes", "net/head:0", "float32 [?, 4] · 16 B"} <= set(texts(gs.draw(parts).svg))
+
+
+def test_paths_are_drawn_like_what_they_hold(model, tmp_path):
     gs.save(gs.split(model, outputs="net/head"), tmp_path / "out")
-    words = texts(gs.load_parts(tmp_path / "out")._repr_svg_())
-    assert "net/head:0" in words
-    assert "post" in " ".join(words)
+    assert gs.draw(model.path).svg == gs.draw(str(model.path)).svg == gs.draw(model).svg
+    split = gs.draw(gs.load_parts(tmp_path / "out")).svg
+    assert gs.draw(tmp_path / "out").svg == gs.draw(tmp_path / "out" / "split.json").svg == split
 
 
-def test_a_plan_of_a_bare_index_says_what_it_needs(model):
-    from graphsplit.planning.cuts import Cut
+def test_one_part_is_drawn_with_its_inputs_and_outputs(model):
+    words = texts(gs.draw(gs.split(model, outputs="net/head")["post"]).svg)
+    assert {"post3 nodes", "net/head:0", "post/out:0", "one section, nothing crosses"} <= set(words)
 
+
+def test_a_plan_alone_is_drawn_from_the_names_it_holds(model):
     plan = plan_sections(model.index, [Cut("main", ("net/head:0",))], last="post")
-    with pytest.raises(gs.GraphSplitError, match="give the model"):
-        gs.draw(plan)
-    assert "net/head:0" in texts(gs.draw(plan, model=model).svg)
-    assert plan._repr_svg_() is None
-    assert plan._repr_html_().startswith("<pre>")
+    picture = gs.draw(plan)
+    assert {"main3 nodes", "net", "3 nodes", "net/head:0", "post2 nodes", "1 tensor crosses"} <= set(texts(picture.svg))
+    assert len(boxes(picture.svg, "scope")) == 2
+    assert "Border tensors" in page_of(picture)
 
 
-def test_what_a_notebook_shows_imports_no_framework(model):
-    code = f"""
-import sys, graphsplit as gs
-plan = gs.plan(gs.load({str(model.path)!r}), outputs="net/head")
-assert "<svg" in plan._repr_html_()
-print("tensorflow" in sys.modules)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+def test_a_plan_is_drawn_in_detail_with_its_model(model):
+    plan = plan_sections(model.index, [Cut("main", ("net/head:0",))], last="post")
+    svg = gs.draw(model, plan).svg
+    assert {"net/conv/a", "float32 [?, 4] · 16 B"} <= set(texts(svg))
+    assert gs.draw(plan, model=model).svg == gs.draw(plan, model=model.path).svg == gs.draw(model.path, plan).svg == svg
+
+
+def test_only_a_plan_and_its_model_are_drawn_together(model):
+    plan = gs.plan(model, outputs="net/head")
+    for given in ((plan, plan), (gs.split(model, plan), plan), (gs.split(model, plan)["main"], plan)):
+        with pytest.raises(gs.CutError, match=r"drawn together: draw\(model, plan\)"):
+            gs.draw(*given)
+    for what, other in ((model, model), (gs.split(model, plan), model), (plan, gs.split(model, plan))):
+        with pytest.raises(gs.CutError, match=r"drawn together: draw\(model, plan\)"):
+            gs.draw(what, model=other)
 
 
 def test_a_tflite_model_is_drawn():
@@ -225,11 +229,12 @@ def test_a_tflite_model_is_drawn():
 
 
 def test_a_picture_is_saved_as_svg_png_and_page(model, tmp_path):
-    picture = gs.draw(gs.plan(model, outputs="net/head"))
+    picture = gs.draw(model, gs.plan(model, outputs="net/head"))
     pytest.importorskip("resvg_py", reason="PNG needs the extra `view`")
     assert picture.save(tmp_path / "a.svg").read_text(encoding="utf-8") == picture.svg
     assert picture.save(tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     page = picture.save(tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "<h2>Section inputs and outputs</h2>" in page
     assert "net/head:0" in page
     assert not re.search(r"<script|src=|@import|https?://(?!www\.w3\.org/2000/svg)", page)
 
@@ -240,23 +245,23 @@ def test_a_png_shows_something(model):
 
     from PIL import Image
 
-    image = Image.open(BytesIO(gs.draw(gs.plan(model, outputs="net/head")).png())).convert("RGB")
+    image = Image.open(BytesIO(gs.draw(model, gs.plan(model, outputs="net/head")).png())).convert("RGB")
     colours = {c for _, c in image.getcolors(maxcolors=1 << 24)}
     assert {(0xE3, 0xEE, 0xFB), (0xFD, 0xEE, 0xDD), (0xFF, 0xF7, 0xC2)} <= colours  # main, post, a border tensor
 
 
 def test_nothing_is_written_over_and_an_unknown_suffix_is_refused(model, tmp_path):
-    picture = gs.draw(gs.plan(model, outputs="net/head"))
+    picture = gs.draw(model, gs.plan(model, outputs="net/head"))
     (tmp_path / "a.svg").write_text("mine")
     with pytest.raises(gs.OverwriteError, match="exists already"):
         picture.save(tmp_path / "a.svg")
     assert (tmp_path / "a.svg").read_text() == "mine"
     picture.save(tmp_path / "a.svg", overwrite=True)
-    with pytest.raises(gs.FormatError, match=r"written as \.svg, \.png or \.html"):
+    with pytest.raises(gs.FormatError, match=r"written as \.svg, \.png or \.html; use one"):
         picture.save(tmp_path / "a.jpg")
 
 
 def test_png_without_its_library_says_what_to_install(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "resvg_py", None)
     with pytest.raises(gs.MissingExtraError, match=r"graphsplit\[view\]"):
-        gs.draw(gs.plan(model, outputs="net/head")).png()
+        gs.draw(model, gs.plan(model, outputs="net/head")).png()
