@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from graphsplit.errors import FormatError, GraphSplitError
+from graphsplit.graph.traversal import reachable
 
 __all__ = ["freeze_function", "loading", "on_one_line", "tidy"]
 
@@ -81,14 +82,7 @@ def tidy(graph_def: Any, outputs: Iterable[str], inputs: Iterable[str]) -> bytes
     inputs  tensors that stay even where no output needs them, since whoever calls the model feeds them
     """
     by_name = {n.name: n for n in graph_def.node}
-    kept: set[str] = set()
-    stack = [_node(t) for t in (*outputs, *inputs)]
-    while stack:
-        name = stack.pop()
-        if name not in kept and name in by_name:
-            kept.add(name)
-            stack.extend(_node(t) for t in by_name[name].input)
-
+    kept = reachable(map(_node, (*outputs, *inputs)), lambda n: map(_node, by_name[n].input) if n in by_name else ())
     made = type(graph_def)()
     made.versions.CopyFrom(graph_def.versions)
     for node in graph_def.node:

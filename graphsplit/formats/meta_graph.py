@@ -23,6 +23,7 @@ from graphsplit.formats.graphdef.messages import message
 from graphsplit.formats.graphdef.outside import reaches_outside
 from graphsplit.formats.graphdef.reader import GraphDefReader, GraphError
 from graphsplit.formats.graphdef.wire import BYTES, Buffer, NodeRange, WireError, encode_varint, fields
+from graphsplit.graph.traversal import reachable
 
 __all__ = ["Asset", "MetaGraph", "Outside", "read_meta_graphs"]
 
@@ -194,14 +195,8 @@ class MetaGraph:
     def needed(self, roots: Iterable[str]) -> set[str]:
         """The nodes of some tensors and all they depend on."""
         by_name = self.reader.by_name
-        stack = [name for name in map(_node, roots) if name in by_name]
-        seen: set[str] = set()
-        while stack:
-            name = stack.pop()
-            if name not in seen:
-                seen.add(name)
-                stack.extend(n for n in map(_node, by_name[name].inputs) if n in by_name)
-        return seen
+        names = reachable(map(_node, roots), lambda n: map(_node, by_name[n].inputs) if n in by_name else ())
+        return names & by_name.keys()
 
     def _own_file(self, node: NodeRange) -> bool:
         """Whether a restoring node reads the file whose name the loader gives."""

@@ -7,7 +7,7 @@ Names are the field's own: an edge goes from one output (a *port*) of a node to 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil, prod
@@ -16,6 +16,7 @@ from typing import Literal
 
 from graphsplit.errors import TensorNotFoundError
 from graphsplit.graph.text import count_text
+from graphsplit.graph.traversal import reachable, walk
 
 __all__ = ["Function", "GraphIndex", "Group", "Node", "Role", "Shape", "TensorSpec", "itemsize"]
 
@@ -199,20 +200,24 @@ class GraphIndex:
         Plain reachability: a GraphDef of TensorFlow 1 holds real cycles, so there is no topological order to follow.
         """
         nodes, edges = self.name_to_node_map, self.edges
-        seen: set[str] = set()
         whole: set[str] = set()
-        stack = list(names)
-        while stack:
-            name = stack.pop()
-            if name in seen or name in known:
-                continue
-            seen.add(name)
-            stack.extend(edges[name])
+
+        def needed(name: str) -> Iterable[str]:
             group = nodes[name].group
-            if within is not None and group is not None and group not in whole:
-                whole.add(group)
-                stack.extend(n for n in self.groups[group].nodes if n in within)
-        return seen
+            if within is None or group is None or group in whole:
+                return edges[name]
+            whole.add(group)
+            return (*edges[name], *(n for n in self.groups[group].nodes if n in within))
+
+        return reachable(names, needed if within is not None and self.groups else edges.__getitem__, skip=known)
+
+    def ops_within(self, node: Node) -> Iterator[str]:
+        """The op of a node and those of the library functions it calls, directly or through others."""
+        yield node.op
+        functions = self.functions
+        for name in walk(self.calls.get(node.name, ()), lambda f: functions[f].calls if f in functions else ()):
+            if name in functions:
+                yield from functions[name].ops
 
     def tensor(self, name: str) -> str:
         """The full name of a tensor written ``node``, ``node:port`` or ``^node``.

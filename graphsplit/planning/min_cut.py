@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from graphsplit.graph.index import GraphIndex, Node
+from graphsplit.graph.traversal import reachable, walk
 from graphsplit.planning.affinity import Affinity
 
 if TYPE_CHECKING:
@@ -81,13 +82,13 @@ class _Search:
         if not neural:
             return Found((), (), (), "nothing to crop: no op of the model belongs on an accelerator", "")
         fused = self._fused(neural)
-        before_neural = self._reach(neural, self.previous)
-        behind_neural = self._reach(neural, self.next)
+        before_neural = reachable(neural, self.previous.__getitem__)
+        behind_neural = reachable(neural, self.next.__getitem__)
         host_behind = {u for u, s in sides.items() if s == "host" and u not in before_neural}
         host_before = {u for u, s in sides.items() if s == "host" and u in before_neural and u not in behind_neural}
         front = self._front(host_before, neural)
         before = f"work for the host before the network: {self._examples(host_before)}" if front else ""
-        last = {u for u in fused if fused.isdisjoint(self._reach({u}, self.next) - {u})}
+        last = {u for u in fused if not any(v in fused for v in walk(self.next[u], self.next.__getitem__, skip={u}))}
         heads = self._border(last)
         if not host_behind:
             return Found((), heads, front, "nothing to crop behind the network: no op there belongs on a host", before)
@@ -111,39 +112,17 @@ class _Search:
 
     def _ops(self, node: Node) -> set[str]:
         """The op of a node and those of the functions it calls, at any depth."""
-        ops = {node.op}
-        seen: set[str] = set()
-        stack = list(self.index.calls.get(node.name, ()))
-        while stack:
-            name = stack.pop()
-            if name not in seen and name in self.index.functions:
-                seen.add(name)
-                ops.update(self.index.functions[name].ops)
-                stack.extend(self.index.functions[name].calls)
-        return ops
+        return set(self.index.ops_within(node))
 
     def _fused(self, neural: set[str]) -> set[str]:
         """Neural units and what is fused behind them: a chain of biases, normalisations and activations with one reader each."""
-        fused = set(neural)
-        stack = list(neural)
-        while stack:
-            following = list(self.next[stack.pop()])
-            if len(following) == 1 and following[0] not in fused:
-                nodes = self.members[following[0]]
-                if len(nodes) == 1 and nodes[0].op in self.affinity.fused:
-                    fused.add(following[0])
-                    stack.append(following[0])
-        return fused
 
-    def _reach(self, start: set[str], edges: dict[str, dict[str, None]]) -> set[str]:
-        seen: set[str] = set()
-        stack = list(start)
-        while stack:
-            unit = stack.pop()
-            if unit not in seen:
-                seen.add(unit)
-                stack.extend(edges[unit])
-        return seen
+        def following(unit: str) -> Iterable[str]:
+            readers = list(self.next[unit])
+            nodes = self.members[readers[0]] if len(readers) == 1 else []
+            return readers if len(nodes) == 1 and nodes[0].op in self.affinity.fused else ()
+
+        return reachable(neural, following)
 
     def _examples(self, units: set[str]) -> str:
         """The host ops of some units, for a sentence; ops that the user's own table refused first, with a place."""
@@ -214,23 +193,14 @@ def _residual(graph: nx.DiGraph[Any], source: str, sink: str) -> nx.DiGraph[Any]
 def _reached_by_source(graph: nx.DiGraph[Any], source: str, sink: str) -> set[Any]:
     """The smallest source side of a minimum cut: the earliest one."""
     residual = _residual(graph, source, sink)
-    return _walk(residual, source, residual.succ, forward=True)
+    return reachable([source], _not_full(residual.succ))
 
 
 def _can_reach_sink(graph: nx.DiGraph[Any], source: str, sink: str) -> set[Any]:
     """The smallest sink side of a minimum cut: what remains for the source is the latest one."""
     residual = _residual(graph, source, sink)
-    return _walk(residual, sink, residual.pred, forward=False)
+    return reachable([sink], _not_full(residual.pred))
 
 
-def _walk(residual: nx.DiGraph[Any], start: str, neighbours: Any, *, forward: bool) -> set[Any]:
-    seen = {start}
-    stack = [start]
-    while stack:
-        node = stack.pop()
-        for other in neighbours[node]:
-            edge = residual[node][other] if forward else residual[other][node]
-            if other not in seen and edge["flow"] < edge["capacity"]:
-                seen.add(other)
-                stack.append(other)
-    return seen
+def _not_full(neighbours: Any) -> Callable[[Any], Iterable[Any]]:
+    return lambda node: (other for other, edge in neighbours[node].items() if edge["flow"] < edge["capacity"])

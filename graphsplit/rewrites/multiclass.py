@@ -13,12 +13,13 @@ window, freed of boxes without area, and cut to the best few (``multiclass_non_m
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
 from graphsplit.formats import GraphDefModel
 from graphsplit.graph.index import Node
+from graphsplit.graph.traversal import walk
 from graphsplit.rewrites.boxes import Window, clipped, keeps_area, keeps_scores, window_key
 from graphsplit.rewrites.matching import Matcher, NoMatch
 from graphsplit.rewrites.postprocessing import read_following
@@ -300,20 +301,18 @@ def _check_readers(match: Matcher, joined: _Joined) -> None:
 
 def _concats(match: Matcher, first: Node, count: int) -> list[Node]:
     """The nodes that join `count` tensors, first of all one that depends on what the first class selected."""
-    seen: set[str] = set()
-    stack = list(first.outputs)
-    found = []
-    while stack:
-        for node in match.readers.get(stack.pop(), ()):
-            if node.name in seen:
-                continue
-            seen.add(node.name)
-            # What one class joins reads its op and its own padding; what joins the classes reads none of the ops.
-            if node.op == "ConcatV2" and len(node.inputs) == count + 1 and not _within_class(match, node, first):
-                found.append(node)
-            elif node.op not in ("Shape", "Size", "TensorArrayWriteV3", "Assert"):
-                stack += node.outputs
-    return found
+
+    def joins(node: Node) -> bool:
+        # What one class joins reads its op and its own padding; what joins the classes reads none of the ops.
+        return node.op == "ConcatV2" and len(node.inputs) == count + 1 and not _within_class(match, node, first)
+
+    def readers(node: Node) -> Iterator[Node]:
+        return (reader for tensor in node.outputs for reader in match.readers.get(tensor, ()))
+
+    def onward(node: Node) -> Iterable[Node]:
+        return () if joins(node) or node.op in ("Shape", "Size", "TensorArrayWriteV3", "Assert") else readers(node)
+
+    return [node for node in walk(readers(first), onward) if joins(node)]
 
 
 def _within_class(match: Matcher, node: Node, first: Node) -> bool:

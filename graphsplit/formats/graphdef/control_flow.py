@@ -15,11 +15,12 @@ Frames and dead tensors: http://download.tensorflow.org/paper/white_paper_tf_con
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from graphsplit.formats.graphdef.ops import op_table
 from graphsplit.graph.index import Group, Node
+from graphsplit.graph.traversal import reachable
 
 __all__ = ["Grouping", "find_groups"]
 
@@ -150,13 +151,7 @@ def _dead(graph: _Graph, frames: dict[str, tuple[str, ...]]) -> list[str]:
     common, because one of them is alive whatever the predicate says.
     """
     switches = [n for n in graph.nodes if n.op in _SWITCH and not frames.get(n.name)]
-    below: set[str] = set()
-    stack = [n.name for n in switches]
-    while stack:
-        name = stack.pop()
-        if name not in below:
-            below.add(name)
-            stack.extend(graph.next.get(name, ()))
+    below = reachable((n.name for n in switches), lambda name: graph.next.get(name, ()))
 
     waits = dict.fromkeys(below, 0)
     for name in below:
@@ -196,34 +191,22 @@ def _may_make_handles(op: str) -> bool:
 
 def _handles(graph: _Graph, dtype_of: Callable[[str], str | None]) -> set[str]:
     """Tensors that stand for something else, followed from the ops that make them through those that pass them on."""
-    seeds = {op for op in {n.op for n in graph.nodes} if _may_make_handles(op)}
-    flows: set[str] = set()
-    handles: set[str] = set()
-    stack: list[str] = []
+    ops = {op for op in {n.op for n in graph.nodes} if _may_make_handles(op)}
+    makers = [n for n in graph.nodes if n.op in ops and n.kind != "input"]
 
-    def add(tensor: str, into: set[str]) -> None:
-        if tensor not in into:
-            into.add(tensor)
-            stack.append(tensor)
+    def passed_on(found: tuple[str, bool]) -> Iterator[tuple[str, bool]]:
+        tensor, flow = found
+        for reader in map(graph.node.__getitem__, graph.readers.get(tensor, ())):
+            for port, output in enumerate(reader.outputs):
+                if flow and reader.op in _PASS and not (reader.op in _MERGE and port):
+                    yield output, True
+                elif dtype_of(output) in _HANDLES:
+                    yield output, False
 
-    for node in graph.nodes:
-        if node.op in seeds and node.kind != "input":
-            for port in _FLOWS.get(node.op, ()):
-                if port < len(node.outputs):
-                    add(node.outputs[port], flows)
-            for tensor in node.outputs:
-                if dtype_of(tensor) in _HANDLES:
-                    add(tensor, handles)
-    while stack:
-        tensor = stack.pop()
-        for name in graph.readers.get(tensor, ()):
-            reader = graph.node[name]
-            for port, made in enumerate(reader.outputs):
-                if tensor in flows and reader.op in _PASS and not (reader.op in _MERGE and port):
-                    add(made, flows)
-                elif dtype_of(made) in _HANDLES:
-                    add(made, handles)
-    return flows | handles
+    # Tensors, and whether each is followed as a flow, whose dtype says nothing.
+    start = [(n.outputs[port], True) for n in makers for port in _FLOWS.get(n.op, ()) if port < len(n.outputs)]
+    start += [(t, False) for n in makers for t in n.outputs if dtype_of(t) in _HANDLES]
+    return {tensor for tensor, _ in reachable(start, passed_on)}
 
 
 def _title(nodes: list[Node], frame_name: Callable[[str], str]) -> tuple[str, str]:

@@ -24,6 +24,7 @@ from graphsplit.formats.graphdef.wire import (
     walk_node,
 )
 from graphsplit.graph.index import Function, GraphIndex, Node, Shape, TensorSpec
+from graphsplit.graph.traversal import reachable
 
 __all__ = ["GraphDefReader", "GraphError", "function_names"]
 
@@ -188,17 +189,15 @@ class GraphDefReader:
 
     def reachable_functions(self, names: tuple[str, ...]) -> frozenset[str]:
         """The named functions and all that they call, gradients included."""
-        seen: set[str] = set()
-        stack = list(names)
-        while stack:
-            name = stack.pop()
-            if name in seen or name not in self.functions:
-                continue
-            seen.add(name)
-            stack.extend(self._function_calls[name])
-            if name in self.gradients:
-                stack.append(self.gradients[name])
-        return frozenset(seen)
+        there = self.functions
+
+        def used(name: str) -> Iterator[str]:
+            if name in there:
+                yield from self._function_calls[name]
+                if name in self.gradients:
+                    yield self.gradients[name]
+
+        return frozenset(reachable(names, used) & there.keys())
 
     def _functions_calling(self, names: set[str]) -> set[str]:
         """The named functions and all that reach one of them."""
@@ -207,14 +206,7 @@ class GraphDefReader:
             gradient = self.gradients.get(name)
             for called in (*self._function_calls[name], *([] if gradient is None else [gradient])):
                 callers.setdefault(called, []).append(name)
-        seen: set[str] = set()
-        stack = list(names)
-        while stack:
-            name = stack.pop()
-            if name not in seen:
-                seen.add(name)
-                stack.extend(callers.get(name, ()))
-        return seen
+        return reachable(names, lambda name: callers.get(name, ()))
 
     # what reaches outside
 

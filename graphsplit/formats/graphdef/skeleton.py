@@ -14,6 +14,7 @@ from graphsplit.formats.graphdef.ops import op_table
 from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.formats.graphdef.writer import SectionBytes, write_section
 from graphsplit.graph.index import GraphIndex, Node, TensorSpec
+from graphsplit.graph.traversal import reachable
 
 __all__ = ["LARGE", "make_skeleton"]
 
@@ -40,14 +41,10 @@ def make_skeleton(
     stops = {n for n in all_needed if n in outside or _states_its_shape(reader, index, nodes[n])}
     needed = index.ancestors((index.producer[t] for t in wanted), known=stops)
 
-    unknown: set[str] = set()  # what TensorFlow could not import, and all behind it
-    stack = [n for n in needed if op_table().get(nodes[n].op) is None and nodes[n].op not in reader.functions]
-    stack += [n for n in stops if any(index.tensors[t].dtype is None for t in nodes[n].outputs)]
-    while stack:
-        name = stack.pop()
-        if name not in unknown:
-            unknown.add(name)
-            stack += [r for t in nodes[name].outputs for r in index.consumers.get(t, ())]
+    foreign = [n for n in needed if op_table().get(nodes[n].op) is None and nodes[n].op not in reader.functions]
+    foreign += [n for n in stops if any(index.tensors[t].dtype is None for t in nodes[n].outputs)]
+    # What TensorFlow could not import, and everything downstream of it.
+    unknown = reachable(foreign, lambda n: (r for t in nodes[n].outputs for r in index.consumers.get(t, ())))
 
     replaced = stops - unknown | {n for n in needed if nodes[n].kind == "input"}
     keep = [n.name for n in reader.nodes if n.name in needed and n.name not in unknown and n.name not in replaced]

@@ -29,6 +29,7 @@ from graphsplit.formats.tflite.validation import (
     in_range,
 )
 from graphsplit.graph.index import Function, GraphIndex, Group, Node, Shape, TensorSpec
+from graphsplit.graph.traversal import reachable
 
 __all__ = ["HOLDS_STATE", "TFLiteReader", "names_subgraph"]
 
@@ -248,14 +249,7 @@ class TFLiteReader:
 
     def reachable(self, called: Sequence[int]) -> tuple[int, ...]:
         """The numbers of the subgraphs that are run by some, themselves among them, in file order."""
-        seen: set[int] = set()
-        stack = list(called)
-        while stack:
-            number = stack.pop()
-            if number not in seen:
-                seen.add(number)
-                stack.extend(c for o in self.subgraphs[number].operators for c in o.calls)
-        return tuple(sorted(seen))
+        return tuple(sorted(reachable(called, lambda g: (c for o in self.subgraphs[g].operators for c in o.calls))))
 
     @cached_property
     def _stateful(self) -> frozenset[int]:

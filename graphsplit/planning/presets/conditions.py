@@ -28,6 +28,7 @@ from fnmatch import translate
 from functools import cache
 
 from graphsplit.graph.index import GraphIndex, Node
+from graphsplit.graph.traversal import walk
 
 __all__ = ["Condition", "Description", "Search", "alternatives"]
 
@@ -154,18 +155,7 @@ class Search:
 
     def _has(self, node: Node, pattern: str) -> bool:
         """Whether an op is that of a node, or in a function that the node calls."""
-        match = _regex(pattern).match
-        if match(node.op):
-            return True
-        stack, seen = list(self.index.calls.get(node.name, ())), set[str]()
-        while stack:
-            function = self.index.functions.get(name := stack.pop())
-            if function is not None and name not in seen:
-                seen.add(name)
-                if any(map(match, function.ops)):
-                    return True
-                stack.extend(function.calls)
-        return False
+        return any(map(_regex(pattern).match, self.index.ops_within(node)))
 
     def _inputs(self, node: Node) -> list[Node]:
         nodes, producer = self.index.name_to_node_map, self.index.producer
@@ -186,15 +176,7 @@ class Search:
 
     def _needs(self, node: Node, wanted: Description) -> bool:
         nodes, edges = self.index.name_to_node_map, self.index.edges
-        seen, stack = {node.name}, list(edges[node.name])
-        while stack:
-            name = stack.pop()
-            if name not in seen:
-                seen.add(name)
-                if self._fits(nodes[name], wanted):
-                    return True
-                stack.extend(edges[name])
-        return False
+        return any(self._fits(nodes[n], wanted) for n in walk(edges[node.name], edges.__getitem__, skip={node.name}))
 
 
 def _names(nodes: list[Node]) -> str:

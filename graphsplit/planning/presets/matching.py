@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from graphsplit.errors import CutError
 from graphsplit.graph.index import GraphIndex
+from graphsplit.graph.traversal import reachable
 from graphsplit.planning.presets.conditions import Description, Search, alternatives
 from graphsplit.planning.presets.preset import Preset, Rule, get, presets
 
@@ -163,14 +163,11 @@ def _computed(index: GraphIndex, name: str) -> bool:
 def _last(search: Search, rule: Rule) -> tuple[str, ...]:
     index = search.index
     wanted = set(search.all(rule.nodes))
-    queue = deque(index.producer[t] for t in index.outputs)
-    seen, found = set(queue), []
-    while queue:
-        node = index.name_to_node_map[queue.popleft()]
-        if node.name in wanted:
-            found += [t for t in node.outputs[:1] if t not in index.captive]
-        elif node.op not in _SHAPE_OPS:
-            near = [index.producer[t] for t in node.inputs if index.producer[t] not in seen]
-            seen.update(near)
-            queue.extend(near)
-    return tuple(sorted(found, key=lambda t: index.node_seq[index.producer[t]]))
+
+    def above(name: str) -> Iterable[str]:
+        node = index.name_to_node_map[name]
+        return () if name in wanted or node.op in _SHAPE_OPS else (index.producer[t] for t in node.inputs)
+
+    reached = reachable((index.producer[t] for t in index.outputs), above)
+    last = (index.name_to_node_map[name] for name in sorted(wanted & reached, key=index.node_seq.__getitem__))
+    return tuple(t for node in last for t in node.outputs[:1] if t not in index.captive)
