@@ -18,8 +18,8 @@ import graphsplit as gs
 from graphsplit.demo import data as demo_data
 from graphsplit.exports import targets, tflite
 from graphsplit.exports.joining import join
-from graphsplit.exports.landing import landing
 from graphsplit.exports.signature_keys import signature_keys
+from graphsplit.formats.atomic import landing
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.inference.feeds import made_feeds
 from graphsplit.inference.sessions import open_session
@@ -227,7 +227,7 @@ def test_nothing_is_replaced_unasked(parts, tmp_path):
     out = tmp_path / "out"
     gs.export(parts, out, to="saved_model", section="main", verify=False)
     before = state(tmp_path)
-    with pytest.raises(gs.OverwriteError, match="out exists already; --overwrite"):
+    with pytest.raises(gs.OverwriteError, match=r"out is not empty \(saved_model\.pb\); --overwrite"):
         gs.export(parts, out, to="saved_model", section="post")
     assert state(tmp_path) == before
     gs.export(parts, out, to="saved_model", section="post", overwrite=True)
@@ -240,17 +240,17 @@ def test_a_folder_that_holds_anything_else_is_never_replaced(parts, tmp_path):
     gs.export(parts, tmp_path / "out", to="saved_model", section="main", verify=False)  # an empty one may be filled
     (tmp_path / "out" / "notes.txt").write_text("precious")
     before = state(tmp_path)
-    with pytest.raises(gs.OverwriteError, match=r"holds 'notes.txt', which is no part of such a model"):
+    with pytest.raises(gs.OverwriteError, match=r"holds 'notes.txt', which is not part of such a model"):
         gs.export(parts, tmp_path / "out", to="saved_model", section="main", overwrite=True)
     assert state(tmp_path) == before
 
 
 def test_what_is_exported_is_never_replaced(parts, tmp_path, monkeypatch):
     gs.export(parts, tmp_path / "sm", to="saved_model", section="main", verify=False)
-    with pytest.raises(gs.OverwriteError, match="is the model itself"):
+    with pytest.raises(gs.OverwriteError, match="is the source itself"):
         gs.export(tmp_path / "sm", tmp_path / "sm", to="saved_model", overwrite=True)
     gs.save(parts, tmp_path / "split")
-    with pytest.raises(gs.OverwriteError, match="is the model itself"):
+    with pytest.raises(gs.OverwriteError, match="is the source itself"):
         gs.export(tmp_path / "split", tmp_path / "split" / "x_main.pb", to="tflite", section="main", overwrite=True)
     with pytest.raises(gs.OverwriteError, match="is a folder; name a file"):
         gs.export(parts, tmp_path, to="tflite", section="main", overwrite=True)
@@ -258,7 +258,7 @@ def test_what_is_exported_is_never_replaced(parts, tmp_path, monkeypatch):
         gs.export(parts, tmp_path / "split" / "split.json", to="saved_model", overwrite=True)
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    with pytest.raises(gs.OverwriteError, match="the folder you are in"):
+    with pytest.raises(gs.OverwriteError, match="the current folder"):
         gs.export(parts, ".", to="saved_model", section="main")
 
 
@@ -285,7 +285,7 @@ def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch, fails):
                 raise OSError(28, "No space left on device")
             real(a, b)
 
-        monkeypatch.setattr("graphsplit.exports.landing.os.replace", replace_)
+        monkeypatch.setattr("graphsplit.formats.atomic.os.replace", replace_)
     with pytest.raises(gs.FormatError, match="cannot be written: No space left"):
         write(out, full=fails == "writing")
     assert state(tmp_path) == before

@@ -137,13 +137,13 @@ def test_the_device_of_a_section_says_where_its_instances_are(parts, tmp_path):
 def test_models_of_others_in_a_repository_are_never_replaced(parts, tmp_path):
     repo = tmp_path / "repo"
     gs.export(parts, repo, to="triton", verify=False)
-    with pytest.raises(gs.OverwriteError, match="exists already"):
+    with pytest.raises(gs.OverwriteError, match="is not empty"):
         gs.export(parts, repo, to="triton", verify=False)
     gs.export(parts, repo, to="triton", verify=False, overwrite=True)
     for strange in ("resnet", "x_main/2"):
         (repo / strange).mkdir()
         before = state(tmp_path)
-        with pytest.raises(gs.OverwriteError, match=f"holds '{strange}', which is no part"):
+        with pytest.raises(gs.OverwriteError, match=f"holds '{strange}', which is not part"):
             gs.export(parts, repo, to="triton", verify=False, overwrite=True)
         assert state(tmp_path) == before
         (repo / strange).rmdir()

@@ -22,7 +22,7 @@ from graphsplit.batching.inventory import Item
 from graphsplit.batching.journal import JOURNAL, Done, Journal
 from graphsplit.batching.tables import Format, Table, open_table
 from graphsplit.errors import FormatError, GraphSplitError, OverwriteError
-from graphsplit.formats.atomic import whole_file
+from graphsplit.formats.atomic import check_folder, whole_file
 
 __all__ = ["REJECTS", "Archive"]
 
@@ -70,13 +70,9 @@ class Archive:
     def _check(self, resume: bool) -> None:
         if self._made:
             return
-        if not self.folder.is_dir():
-            raise OverwriteError(f"{self.folder} is a file; results go into a folder", paths=[self.folder])
-        there = sorted(p.name for p in self.folder.iterdir())
         if self._begun and not resume:
             raise OverwriteError(f"{self.folder} has results of a batch: --resume continues it", paths=[self.folder])
-        if there and not self._begun:
-            raise OverwriteError(f"{self.folder} is not empty ({there[0]}); give another folder", paths=[self.folder])
+        check_folder(self.folder, overwrite=self._begun)
 
     def _tidy(self) -> None:
         """Remove what a killed run left: parts that the journal does not list, and files that did not get their name."""

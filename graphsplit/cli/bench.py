@@ -22,7 +22,7 @@ from graphsplit.cli.printing import print_json, say, table
 from graphsplit.cli.progress import bar
 from graphsplit.cli.quiet import quiet_tensorflow
 from graphsplit.errors import FormatError
-from graphsplit.formats.atomic import check_free
+from graphsplit.formats.atomic import check_free, check_parent
 from graphsplit.parts.parts import Parts
 from graphsplit.splitting.request import named_options
 
@@ -58,7 +58,8 @@ def add(commands: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     if args.chart:
-        check_free([Path(args.chart)], overwrite=args.overwrite)
+        check_free([args.chart], overwrite=args.overwrite)
+        check_parent(args.chart)
     with quiet_tensorflow(args.verbose):
         from graphsplit.benchmark.measure import bench
         from graphsplit.inference.feeds import made_feeds

@@ -91,17 +91,13 @@ def run(args: argparse.Namespace) -> int:
 def _check_folder(args: argparse.Namespace) -> None:
     """Refuse, before anything is written, a new folder that cannot be. Raises OverwriteError."""
     from graphsplit.errors import OverwriteError
-    from graphsplit.parts.folder import check_free
+    from graphsplit.formats.atomic import check_folder
 
     folder = Path(args.folder)
-    check_free(folder, [], overwrite=args.overwrite)
-    if not folder.exists():
-        return
     source = Path(args.model)
-    if source.exists() and any(place.samefile(folder) for place in (source, source.parent) if place.exists()):
+    if folder.exists() and source.exists() and any(folder.samefile(place) for place in (source, source.parent)):
         raise OverwriteError(f"{folder} is where the model itself is; name another folder", paths=[folder])
-    if any(folder.iterdir()) and not args.overwrite:
-        raise OverwriteError(f"{folder} is not empty; --overwrite replaces the files of a split in it", paths=[folder])
+    check_folder(folder, overwrite=args.overwrite, then="--overwrite replaces the files of a split in it")
 
 
 def _answer(exported: Exported, folder: str | None) -> dict[str, object]:

@@ -11,7 +11,7 @@ from graphsplit.cli.printing import print_json, say, table
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
 from graphsplit.formats import as_graphdef, load
-from graphsplit.formats.atomic import check_free
+from graphsplit.formats.atomic import check_free, check_parent
 
 __all__ = ["add"]
 
@@ -42,7 +42,8 @@ def run(args: argparse.Namespace) -> int:
     from graphsplit.rewrites import rewrite
 
     target = Path(args.file)
-    check_free([target], sources=[Path(args.model)], overwrite=args.overwrite)
+    check_free([target], sources=[args.model], overwrite=args.overwrite)
+    check_parent(target)
     with quiet_tensorflow(args.verbose):  # a SavedModel or .keras file is frozen with it
         model = load(args.model, trust=args.trust)
     with working("finding what can be rewritten"):

@@ -22,7 +22,7 @@ from graphsplit.cli.printing import print_json, say
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
 from graphsplit.formats import Model, load
-from graphsplit.parts.folder import check_free, save
+from graphsplit.parts.folder import check_save, save
 from graphsplit.parts.manifest import MANIFEST, file_names
 from graphsplit.parts.parts import Parts
 from graphsplit.splitting.surgery import plan, split
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     directory = Path(args.directory)
     devices = dict(args.device)
     parts = split(model, planned, shapes=False, devices=devices)  # costs nothing, and finds early what cannot be done
-    check_free(directory, [*file_names(parts).values(), MANIFEST], overwrite=args.overwrite)
+    check_save(parts, directory, overwrite=args.overwrite)
     if not args.no_verify:
         model.check_frozen()
         model.check_trust(args.trust)

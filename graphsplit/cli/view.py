@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 import webbrowser
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphsplit.cli.arguments import Subparsers, add_command, add_cut, add_model, cut_of
@@ -75,10 +74,12 @@ def _cut(args: argparse.Namespace) -> CutOptions:
 
 def _picture(args: argparse.Namespace) -> int:
     with quiet_tensorflow(args.verbose), working("drawing"):
-        from graphsplit.diagram.picture import draw, free_to_write
+        from graphsplit.diagram.picture import draw
+        from graphsplit.formats.atomic import check_free, check_parent
         from graphsplit.viewer.session import open_model
 
-        free_to_write(Path(args.html))
+        check_free([args.html], then="name another file, or move it away")
+        check_parent(args.html)
         opened = open_model(args.model, trust=args.trust, **_cut(args))
         written = draw(opened.model, opened.wanted.plan(opened.model)).save(args.html)
     if args.json:

@@ -24,8 +24,9 @@ from graphsplit.detection.detector import Detector
 from graphsplit.detection.extras import opencv
 from graphsplit.detection.sinks import ImageFile, VideoFile
 from graphsplit.detection.sources import open_source
-from graphsplit.errors import FormatError, OverwriteError
+from graphsplit.errors import FormatError
 from graphsplit.formats import load
+from graphsplit.formats.atomic import check_folder
 from graphsplit.inference.feeds import made_feeds
 from graphsplit.parts.folder import save
 from graphsplit.parts.parts import Parts
@@ -68,8 +69,7 @@ def run_demo(folder: Path, *, overwrite: bool = False, tell: Callable[[str], obj
     Raises OverwriteError when the folder holds something already, MissingExtraError without OpenCV, supervision or
     Matplotlib.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
-        raise OverwriteError(f"{folder} exists already; --overwrite replaces what the demo made there", paths=[folder])
+    check_folder(folder, overwrite=overwrite, then="--overwrite replaces the files of an earlier demo")
     opencv()
     folder.mkdir(parents=True, exist_ok=True)
     whole_path = folder / "shapes_ssd.pb"

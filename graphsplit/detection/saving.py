@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from os import PathLike
 from pathlib import Path
 
 from graphsplit.detection.extras import opencv
 from graphsplit.detection.sinks import CODECS, ImageFile, ImageFolder, Sink, VideoFile
 from graphsplit.detection.sources import Source
-from graphsplit.errors import FormatError, OverwriteError
+from graphsplit.errors import FormatError
+from graphsplit.formats.atomic import check_folder, check_free, check_parent
 
 __all__ = ["check_place", "saver"]
 
@@ -23,13 +23,12 @@ def saver(source: Source, out: str | PathLike[str], *, overwrite: bool) -> Sink:
     """
     path = Path(out)
     if source.kind == "folder":
-        if path.exists() and not path.is_dir():
-            raise OverwriteError(f"{path} is a file; a folder of pictures is saved as a folder", paths=[path])
+        check_folder(path)
         _check_free(source, [path / f for f in source.files], overwrite)
         bad = next((f for f in source.files if not _is_image(Path(f))), None)
         if bad is not None:
             raise FormatError("OpenCV reads this kind of picture but does not write it; move it away", path=bad)
-        _check_folder(path)
+        check_parent(path)
         return ImageFolder(path, source.files)
     if path.is_dir() and source.path is not None:
         path = path / source.path.name
@@ -49,28 +48,12 @@ def check_place(source: Source, path: Path, *, overwrite: bool) -> None:
     Raises OverwriteError, FormatError.
     """
     _check_free(source, [path], overwrite)
-    _check_folder(path)
+    check_parent(path)
 
 
 def _check_free(source: Source, paths: list[Path], overwrite: bool) -> None:
-    own = {(source.path / f).resolve() for f in source.files} if source.path is not None else set()
-    own |= {source.path.resolve()} if source.path is not None else set()
-    for path in paths:
-        if path.resolve() in own:
-            raise OverwriteError(f"{path} is the source; save it elsewhere", paths=[path])
-    there = [p for p in paths if os.path.lexists(p)]
-    if there and not overwrite:
-        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-        raise OverwriteError(f"{there[0]}{more} exists already; --overwrite replaces it", paths=there)
-    for path in there:
-        if path.is_dir():
-            raise OverwriteError(f"{path} is a folder; name a file", paths=[path])
-
-
-def _check_folder(path: Path) -> None:
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise FormatError(f"there is no folder {folder} to put it in", path=path)
+    own = [] if source.path is None else [source.path, *(source.path / f for f in source.files)]
+    check_free(paths, sources=own, overwrite=overwrite)
 
 
 def _is_image(path: Path) -> bool:

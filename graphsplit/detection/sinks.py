@@ -7,10 +7,6 @@ removed (`drop`).
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +14,7 @@ from graphsplit.detection.extras import opencv
 from graphsplit.detection.frame import Frame
 from graphsplit.detection.images import Array
 from graphsplit.errors import FormatError
+from graphsplit.formats.atomic import Staging
 
 __all__ = ["CODECS", "ImageFile", "ImageFolder", "JsonLines", "Sink", "VideoFile", "found_json", "record"]
 
@@ -63,28 +60,12 @@ def found_json(detections: Any, height: int, width: int) -> dict[str, Any]:
     }
 
 
-class _File:
-    """A file under another name until it is kept."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        # The ending stays: OpenCV goes by it.
-        self.temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
-
-    def keep(self) -> None:
-        os.replace(self.temporary, self.path)
-
-    def drop(self) -> None:
-        with suppress(FileNotFoundError):
-            self.temporary.unlink()
-
-
 class JsonLines:
     """One JSON object a frame and line."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self._place = path, _File(path)
-        self._file = open(self._place.temporary, "x", encoding="utf-8")  # noqa: SIM115
+        self.path, self._staging = path, Staging(path.parent)
+        self._file = open(self._staging.place(path), "x", encoding="utf-8")  # noqa: SIM115
 
     def write(self, frame: Frame) -> None:
         """Take one more frame."""
@@ -93,12 +74,12 @@ class JsonLines:
     def keep(self) -> None:
         """Finish, and put what was written in its place."""
         self._file.close()
-        self._place.keep()
+        self._staging.keep()
 
     def drop(self) -> None:
         """Remove what was written."""
         self._file.close()
-        self._place.drop()
+        self._staging.drop()
 
 
 class VideoFile:
@@ -108,7 +89,7 @@ class VideoFile:
     """
 
     def __init__(self, path: Path, *, fps: float | None) -> None:
-        self.path, self._place = path, _File(path)
+        self.path, self._staging = path, Staging(path.parent)
         self._fps = fps or _RATE
         self._writer: Any = None
         self._size = (0, 0)
@@ -122,7 +103,7 @@ class VideoFile:
         if self._writer is None:
             self._size = size
             code = cv2.VideoWriter_fourcc(*CODECS[self.path.suffix.lower()])
-            self._writer = cv2.VideoWriter(str(self._place.temporary), code, self._fps, size)
+            self._writer = cv2.VideoWriter(str(self._staging.place(self.path)), code, self._fps, size)
             if not self._writer.isOpened():
                 raise FormatError("OpenCV cannot write this video; another ending (.avi) may do", path=self.path)
         if size != self._size:  # a stream may change it on its way
@@ -136,32 +117,32 @@ class VideoFile:
         if self._writer is None:
             raise FormatError("there was no picture to write", path=self.path)
         self._writer.release()
-        self._place.keep()
+        self._staging.keep()
 
     def drop(self) -> None:
         """Remove what was written."""
         if self._writer is not None:
             self._writer.release()
-        self._place.drop()
+        self._staging.drop()
 
 
 class ImageFile:
     """The picture of a source that is one picture."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self._place = path, _File(path)
+        self.path, self._staging = path, Staging(path.parent)
 
     def write(self, frame: Frame) -> None:
         """Take the frame."""
-        _write_image(self._place.temporary, frame.drawn)
+        _write_image(self._staging.place(self.path), frame.drawn)
 
     def keep(self) -> None:
         """Put it in its place."""
-        self._place.keep()
+        self._staging.keep()
 
     def drop(self) -> None:
         """Remove it."""
-        self._place.drop()
+        self._staging.drop()
 
 
 class ImageFolder:
@@ -169,29 +150,19 @@ class ImageFolder:
 
     def __init__(self, path: Path, files: tuple[str, ...]) -> None:
         self.path, self._files = path, files
-        place = path.absolute()
-        self._work = place.parent / f".{place.name}.{secrets.token_hex(4)}.tmp"
-        self._written: list[str] = []
+        self._staging = Staging(path.absolute().parent)
 
     def write(self, frame: Frame) -> None:
         """Take one more frame."""
-        name = self._files[frame.number]
-        target = self._work / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _write_image(target, frame.drawn)
-        self._written.append(name)
+        _write_image(self._staging.place(self.path / self._files[frame.number]), frame.drawn)
 
     def keep(self) -> None:
         """Put what was written in its place."""
-        for name in self._written:
-            target = self.path / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(self._work / name, target)
-        shutil.rmtree(self._work, ignore_errors=True)
+        self._staging.keep()
 
     def drop(self) -> None:
         """Remove what was written."""
-        shutil.rmtree(self._work, ignore_errors=True)
+        self._staging.drop()
 
 
 def _write_image(path: Path, image: Array) -> None:

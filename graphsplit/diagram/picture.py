@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,16 +12,16 @@ from typing import TypeAlias
 
 from graphsplit.diagram.svg import render
 from graphsplit.diagram.view import Scene, plan_scene, scene_of
-from graphsplit.errors import CutError, FormatError, MissingExtraError, OverwriteError
+from graphsplit.errors import CutError, FormatError, MissingExtraError
 from graphsplit.formats import Model, load
-from graphsplit.formats.atomic import whole_file
+from graphsplit.formats.atomic import check_free, whole_file
 from graphsplit.graph.index import TensorSpec
 from graphsplit.inference.shapes import infer
 from graphsplit.parts.folder import MANIFEST, load_parts
 from graphsplit.parts.parts import Part, Parts
 from graphsplit.planning.plan import Plan
 
-__all__ = ["Drawable", "Picture", "draw", "free_to_write"]
+__all__ = ["Drawable", "Picture", "draw"]
 
 Drawable: TypeAlias = "Model | Plan | Parts | Part"
 
@@ -80,7 +79,7 @@ class Picture:
         suffix = where.suffix.lower()
         if suffix not in (".svg", ".png", ".html", ".htm"):
             raise FormatError("a picture is written as .svg, .png or .html; use one of these suffixes", path=where)
-        free_to_write(where, overwrite=overwrite)
+        check_free([where], overwrite=overwrite)
         if suffix == ".png":
             data = self.png()
         elif suffix == ".svg":
@@ -92,12 +91,6 @@ class Picture:
         with whole_file(where) as file:
             file.write(data)
         return where
-
-
-def free_to_write(path: Path, *, overwrite: bool = False) -> None:
-    """Check that a file may be written. Raises OverwriteError for an existing one."""
-    if os.path.lexists(path) and (not overwrite or path.is_dir()):
-        raise OverwriteError(f"{path} exists already; name another file, or move it away", paths=[path])
 
 
 def draw(

@@ -10,12 +10,13 @@ from typing import Any
 
 from graphsplit.errors import CutError, EquivalenceError
 from graphsplit.exports.comparing import Comparison, compare_export, feeds_of
-from graphsplit.exports.landing import check_target, landing
+from graphsplit.exports.destination import check_destination
 from graphsplit.exports.saved_model import SIGNATURE
 from graphsplit.exports.signature_keys import signature_keys
 from graphsplit.exports.sources import find_source, open_split, paths_of
 from graphsplit.exports.targets import find_target
 from graphsplit.formats import Model, load
+from graphsplit.formats.atomic import landing
 from graphsplit.graph.index import Shape
 from graphsplit.graph.text import shortened
 from graphsplit.parts.parts import Parts, Port
@@ -124,7 +125,7 @@ def export(
     target = find_target(to)
     what = open_split(what)
     source = find_source(what, section, to=to, trust=trust, apart=target.apart)
-    place = check_target(Path(path), target.own(source), paths_of(what), overwrite=overwrite)
+    place = check_destination(Path(path), target.own(source), paths_of(what), overwrite=overwrite)
     keys = signature_keys(p.tensor for p in (*source.inputs, *source.outputs))
     fed = feeds_of(source, feeds) if verify else []
     with landing(place) as new:

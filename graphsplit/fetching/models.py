@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from graphsplit.errors import FetchError, OverwriteError
+from graphsplit.errors import FetchError
 from graphsplit.fetching.download import Progress, download
 from graphsplit.fetching.unpacking import unpack
 from graphsplit.fetching.zoo import address_of, plain_name
+from graphsplit.formats.atomic import check_free, landing
 
 __all__ = ["Fetched", "fetch"]
 
@@ -61,30 +62,16 @@ def fetch(
         return Fetched(name, address, path, _loadable(path))
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{plain}{ending}"
-    if ending and os.path.lexists(file) and not overwrite:
-        raise OverwriteError(f"{file} exists already; --overwrite (overwrite=True) replaces it", paths=[file])
+    if ending:
+        check_free([file], overwrite=overwrite)
     found = download(address, file, progress=progress)
     if ending:
-        before = path.with_name(f".{path.name}.before") if os.path.lexists(path) else None
-        if before is not None:
-            os.replace(path, before)
         try:
-            unpack(file, path, name=plain)
-        except BaseException:
-            if before is not None:
-                os.replace(before, path)
-            raise
+            with landing(path) as place:
+                unpack(file, place, name=plain)
         finally:
             file.unlink(missing_ok=True)
-        if before is not None:
-            _remove(before)
     return Fetched(name, address, path, _loadable(path), found)
-
-
-def _remove(path: Path) -> None:
-    import shutil
-
-    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _loadable(path: Path) -> tuple[Path, ...]:

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from graphsplit.errors import FormatError, OverwriteError
+from graphsplit.errors import FormatError
+from graphsplit.formats.atomic import check_folder
 
 __all__ = ["unpack"]
 
@@ -31,8 +32,7 @@ def unpack(archive: Path, folder: Path, *, name: str) -> Path:
 
     Raises FormatError for what is no archive, is damaged, or wants to write elsewhere; OverwriteError.
     """
-    if os.path.lexists(folder):
-        raise OverwriteError(f"{folder} exists already", paths=[folder])
+    check_folder(folder, overwrite=False)
     work = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
     work.mkdir(parents=True)
     try:

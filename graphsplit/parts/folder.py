@@ -15,15 +15,16 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from graphsplit.errors import FormatError, GraphSplitError, OverwriteError
+from graphsplit.errors import FormatError, GraphSplitError
 from graphsplit.formats import Model, load
+from graphsplit.formats.atomic import check_folder, check_free
 from graphsplit.graph.index import Shape
 from graphsplit.graph.json_input import read_json
 from graphsplit.parts.parts import Part, Parts, Port, Source
 from graphsplit.planning.plan import Added
 from graphsplit.version import VERSION
 
-__all__ = ["MANIFEST", "SCHEMA", "file_names", "find_manifest", "load_parts", "manifest", "save", "section_json"]
+__all__ = ["MANIFEST", "SCHEMA", "check_save", "file_names", "find_manifest", "load_parts", "manifest", "save", "section_json"]
 
 MANIFEST = "split.json"
 SCHEMA = 1
@@ -92,17 +93,21 @@ def _relative(path: Path | None, directory: Path) -> str | None:
         return path.resolve().as_posix()
 
 
-def check_free(directory: Path, names: list[str], *, overwrite: bool) -> None:
-    """Refuse to write over what is there. Raises OverwriteError."""
-    if os.path.lexists(directory) and not directory.is_dir():
-        what = "a link to nothing" if directory.is_symlink() and not directory.exists() else "a file"
-        raise OverwriteError(f"{directory} is {what}; name a folder", paths=[directory])
-    there = [directory / n for n in names if os.path.lexists(directory / n)]
-    if there and not overwrite:
-        raise OverwriteError(f"{', '.join(map(str, there))} exists already; --overwrite (overwrite=True) replaces it", paths=there)
-    for path in there:
-        if path.is_dir() and not path.is_symlink():
-            raise OverwriteError(f"{path} is a folder; move it away", paths=[path])
+def check_save(parts: Parts, directory: str | PathLike[str], *, overwrite: bool = False, then: str | None = None) -> None:
+    """Refuse to save parts over what is there.
+
+    Args:
+        parts: What is to be saved.
+        directory: The folder to save it into.
+        overwrite: Whether files of the same names may be replaced.
+        then: What to do about files that exist, for the message; by default, to set `overwrite`.
+
+    Raises:
+        OverwriteError: A file is there already, or there cannot be such a folder.
+    """
+    folder = Path(directory)
+    check_folder(folder)
+    check_free([folder / name for name in (*file_names(parts).values(), MANIFEST)], overwrite=overwrite, then=then)
 
 
 def save(parts: Parts, directory: str | PathLike[str], *, overwrite: bool = False) -> Path:
@@ -116,7 +121,7 @@ def save(parts: Parts, directory: str | PathLike[str], *, overwrite: bool = Fals
     """
     target = Path(directory)
     try:
-        check_free(target, [*file_names(parts).values(), MANIFEST], overwrite=overwrite)
+        check_save(parts, target, overwrite=overwrite)
         _save(parts, target)
     except OSError as error:
         if isinstance(error, GraphSplitError):  # an OverwriteError is a FileExistsError

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -16,11 +14,11 @@ from typing import Any
 from graphsplit.diagram.colours import legend
 from graphsplit.diagram.picture import draw
 from graphsplit.errors import CutError, FormatError, GraphSplitError, OverwriteError
-from graphsplit.formats.atomic import whole_file
+from graphsplit.formats.atomic import check_free, whole_file
 from graphsplit.graph.index import TensorSpec
 from graphsplit.graph.text import bytes_text, frame_bytes_of, shape_text
 from graphsplit.inference.shapes import frame_bytes, infer
-from graphsplit.parts.folder import MANIFEST, added_json, check_free, file_names, save
+from graphsplit.parts.folder import MANIFEST, added_json, check_save, file_names, save
 from graphsplit.planning.plan import Plan
 from graphsplit.splitting.surgery import split
 from graphsplit.viewer.cost import estimate
@@ -33,6 +31,7 @@ __all__ = ["Workbench"]
 _PLANS = 16  # plans that are kept
 _FOUND = 30  # completions
 _REPAIRS = ("auto", "replicate", "border", "error")
+_ANOTHER = "choose another name"  # than that of a file that exists
 _NAME = re.compile(r"[^\W_][\w.+-]{0,99}")
 
 
@@ -190,8 +189,7 @@ class Workbench:
         if len(cut.ends) > 1:
             raise CutError("a crop file holds one cut; an N-way split is saved as a folder")
         target = self._target(_text(asked, "name"), ".json")
-        if os.path.lexists(target):
-            raise OverwriteError(f"{target.name} exists already in {self.folder}; choose another name", paths=[target])
+        check_free([target], then=_ANOTHER)
         content = {"inputs": list(cut.inputs), "outputs": [t for end in cut.ends for t in end]}
         content = {key: value for key, value in content.items() if value}
         if not content:
@@ -208,8 +206,7 @@ class Workbench:
             raise OverwriteError(f"{target.name} is a link; choose another name", paths=[target])
         proven = asked.get("verify", True) is not False
         parts = split(self.model, plan, shapes=False)
-        with _nothing_over():
-            check_free(target, [*file_names(parts).values(), MANIFEST], overwrite=False)
+        check_save(parts, target, then=_ANOTHER)
         return {"job": self._jobs.start(lambda: self._written(plan, target, proven))}
 
     def _study_model(self) -> dict[str, Any]:
@@ -249,8 +246,8 @@ class Workbench:
             answer = {"verified": report.equal, "summary": report.summary()}
             if not report.equal:
                 return {"error": f"verification differs: {report.summary()}; nothing was written"}
-        with _nothing_over():
-            save(parts, target)
+        check_save(parts, target, then=_ANOTHER)  # somebody may have been faster
+        save(parts, target)
         return {**answer, "written": str(target), "files": sorted([*file_names(parts).values(), MANIFEST])}
 
     def _target(self, name: str, suffix: str) -> Path:
@@ -261,16 +258,6 @@ class Workbench:
                 f"{name[:60]!r} is not a plain file name; letters, digits and . _ + - are, beginning with a letter or a digit"
             )
         return self.folder / (plain if plain.endswith(suffix) else plain + suffix)
-
-
-@contextmanager
-def _nothing_over() -> Iterator[None]:
-    """Makes an OverwriteError say what can be done here."""
-    try:
-        yield
-    except OverwriteError as error:
-        names = ", ".join(Path(p).name for p in error.paths)
-        raise OverwriteError(f"{names} exists already; choose another name", paths=error.paths) from error
 
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:

@@ -208,8 +208,8 @@ def test_ending_a_camera_is_no_failure(call, spotter, camera, tmp_path, monkeypa
         (["camera:99"], "camera:99: no such camera, or it is in use"),
         (["{picture}", "--labels", "nowhere.txt"], "nowhere.txt: cannot be read"),
         (["{picture}", "--save", "out.xyz"], "a picture is written as .png"),
-        (["{picture}", "--save", "{picture}", "--overwrite"], "is the source; save it elsewhere"),
-        (["{picture}", "--jsonl", "there.jsonl"], "there.jsonl exists already; --overwrite replaces it"),
+        (["{picture}", "--save", "{picture}", "--overwrite"], "is the source itself; name another place"),
+        (["{picture}", "--jsonl", "there.jsonl"], "there.jsonl exists already; --overwrite (overwrite=True) replaces it"),
         (["{picture}", "--save", "a.png", "--jsonl", "a.png"], "a.png is named by --save and by --jsonl"),
         (["{picture}", "--jsonl", "nowhere/a.jsonl"], "there is no folder"),
         (["{picture}", "--outputs", "haet"], "no tensor named 'haet'; did you mean 'heat'"),
@@ -340,7 +340,7 @@ def test_control_c_itself_ends_cleanly(spotter, tmp_path):
     command = [sys.executable, "-c", code, "detect", spotter, source, "--outputs", "heat", "--jsonl", tmp_path / "o.jsonl"]
     process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.time() + 120
-    while time.time() < deadline and not any(p.stat().st_size for p in tmp_path.glob(".o.*.jsonl")):
+    while time.time() < deadline and not any(p.stat().st_size for p in tmp_path.glob(".graphsplit.*.tmp/*/o.jsonl")):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)

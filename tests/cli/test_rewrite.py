@@ -95,7 +95,7 @@ def test_nothing_is_overwritten_unasked_and_the_model_itself_never(call, tmp_pat
     before = target.read_bytes()
     itself = call("rewrite", target, "-o", target, "--fuse-nms", "--no-verify", "--overwrite")
     assert itself.status == 1
-    assert "is the model itself" in itself.err
+    assert "is the source itself" in itself.err
     assert target.read_bytes() == before
     assert call("rewrite", MODEL, "-o", tmp_path, "--no-verify").status == 1
     assert call("rewrite", MODEL, "-o", tmp_path / "no" / "o.pb", "--no-verify").status == 1

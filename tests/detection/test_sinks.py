@@ -159,13 +159,13 @@ def test_a_folder_of_pictures_is_saved_under_the_same_names(tmp_path):
     sink.drop()
     assert sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")) == ["a/c.jpg", "b.png"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"]
-    with pytest.raises(OverwriteError, match=r"c\.jpg and 1 more exists already; --overwrite replaces it"):
+    with pytest.raises(OverwriteError, match=r"c\.jpg, .*b\.png exist already; --overwrite \(overwrite=True\) replaces it"):
         saver(source, tmp_path / "out", overwrite=False)
     sink = saver(source, tmp_path / "out", overwrite=True)
     sink.write(frame(0))
     sink.drop()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"]
-    with pytest.raises(OverwriteError, match="is the source; save it elsewhere"):
+    with pytest.raises(OverwriteError, match="is the source itself; name another place"):
         saver(source, tmp_path / "in", overwrite=True)
 
 
@@ -182,7 +182,7 @@ def test_places_that_cannot_be_are_refused(image, moving, tmp_path):
     (tmp_path / "there.png").write_bytes(b"mine")
     (tmp_path / "file").write_bytes(b"mine")
     video = open_source(moving)
-    with pytest.raises(OverwriteError, match=r"there\.png exists already; --overwrite replaces it"):
+    with pytest.raises(OverwriteError, match=r"there\.png exists already; --overwrite \(overwrite=True\) replaces it"):
         saver(image, tmp_path / "there.png", overwrite=False)
     saver(image, tmp_path / "there.png", overwrite=True)
     with pytest.raises(OverwriteError, match=r"x\.png is the source"):
@@ -195,12 +195,12 @@ def test_places_that_cannot_be_are_refused(image, moving, tmp_path):
         saver(image, tmp_path / "a", overwrite=False)
     with pytest.raises(FormatError, match=r"a video is written as \.mp4, .*not \.png"):
         saver(video, tmp_path / "a.png", overwrite=False)
-    with pytest.raises(FormatError, match=r"there is no folder .*nowhere to put it in"):
+    with pytest.raises(FormatError, match=r"there is no folder .*nowhere; create it first"):
         saver(video, tmp_path / "nowhere" / "a.mp4", overwrite=False)
     with pytest.raises(OverwriteError, match="is a folder; name a file"):
         check_place(video, tmp_path, overwrite=True)
     folder = open_source(tmp_path)
-    with pytest.raises(OverwriteError, match="is a file; a folder of pictures is saved as a folder"):
+    with pytest.raises(OverwriteError, match="is a file; name a folder"):
         saver(folder, tmp_path / "file", overwrite=True)
 
 

@@ -101,7 +101,7 @@ def test_a_cut_is_found_proven_and_saved(watched, demo_model, tmp_path):
         assert gs.verify(demo_model, gs.load_parts(tmp_path / "mine")).equal
         page.click("#split")
         page.wait_for_selector("#answer.bad")
-        assert "exists already" in page.inner_text("#answer")
+        assert "exist already" in page.inner_text("#answer")
 
         page.click("#borders .tensor button")
         until(lambda: page.evaluate("document.getElementById('crossing').textContent.startsWith('one section')"))

@@ -161,7 +161,7 @@ def test_a_split_is_proven_and_written_into_the_folder(bench):
     answer = done(bench, bench.split({"plan": plan, "name": "mine"})["job"])
     assert answer["verified"] is True
     assert gs.load_parts(bench.folder / "mine").borders == ("net/head:0",)
-    with pytest.raises(gs.OverwriteError, match="exists already; choose another name"):
+    with pytest.raises(gs.OverwriteError, match="exist already; choose another name"):
         bench.split({"plan": plan, "name": "mine"})
 
 
