@@ -11,7 +11,7 @@ import pytest
 from graphsplit.errors import CutError, FormatError, TensorNotFoundError
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.splitting.crop_file import Crop, read_crop_file
-from graphsplit.splitting.surgery import choose, plan
+from graphsplit.splitting.surgery import plan
 from tests.formats import raw
 
 
@@ -180,7 +180,7 @@ def test_a_crop_file_is_a_cut(file: Path, model: GraphDefModel) -> None:
         ("main", ("a:0",), ("b:0",)),
         ("post", ("a:0", "b:0"), ("y:0", "score:0")),
     ]
-    assert choose(model, crop_file=file).source == f"crop file {file}"
+    assert plan(model, crop_file=file).origin == f"crop file {file}"
 
 
 def test_a_true_output_may_stand_among_inner_tensors(file: Path, model: GraphDefModel) -> None:
@@ -192,20 +192,20 @@ def test_a_true_output_may_stand_among_inner_tensors(file: Path, model: GraphDef
 
 def test_a_command_on_one_model_takes_entry_0_and_says_so(file: Path, model: GraphDefModel) -> None:
     crop(file, [{"outputs": "a"}, {"outputs": "b"}])
-    choice = choose(model, crop_file=file)
+    choice = plan(model, crop_file=file)
     assert [c.tensors for c in choice.cuts] == [("a:0",)]
-    assert choice.notes == (f"{file} has 2 entries; entry 0 is taken",)
+    assert choice.notes[0] == f"{file} has 2 entries; entry 0 is used"
     crop(file, [{"outputs": "a"}])
-    assert choose(model, crop_file=file).notes == ()
+    assert not any("entries" in note for note in plan(model, crop_file=file).notes)
 
 
 def test_a_name_that_is_not_in_the_model(file: Path, model: GraphDefModel) -> None:
     crop(file, {"outputs": "scores"})
     with pytest.raises(TensorNotFoundError, match="no tensor named 'scores'; did you mean 'score'"):
-        choose(model, crop_file=file)
+        plan(model, crop_file=file)
 
 
 def test_a_crop_file_and_names_contradict(file: Path, model: GraphDefModel) -> None:
     crop(file, {"outputs": "a"})
-    with pytest.raises(CutError, match=r"outputs/inputs and crop_file both name a cut; give one of them"):
-        choose(model, crop_file=file, outputs="b")
+    with pytest.raises(CutError, match=r"outputs/inputs and crop_file both say where to cut; pass one of them"):
+        plan(model, crop_file=file, outputs="b")

@@ -193,8 +193,8 @@ def test_the_error_of_a_report_is_the_largest_and_unknown_where_one_is():
 
 
 def test_a_summary_says_how_equal():
-    assert Report(True, 2, (of(True, 0.0),)).summary() == "1 outputs equal bit for bit in 2 runs"
-    assert Report(True, 2, (of(True, 0.1),)).summary() == "1 outputs equal within tolerance in 2 runs"
+    assert Report(True, 2, (of(True, 0.0),)).summary() == "1 output equal bit for bit in 2 runs"
+    assert Report(True, 2, (of(True, 0.1),)).summary() == "1 output equal within tolerance in 2 runs"
 
 
 def test_check_raises_with_the_report_and_only_for_a_difference():
@@ -709,7 +709,7 @@ def test_a_model_that_decodes_pictures_is_fed_files(op, tmp_path):
 def test_made_feeds_that_a_model_refuses_are_told_from_given_ones():
     """s ─▶ DecodeBmp, which takes no JPEG"""
     whole = model(placeholder("s", [], tf.string), node("d", "DecodeBmp", "s"), node("y", "Identity", "d", T=tf.uint8))
-    with pytest.raises(SectionRunError, match=r"whole model failed to run: .*; it was fed what was made up .*--image FILE, feeds="):
+    with pytest.raises(SectionRunError, match=r"whole model failed to run: .*; the feeds were synthetic; .*--image FILE, feeds="):
         verify(whole, split(whole, outputs="d"))
     with pytest.raises(SectionRunError, match=r"whole model failed to run: (?!.*made up)"):
         verify(whole, split(whole, outputs="d"), {"s:0": np.array(b"no picture", object)})

@@ -38,7 +38,7 @@ def test_a_preset_of_a_file_cuts_where_it_says(tmp_path: Path) -> None:
 
 def test_where_none_fits_the_reason_is_told(tmp_path: Path) -> None:
     other = {**PRESET, "conditions": [{"says": "a suppression", "op": "NonMaxSuppressionV3"}]}
-    with pytest.raises(CutError, match=r"no preset of .*mine\.json fits this graph: mine: .*NonMaxSuppressionV3"):
+    with pytest.raises(CutError, match=r"no preset of .*mine\.json matches this graph: mine: .*NonMaxSuppressionV3"):
         gs.plan(whole(), preset=str(written(tmp_path, other)))
 
 
@@ -61,5 +61,5 @@ def test_a_file_without_presets_or_of_another_schema_is_refused(tmp_path: Path, 
 
 
 def test_a_preset_without_targets_is_no_other_cut(tmp_path: Path) -> None:
-    with pytest.raises(CutError, match=r"preset 'mine' of .*mine\.json fits, but has no targets"):
+    with pytest.raises(CutError, match=r"preset 'mine' of .*mine\.json matches, but has no targets"):
         gs.plan(whole(), preset=str(written(tmp_path, {**PRESET, "targets": []})))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from graphsplit.errors import CutError
 from graphsplit.graph.index import GraphIndex, Node
-from graphsplit.planning.cuts import Cut, resolve
+from graphsplit.planning.cuts import Cut, make_cut
 from graphsplit.planning.plan import Plan, Repair, Section
 from graphsplit.planning.planner import plan_sections
 from tests.interpreter import written
@@ -88,7 +88,9 @@ def request(recipe: Sequence[bytes], where: bytes, kinds: Sequence[str] = EVERYT
     if cuts and where[2] % 8 == 1 and (len(cuts) == 2 or where[2] > 200):
         cuts[0] = index.inputs  # what main starts from is fed from outside: no pre at all; and not legal elsewhere
     spelled = [[t.removesuffix(":0") if where[2] & 16 else t for t in tensors] for tensors in cuts]
-    return Request(graph, tuple(resolve(index, name, cut) for name, cut in zip(names, spelled, strict=False)), names[-1], outputs)
+    return Request(
+        graph, tuple(make_cut(name, map(index.tensor, cut)) for name, cut in zip(names, spelled, strict=False)), names[-1], outputs
+    )
 
 
 def requests(kinds: Sequence[str]) -> st.SearchStrategy[Request]:
@@ -276,7 +278,7 @@ def ask(text: str, *cuts: Iterable[str], outputs: tuple[str, ...] | None = None)
     index = program.index
     graph = RandomGraph(program, (), index.captive - index.handles, index.handles)
     names = [f"part_{n}" for n in range(len(cuts) + 1)]
-    return Request(graph, tuple(resolve(index, n, c) for n, c in zip(names, cuts, strict=False)), names[-1], outputs)
+    return Request(graph, tuple(make_cut(n, map(index.tensor, c)) for n, c in zip(names, cuts, strict=False)), names[-1], outputs)
 
 
 def test_the_exit_of_a_loop_in_a_branch_is_dead_with_it_whatever_its_limit() -> None:

@@ -190,11 +190,11 @@ def test_readers_of_a_handle_stay_with_it_and_what_they_give_crosses(nodes: Sequ
     assert given(parts["main"]) == crossing(parts["post"]) == ["read:0"]
     assert names(parts["post"]) == ["read", "y"]
     assert parts.plan is not None
-    assert parts.plan.reasons == (f"{target} is a handle: it stays in main with all that reads it",)
+    assert parts.plan.notes == (f"{target} is a handle: it stays in main with everything that reads it",)
 
 
 def test_handle_as_target_is_refused_when_nothing_may_be_repaired() -> None:
-    with pytest.raises(CutError, match="'list:0' is a handle and cannot cross a border; name what is read from it"):
+    with pytest.raises(CutError, match="'list:0' is a handle and cannot cross a border; name what reads it"):
         plan(model(*LIST), outputs=["list"], repair="error")
 
 

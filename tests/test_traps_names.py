@@ -14,7 +14,7 @@ from graphsplit.formats import GraphDefModel
 from graphsplit.graph.index import GraphIndex, Node, TensorSpec
 from graphsplit.parts.parts import Part, Parts
 from graphsplit.planning.cuts import Cut
-from graphsplit.splitting.surgery import choose, plan
+from graphsplit.splitting.surgery import plan
 from tests.graphs import Func, FunctionDef, function, graph, model, node, node_of, placeholder, proven, two_ports
 
 ON_CPU = {"main": "/cpu:0", "post": "/cpu:0"}
@@ -30,8 +30,8 @@ ON_CPU = {"main": "/cpu:0", "post": "/cpu:0"}
 @pytest.mark.parametrize("written", ["a", "a:0", "^a", " a ", "^a:0"])
 def test_name_with_port_without_and_with_caret_are_one_tensor(written: str) -> None:
     whole = two_ports()
-    assert choose(whole, outputs=[written, "s:1"]).cuts == (Cut("main", ("a:0", "s:1")),)
-    assert choose(whole, outputs=f"{written},s:1").cuts == (Cut("main", ("a:0", "s:1")),)
+    assert plan(whole, outputs=[written, "s:1"]).cuts == (Cut("main", ("a:0", "s:1")),)
+    assert plan(whole, outputs=f"{written},s:1").cuts == (Cut("main", ("a:0", "s:1")),)
 
 
 @pytest.mark.parametrize("zero", ["s", "s:0"])

@@ -194,7 +194,7 @@ def test_verification_says_why_random_values_cannot_be_compared() -> None:
     assert report.reason == (
         "the whole gives other values each time it runs (dropout/random_uniform), so nothing can be compared with it"
     )
-    assert report.parted is None
+    assert report.first_divergent_section is None
     assert report.summary() == report.reason
 
 

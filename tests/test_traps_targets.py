@@ -9,7 +9,7 @@ from graphsplit.errors import CutError, TensorNotFoundError
 from graphsplit.formats import GraphDefModel
 from graphsplit.parts.parts import Part
 from graphsplit.planning.cuts import Cut
-from graphsplit.splitting.surgery import choose, plan
+from graphsplit.splitting.surgery import plan
 from tests.graphs import NodeDef, const, crossing, given, model, names, node, placeholder, proven
 
 # 16. Odd targets
@@ -23,7 +23,7 @@ def chain() -> GraphDefModel:
 
 def test_duplicate_targets_count_once() -> None:
     whole = chain()
-    assert choose(whole, outputs=["t", "t:0", "^t", " t "]).cuts == (Cut("main", ("t:0",)),)
+    assert plan(whole, outputs=["t", "t:0", "^t", " t "]).cuts == (Cut("main", ("t:0",)),)
     assert plan(whole, outputs=["t", "t:0"]) == plan(whole, outputs=["t"])
 
 
@@ -32,13 +32,13 @@ def test_nested_targets_are_both_given_and_only_what_is_read_crosses() -> None:
     assert given(parts["main"]) == ["a:0", "t:0"]
     assert crossing(parts["post"]) == ["t:0"]
     assert parts.plan is not None
-    assert parts.plan.reasons == ("a:0 is given by main, though no later section reads it",)
+    assert parts.plan.notes == ("a:0 is an output of main, though no later section reads it",)
 
 
 def test_nested_targets_of_an_n_way_split_follow_the_data() -> None:
     parts = proven(chain(), outputs=[["a"], ["t"]])
     assert {p.name: names(p) for p in parts} == {"part_0": ["x", "two", "a"], "part_1": ["a", "t"], "part_2": ["t", "y"]}
-    why = r"nothing is left for section 'part_1': a:0 is already computed by 'part_0'; name tensors that lie further on"
+    why = r"nothing is left for section 'part_1': a:0 is already computed by 'part_0'; name tensors further downstream"
     with pytest.raises(CutError, match=why):
         plan(chain(), outputs=[["t"], ["a"]])
 
@@ -66,7 +66,7 @@ def test_placeholder_beside_another_target_is_fed_and_never_crosses() -> None:
     assert given(parts["main"]) == ["t:0"]
     assert crossing(parts["post"]) == ["x:0", "t:0"]
     assert parts.plan is not None
-    assert parts.plan.reasons == ("x:0 is an input of the whole: whoever reads it is given it directly",)
+    assert parts.plan.notes == ("x:0 is an input of the whole: each section that reads it gets it directly",)
 
 
 def test_main_that_starts_at_the_inputs_has_no_pre() -> None:
@@ -131,7 +131,7 @@ def test_constant_or_input_as_an_output_of_the_whole_is_given_by_the_last_sectio
 
 
 def test_cut_without_a_name_ends_nowhere() -> None:
-    with pytest.raises(CutError, match="section 'main' ends nowhere: name at least one tensor"):
+    with pytest.raises(CutError, match="section 'main' has no border tensors; name at least one"):
         plan(chain(), outputs=[" ", ","])
 
 

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
         from graphsplit.rewrites.opening import whole_of
         from graphsplit.verification.equivalence import verify
 
-        model = whole_of(parts, args.model, trust=args.trust)
+        model = whole_of(parts, args.model, trust=args.trust, remedy="name the right one with --model")
         feeds = image_feeds(model, args.image) if args.image else None
         report = verify(model, parts, feeds, rtol=args.rtol, atol=args.atol, runs=args.runs, trust=args.trust)
     if args.json:

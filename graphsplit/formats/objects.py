@@ -64,7 +64,7 @@ def _function(model: Any) -> Any:
         return model
     function: Any = model if hasattr(model, "get_concrete_function") else getattr(model, "__call__", None)  # noqa: B004
     if not hasattr(function, "get_concrete_function"):
-        raise FormatError(f"a {type(model).__name__} without a tf.function to freeze; there are: {_TAKES}")
+        raise FormatError(f"a {type(model).__name__} is not a model; there are: {_TAKES}")
     if getattr(function, "input_signature", None) is None:
         raise FormatError(
             f"the tf.function of this {type(model).__name__} has no input signature; pass "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from graphsplit.errors import SectionNotFoundError
@@ -81,9 +81,9 @@ class Plan:
     outputs: tuple[str, ...]
     cuts: tuple[Cut, ...] = ()
     last: str = "main"
-    repair: Repair = "auto"
-    origin: str = "named"
-    notes: tuple[str, ...] = ()
+    repair: Repair = field(default="auto", compare=False)
+    origin: str = field(default="named", compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __repr__(self) -> str:
         sections = [(f"{s.name} {count_text(len(s.nodes), 'node')}", s.inputs, s.outputs) for s in self.sections]

@@ -119,7 +119,14 @@ def check_no_cut(cut: CutOptions) -> None:
         raise CutError(f"a split and {named[0]} both say where to cut; pass the model to cut it anew")
 
 
-def whole_of(parts: Parts, model: ModelLike | None = None, *, rewritten: bool = False, trust: bool = False) -> Model:
+def whole_of(
+    parts: Parts,
+    model: ModelLike | None = None,
+    *,
+    rewritten: bool = False,
+    trust: bool = False,
+    remedy: str = "pass the model instead of its split",
+) -> Model:
     """The model that was split.
 
     Args:
@@ -128,30 +135,31 @@ def whole_of(parts: Parts, model: ModelLike | None = None, *, rewritten: bool = 
         rewritten: Apply the rewrites that the split lists, so that whole and sections do the same work; otherwise the
             model is as it was exported, which is what the proof compares with.
         trust: Load a SavedModel that reaches files, the network or Python.
+        remedy: What to do if the model is not there, for the message.
 
     Raises:
         FormatError: if the model is not where the manifest says, or is not the one that was split.
         CutError: for rewrites that this version does not know.
     """
-    whole = _source(parts, model, trust)
+    whole = _source(parts, model, trust, remedy)
     if rewritten and parts.rewrites:
         return rewrite_again(as_graphdef(whole, "a rewrite"), parts.rewrites)
     return whole
 
 
-def _source(parts: Parts, model: ModelLike | None, trust: bool) -> Model:
+def _source(parts: Parts, model: ModelLike | None, trust: bool, remedy: str) -> Model:
     source = parts.source
     if model is None:
         if source.model is not None:
             return source.model
         if source.path is None or not source.path.exists():
-            raise FormatError(f"the whole model is not there ({source.path}); name it with --model (model=…)")
+            raise FormatError(f"the whole model is not there ({source.path}); {remedy}")
         model = source.path
     whole = load(model, trust=trust)
     if whole.sha256 != source.sha256:
         raise FormatError(
             f"not the file that was split (its checksum is {whole.sha256[:16]}…, the manifest says {source.sha256[:16]}…); "
-            "split it again, or name the right one with --model (model=…)",
+            f"split it again, or {remedy}",
             path=whole.path if not isinstance(model, (str, PathLike)) else Path(model),
         )
     return whole

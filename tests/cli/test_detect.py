@@ -213,7 +213,7 @@ def test_ending_a_camera_is_no_failure(call, spotter, camera, tmp_path, monkeypa
         (["{picture}", "--save", "a.png", "--jsonl", "a.png"], "a.png is named by --save and by --jsonl"),
         (["{picture}", "--jsonl", "nowhere/a.jsonl"], "there is no folder"),
         (["{picture}", "--outputs", "haet"], "no tensor named 'haet'; did you mean 'heat'"),
-        (["{picture}", "--outputs", "heat", "--no-split"], "outputs names a cut, but the model is to run whole"),
+        (["{picture}", "--outputs", "heat", "--no-split"], "outputs says where to cut, but the model is to run whole"),
         (["{picture}", "--device", "middle=/cpu:0"], "no section 'middle'; there are main"),
         (["{picture}", "--show"], "--show needs"),
     ],

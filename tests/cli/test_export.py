@@ -68,7 +68,7 @@ def test_a_difference_gives_status_3_and_no_file(call, detector, tmp_path, monke
     ("args", "status", "said"),
     [
         (["--section", "tail"], 1, "no section 'tail'; there are main, post"),
-        (["--folder", "new"], 1, "--folder goes with --to tflite and --section"),
+        (["--folder", "new"], 1, "--folder needs --to tflite and --section"),
         (["--rtol", "-1"], 2, "is not a number from 0"),
         (["--to", "coreml"], 2, "invalid choice: 'coreml'"),
     ],
@@ -86,7 +86,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is(call, detect
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes").write_text("precious")
     convert = ["export", tmp_path / "split", "--section", "main", "--to", "tflite", "-o", tmp_path / "main.tflite", "--folder"]
-    for folder, said in (("full", "is not empty"), ("split", "is where the model itself lies"), ("full/notes", "is a file")):
+    for folder, said in (("full", "is not empty"), ("split", "is where the model itself is"), ("full/notes", "is a file")):
         answer = call(*convert, tmp_path / folder)
         assert answer.status == 1
         assert said in answer.err
@@ -116,7 +116,7 @@ def test_the_command_tells_models_and_what_was_not_run(call, detector, tmp_path)
     assert answer.status == 0, answer.err
     assert "KIND_GPU" in answer.out
     assert f"tritonserver --model-repository={tmp_path / 'repo'}" in answer.out
-    assert "no Triton was run" in answer.out
+    assert "Triton itself was not run" in answer.out
     shutil.rmtree(tmp_path / "repo")
     found = call("export", detector, "--to", "triton", "-o", tmp_path / "repo", "--json").json
     assert [m["kind"] for m in found["models"]][-1] is None

@@ -151,7 +151,7 @@ def test_a_cut_inside_of_what_is_replaced_is_refused(call, tmp_path):
     inside = next(n.outputs[0] for n in whole.index.nodes if n.op == "NonMaxSuppressionV3")
     answer = call("split", model, "--at", inside, "--fuse-nms", "-o", tmp_path / "s", "--no-verify", "--no-shapes")
     assert answer.status == 1
-    assert "is part of what --fuse-nms replaces" in answer.err
+    assert "is part of what the fused suppression replaces" in answer.err
 
 
 def test_a_section_of_a_split_is_rewritten_like_a_model(call, tmp_path):
@@ -183,7 +183,7 @@ def test_a_split_that_was_made_is_fused_when_it_is_made(call, tmp_path):
         answer = call(*command, "--fuse-nms")
         assert answer.status == 1
         if command[0] == "bench":
-            assert "--fuse-nms goes with `graphsplit split`" in answer.err
+            assert "fuse the suppression when splitting" in answer.err
 
 
 @pytest.mark.slow

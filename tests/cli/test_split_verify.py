@@ -87,7 +87,7 @@ def test_a_crop_file_names_the_cut(call, detector, tmp_path):
     crop.write_text('{"0": {"output": "scores"}, "1": {"output": "x"}}')
     answer = call("plan", detector, "--crop-file", crop)
     assert answer.status == 0
-    assert "has 2 entries; entry 0 is taken" in answer.out
+    assert "has 2 entries; entry 0 is used" in answer.out
     assert call("plan", detector, "--model_in_out", crop).status == 0
 
 
@@ -103,9 +103,9 @@ def test_pruned_outputs_take_what_only_they_needed_with_them(call, detector, tmp
     [
         (["--at", "skores"], "no tensor named 'skores'; did you mean 'scores'?"),
         (["--preset", "ssd_2081"], "'ssd_2081'"),
-        (["--at", "scores", "--preset", "ssd_2018"], "both name a cut"),
+        (["--at", "scores", "--preset", "ssd_2018"], "both say where to cut"),
         (["--at", "image_tensor"], "nothing is left for section 'main'"),
-        (["--at", "scores", "--device", "middle=/cpu:0"], "no section 'middle' to pin; there are main, post"),
+        (["--at", "scores", "--device", "middle=/cpu:0"], "no section 'middle'; there are main, post"),
         (["--crop-file", "nowhere.json"], "nowhere.json: cannot be read: No such file or directory"),
     ],
 )

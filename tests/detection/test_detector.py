@@ -127,14 +127,14 @@ def test_the_whole_of_a_split_must_be_the_file_that_was_split(spotter, tmp_path)
     with pytest.raises(FormatError, match="not the file that was split"):
         Detector(folder, split=False)
     moved.unlink()
-    with pytest.raises(FormatError, match=r"the whole model is not there .*give the model instead of its split"):
+    with pytest.raises(FormatError, match=r"the whole model is not there .*pass the model instead of its split"):
         Detector(folder, split=False)
 
 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"outputs": "heat", "split": False}, CutError, "outputs names a cut, but the model is to run whole"),
+        ({"outputs": "heat", "split": False}, CutError, "outputs says where to cut, but the model is to run whole"),
         ({"outputs": "haet"}, gs.TensorNotFoundError, "no tensor named 'haet'; did you mean 'heat'"),
         ({"preset": "ssd_2018"}, CutError, "does not fit this graph"),
         ({"model_outputs": "heat"}, FormatError, "none of its outputs is known .*there are heat:0"),
@@ -150,7 +150,7 @@ def test_what_cannot_be_is_told_with_its_reason(spotter, options, error, message
 
 def test_a_split_and_a_cut_contradict_each_other(spotter):
     parts = gs.split(gs.load(spotter), outputs="heat", shapes=False)
-    with pytest.raises(CutError, match="a split and a cut were given; the split says where it is cut already"):
+    with pytest.raises(CutError, match="a split and outputs both say where to cut"):
         Detector(parts, outputs="heat")
 
 

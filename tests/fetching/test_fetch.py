@@ -308,7 +308,7 @@ def test_the_command(call: Callable[..., subprocess.CompletedProcess[str]], serv
     answer = json.loads(done.stdout)
     assert (done.returncode, answer["path"], len(answer["models"])) == (0, str(tmp_path / "net"), 2)
     assert sum_of(tmp_path / "net" / "frozen_inference_graph.pb") != answer["sha256"]
-    assert "it was there already" in call("fetch", server.address("net.tar.gz"), "-o", tmp_path).stdout
+    assert "already there" in call("fetch", server.address("net.tar.gz"), "-o", tmp_path).stdout
     wrong = call("fetch", "ssd")
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert wrong.stderr.startswith("graphsplit: no published model named 'ssd'")

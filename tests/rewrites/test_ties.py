@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from graphsplit.formats import GraphDefModel
-from graphsplit.splitting.surgery import Choice, plan_choice, split
+from graphsplit.splitting.surgery import plan_whole, split
 from graphsplit.verification.compare import compare
 from graphsplit.verification.detections import compare_detections
 from graphsplit.verification.equivalence import verify, with_ties
@@ -105,7 +105,7 @@ def test_verify_compares_ties_as_sets_only_where_something_was_rewritten():
         return GraphDefModel([graph.as_graph_def().SerializeToString()])
 
     whole, other = built([0, 1, 2]), built([1, 0, 2])
-    parts = split(whole, plan_choice(whole, Choice((), "main", ""), model_outputs=None, repair="auto"), shapes=False)
+    parts = split(whole, plan_whole(whole), shapes=False)
     section = replace(parts.sections[0], model=other)
     tie, none = ({"x:0": np.float32([scores])} for scores in ([0.5, 0.5, 0.1], [0.5, 0.4, 0.1]))
     rewritten = replace(parts, sections=(section,), rewrites=({"name": "fuse_nms"},))

@@ -221,7 +221,7 @@ def test_the_proof_sees_a_section_that_computes_something_else():
     mixed = Parts((parts["main"], wrong["post"]), parts.inputs, parts.outputs, parts.source)
     report = verify(whole, mixed)
     assert not report.equal
-    assert report.parted == "post"
+    assert report.first_divergent_section == "post"
     assert verify(whole, parts).equal
 
 
@@ -235,7 +235,7 @@ def test_a_whole_that_does_not_run_on_made_feeds_says_what_to_give():
     built.main.ends([x], [y])
     whole = made(built)
     parts = split(whole, outputs="a", shapes=False)
-    with pytest.raises(SectionRunError, match=r"the whole model failed to run: .*; it was fed what was made up for it"):
+    with pytest.raises(SectionRunError, match=r"the whole model failed to run: .*; the feeds were synthetic"):
         verify(whole, parts)
     assert verify(whole, parts, {"x": np.ones((3, 4), np.float32)}).equal
     with pytest.raises(FeedError, match="wants float32"):

@@ -136,7 +136,7 @@ def test_a_device_that_is_not_there_is_marked(model, display):
 def test_a_report_is_a_table_of_outputs(model, display):
     report = gs.verify(model, gs.split(model, outputs="net/head"))
     html = display(report)["text/html"]
-    assert "✔ 1 outputs equal bit for bit" in html
+    assert "✔ 1 output equal bit for bit" in html
     assert "<td>post/out:0</td><td>float32</td>" in html
     wrong = replace(report, equal=False, outputs=(replace(report.outputs[0], equal=False, max_abs_error=0.5),))
     assert "differs by up to 0.5</td>" in display(wrong)["text/html"]

@@ -284,7 +284,7 @@ def test_the_command_prints_its_address_and_ends_cleanly(model, flag):
 def test_a_port_that_is_taken_is_told(model, viewer):
     with pytest.raises(gs.GraphSplitError, match=r"port \d+ cannot be used: .*give another with --port"):
         gs.view(model, outputs="net/head", port=Client(viewer).port)
-    with pytest.raises(gs.GraphSplitError, match="is no folder"):
+    with pytest.raises(gs.GraphSplitError, match="is not a folder"):
         gs.view(model, outputs="net/head", folder="not there")
 
 
@@ -313,7 +313,7 @@ def test_html_writes_a_page_and_serves_nothing(model, tmp_path):
     [
         (["--outputs", "net/haed"], 1, "did you mean"),
         (["--port", "99999"], 2, "not a port"),
-        (["-o", "not there"], 1, "is no folder"),
+        (["-o", "not there"], 1, "is not a folder"),
         (["--html", "a.jpg"], 1, "written as .svg"),
     ],
 )

@@ -61,13 +61,12 @@ def test_the_cut_that_was_asked_for_is_where_it_begins(model):
 def test_a_split_is_opened_at_its_own_cut(model, tmp_path, asked):
     parts = gs.split(model, **asked)
     gs.save(parts, tmp_path / "out")
-    for what in (parts, tmp_path / "out", parts.plan):
-        opened = open_model(what)
+    for opened in (open_model(parts), open_model(tmp_path / "out"), open_model(model, planned=parts.plan)):
         assert opened.wanted.plan(opened.model) == parts.plan
 
 
 def test_a_split_and_a_cut_contradict_each_other(model):
-    with pytest.raises(gs.CutError, match="a split and a cut were given"):
+    with pytest.raises(gs.CutError, match="a split and outputs both say where to cut"):
         open_model(gs.split(model, outputs="net/head"), outputs="net/conv/a")
 
 
