@@ -27,7 +27,7 @@ from graphsplit.execution.metrics import FrameTimes, Statistics
 from graphsplit.execution.stages import Stage, open_sections
 from graphsplit.inference.endpoints import GivenCluster
 from graphsplit.parts.parts import Parts
-from graphsplit.runtimes.tensorflow import error_text
+from graphsplit.runtimes.arrays import error_text
 
 __all__ = ["Pipeline"]
 

@@ -21,8 +21,9 @@ from graphsplit.inference.devices import available_devices, check_devices, is_av
 from graphsplit.inference.endpoints import GivenCluster, Site, common_site, devices_at
 from graphsplit.inference.feeds import check_feeds
 from graphsplit.parts.parts import Part, Parts
+from graphsplit.runtimes.arrays import as_array, error_text
 from graphsplit.runtimes.remote import let_go, remote_config, watched
-from graphsplit.runtimes.tensorflow import as_array, error_text, session_config
+from graphsplit.runtimes.tensorflow import session_config
 from graphsplit.verification.equivalence import run_parts
 
 __all__ = ["Placed", "place"]

@@ -17,7 +17,7 @@ from graphsplit.exports.targets import Target
 from graphsplit.graph.index import TensorSpec
 from graphsplit.inference.feeds import Feeds, check_feeds, made_feeds
 from graphsplit.inference.sessions import Session, open_session
-from graphsplit.runtimes.tensorflow import as_array, dtype_name, error_text
+from graphsplit.runtimes.arrays import as_array, dtype_name, error_text
 from graphsplit.verification.compare import OutputReport, compare
 from graphsplit.verification.report import Report
 

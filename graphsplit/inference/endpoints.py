@@ -15,8 +15,8 @@ from typing import Any
 from graphsplit.errors import PlacementError
 from graphsplit.inference.cluster import Cluster, read_cluster
 from graphsplit.inference.devices import available_devices, check_devices
+from graphsplit.runtimes.arrays import error_text
 from graphsplit.runtimes.remote import unreachable, watched
-from graphsplit.runtimes.tensorflow import error_text
 
 __all__ = ["GivenCluster", "Site", "common_site", "devices_at", "sites_of"]
 

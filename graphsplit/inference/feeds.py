@@ -12,7 +12,8 @@ import numpy as np
 from graphsplit.errors import FeedError, FormatError
 from graphsplit.formats import Model
 from graphsplit.graph.index import TensorSpec
-from graphsplit.runtimes.tensorflow import as_array, dtype_name, session_config
+from graphsplit.runtimes.arrays import as_array, dtype_name
+from graphsplit.runtimes.tensorflow import session_config
 
 __all__ = ["Feeds", "check_feeds", "image_feeds", "made_feeds", "picture"]
 

@@ -15,7 +15,8 @@ from graphsplit.rewrites.matching import NoMatch
 from graphsplit.rewrites.registry import REGISTRY
 from graphsplit.rewrites.rewriting import RewrittenModel
 from graphsplit.rewrites.samples import Samples
-from graphsplit.runtimes.tensorflow import TensorFlowSession, error_text
+from graphsplit.runtimes.arrays import error_text
+from graphsplit.runtimes.tensorflow import TensorFlowSession
 from graphsplit.splitting.surgery import plan_whole, split
 from graphsplit.verification.compare import compare
 from graphsplit.verification.equivalence import verify

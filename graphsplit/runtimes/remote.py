@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from graphsplit.runtimes.tensorflow import TensorFlowSession, error_text
+from graphsplit.runtimes.arrays import error_text
+from graphsplit.runtimes.tensorflow import TensorFlowSession
 
 __all__ = ["RemoteSession", "let_go", "remote_config", "unreachable", "watched"]
 

@@ -20,7 +20,7 @@ from graphsplit.inference.feeds import Feeds, check_feeds, made_feeds
 from graphsplit.inference.sessions import open_session
 from graphsplit.parts.folder import load_parts
 from graphsplit.parts.parts import Parts
-from graphsplit.runtimes.tensorflow import as_array, dtype_name, error_text
+from graphsplit.runtimes.arrays import as_array, dtype_name, error_text
 from graphsplit.verification.compare import OutputReport, compare
 from graphsplit.verification.detections import compare_detections
 from graphsplit.verification.report import Report, worst
