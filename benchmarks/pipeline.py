@@ -27,7 +27,7 @@ def overhead(frames: int = 5000, rounds: int = 7) -> list[float]:
         Stage("post", "/cpu:0", ("m",), ("y",), lambda values: [values[0]]),
     ]
     found = []
-    with Pipeline(stages=stages) as pipe:
+    with Pipeline.from_stages(stages) as pipe:
         for _ in range(rounds):
             started = perf_counter()
             for _ in pipe.stream({"x": 1} for _ in range(frames)):

@@ -16,6 +16,7 @@ from graphsplit.errors import EquivalenceError, FeedError, FormatError, SectionR
 from graphsplit.formats import GraphDefModel
 from graphsplit.graph.index import TensorSpec
 from graphsplit.inference.feeds import check_feeds, image_feeds, made_feeds, picture
+from graphsplit.inference.sessions import open_session
 from graphsplit.parts.folder import load_parts, save
 from graphsplit.parts.parts import Parts
 from graphsplit.splitting.surgery import split
@@ -353,7 +354,7 @@ def test_strings_keep_their_zeros_across_a_border():
     report = verify(whole, parts, {"name:0": b"ab\0\0"})
     assert report.equal
     with tf1.Session(graph=tf.Graph()):  # the value itself, not only that both agree
-        sessions = {p.name: equivalence._Runner(p.name, p.model, False) for p in parts}
+        sessions = {p.name: open_session(p.model, optimize=False) for p in parts}
         assert run_parts(parts, {"name:0": np.array(b"ab\0\0", object)}, sessions)["length:0"] == 4
 
 
@@ -554,8 +555,8 @@ def test_everything_that_is_wrong_with_feeds_is_told_at_once():
         verify(whole, split(whole, outputs="border"), feeds)
     assert caught.value.mismatches == (
         "no input 'd:0'; there are a:0, b:0, c:0",
-        "'a:0' wants shape ['?', 2], not [1, 3]",
-        "'b:0' wants int32, not int64",
+        "'a:0' must have shape [?, 2], not [1, 3]",
+        "'b:0' must be int32, not int64",
         "'c:0' is not fed",
     )
     assert str(caught.value) == "; ".join(caught.value.mismatches)
@@ -565,7 +566,7 @@ def test_what_python_gives_is_taken_as_it_is():
     whole = chain()
     parts = split(whole, outputs="scaled")
     assert verify(whole, parts, [{"x:0": np.float32([[1, 2, 3, 4]])}, {"x:0": np.float32([[4, 3, 2, 1]])}]).runs == 2
-    with pytest.raises(FeedError, match="'x:0' wants float32, not float64"):
+    with pytest.raises(FeedError, match="'x:0' must be float32, not float64"):
         verify(whole, parts, {"x:0": [[1.0, 2.0, 3.0, 4.0]]})
 
 
@@ -587,7 +588,7 @@ def test_feeds_fit_where_nothing_is_stated():
     check_feeds([TensorSpec("x:0", "float32", (None, 3))], {"x:0": np.zeros((7, 3), np.float32)})
     check_feeds([TensorSpec("x:0", "string", ())], {"x:0": b"text"})
     check_feeds([TensorSpec("x:0", "qint8", (1,))], {"x:0": np.zeros(1, np.int8)})
-    with pytest.raises(FeedError, match=r"'x:0' wants shape \[\], not \[1\]"):
+    with pytest.raises(FeedError, match=r"'x:0' must have shape \[\], not \[1\]"):
         check_feeds([TensorSpec("x:0", "float32", ())], {"x:0": np.zeros(1, np.float32)})
     with pytest.raises(FeedError, match="no input 'y'; there are none"):
         check_feeds([], {"y": 1})
@@ -729,7 +730,7 @@ def test_a_byte_input_of_unknown_rank_gets_a_picture():
 
 def test_no_value_is_made_for_a_handle():
     whole = model(placeholder("x", [], tf.resource), node("y", "Identity", "x", T=tf.resource))
-    with pytest.raises(FeedError, match="'x:0' is a resource: no value can be made for it"):
+    with pytest.raises(FeedError, match="'x:0' is a resource, which cannot be fed"):
         made_feeds(whole)
 
 

@@ -7,10 +7,11 @@ import time
 
 import pytest
 
-from graphsplit.errors import FeedError, GraphSplitError, SectionRunError
+from graphsplit.errors import FeedError, GraphSplitError, OptionError, SectionRunError
 from graphsplit.execution.latest import Newest
 from graphsplit.execution.pipeline import Pipeline
 from graphsplit.execution.stages import Stage
+from graphsplit.graph.index import TensorSpec
 
 
 def stage(name, inputs, outputs, function, **options):
@@ -36,7 +37,7 @@ def no_thread_is_left():
 
 
 def test_one_request_gives_the_outputs_by_name():
-    with Pipeline(stages=two_stages()) as pipe:
+    with Pipeline.from_stages(two_stages()) as pipe:
         assert pipe.run({"x": 1}) == {"y": 20}
         assert pipe.run({"x": 2}) == {"y": 30}
 
@@ -46,7 +47,7 @@ def test_a_stream_gives_every_result_in_order_whatever_the_stages_take():
         time.sleep(0.003 if x % 3 else 0)
         return [x]
 
-    with Pipeline(stages=two_stages(slow_at_times, lambda m, x: [m])) as pipe:
+    with Pipeline.from_stages(two_stages(slow_at_times, lambda m, x: [m])) as pipe:
         assert [out["y"] for out in pipe.stream({"x": i} for i in range(100))] == list(range(100))
         assert pipe.statistics.frames == 100
         assert pipe.statistics.dropped == 0
@@ -72,7 +73,7 @@ def test_stages_work_at_the_same_time():
             meet.wait()
         return [m]
 
-    with Pipeline(stages=two_stages(main, post)) as pipe:
+    with Pipeline.from_stages(two_stages(main, post)) as pipe:
         assert [out["y"] for out in pipe.stream({"x": i} for i in range(10))] == list(range(10))
 
 
@@ -88,7 +89,7 @@ def test_a_result_is_given_as_soon_as_it_is_there_though_the_source_is_slow():
     for policy in ("block", "latest"):
         taken.clear()
         got = []
-        with Pipeline(stages=two_stages()) as pipe:
+        with Pipeline.from_stages(two_stages()) as pipe:
             for out in pipe.stream(source(), policy=policy):
                 got.append(out["y"])
                 taken.set()
@@ -105,11 +106,11 @@ def test_no_more_frames_are_in_flight_than_depth_allows():
 
     for depth in (1, 3):
         taken.clear()
-        with Pipeline(stages=two_stages(), depth=depth) as pipe:
+        with Pipeline.from_stages(two_stages(), depth=depth) as pipe:
             for seen, _ in enumerate(pipe.stream(source())):
                 assert len(taken) <= seen + depth
     with pytest.raises(ValueError, match="at least 1, not 0"):
-        Pipeline(stages=two_stages(), depth=0)
+        Pipeline.from_stages(two_stages(), depth=0)
 
 
 def test_tensors_pass_by_reference_and_are_let_go_when_nobody_needs_them():
@@ -119,7 +120,7 @@ def test_tensors_pass_by_reference_and_are_let_go_when_nobody_needs_them():
         seen.append((m, x))
         return [m]
 
-    with Pipeline(stages=two_stages(lambda x: [x], post)) as pipe:
+    with Pipeline.from_stages(two_stages(lambda x: [x], post)) as pipe:
         assert pipe.run({"x": sent})["y"] is sent
     assert seen == [(sent, sent)]
 
@@ -131,7 +132,7 @@ def test_an_error_in_a_stage_reaches_the_caller_with_section_device_and_frame():
         return [m]
 
     got = []
-    pipe = Pipeline(stages=two_stages(post=post))
+    pipe = Pipeline.from_stages(two_stages(post=post))
     with pytest.raises(SectionRunError, match=r"section 'post' on /cpu:0 failed at frame 3: division by zero") as caught:
         got.extend(out for out in pipe.stream({"x": i} for i in range(100)))
     assert len(got) == 3
@@ -146,14 +147,14 @@ def test_an_error_of_the_source_reaches_the_caller_and_the_pipeline_can_go_on():
         yield {"x": 1}
         raise OSError("camera unplugged")
 
-    with Pipeline(stages=two_stages()) as pipe:
+    with Pipeline.from_stages(two_stages()) as pipe:
         with pytest.raises(OSError, match="camera unplugged"):
             list(pipe.stream(source()))
         assert pipe.run({"x": 4}) == {"y": 50}
 
 
 def test_a_consumer_that_stops_early_leaves_nothing_behind():
-    with Pipeline(stages=two_stages()) as pipe:
+    with Pipeline.from_stages(two_stages()) as pipe:
         stream = pipe.stream({"x": i} for i in range(100))
         next(stream)
         stream.close()
@@ -177,7 +178,7 @@ def test_an_interrupt_between_a_frame_and_its_count_leaves_the_pipeline_usable()
                 raise KeyboardInterrupt
             return frame
 
-    with Pipeline(stages=two_stages()) as pipe:
+    with Pipeline.from_stages(two_stages()) as pipe:
         pipe._done = Interrupted(pipe._done)
         with pytest.raises(KeyboardInterrupt):
             list(pipe.stream({"x": i} for i in range(10)))
@@ -190,7 +191,7 @@ def test_frames_are_counted_from_the_beginning_of_each_stream():
             raise ZeroDivisionError("division by zero")
         return [m]
 
-    with Pipeline(stages=two_stages(post=post)) as pipe:
+    with Pipeline.from_stages(two_stages(post=post)) as pipe:
         pipe.warm_up({"x": 0})
         with pytest.raises(SectionRunError, match=r"failed at frame 3"):
             list(pipe.stream({"x": i} for i in range(100)))
@@ -207,7 +208,7 @@ def test_what_waits_when_the_consumer_stops_is_not_run():
             leave.wait(5)
         return [x]
 
-    with Pipeline(stages=two_stages(main, lambda m, x: [m]), depth=6) as pipe:
+    with Pipeline.from_stages(two_stages(main, lambda m, x: [m]), depth=6) as pipe:
         stream = pipe.stream({"x": i} for i in range(100))
         next(stream)
         entered.wait(5)
@@ -218,14 +219,14 @@ def test_what_waits_when_the_consumer_stops_is_not_run():
 
 
 def test_a_missing_input_is_named():
-    with Pipeline(stages=two_stages()) as pipe:
+    with Pipeline.from_stages(two_stages()) as pipe:
         with pytest.raises(FeedError, match="'x' is not fed"):
             pipe.run({"z": 1})
         assert pipe.run({"x": 0}) == {"y": 10}
 
 
 def test_one_stream_at_a_time():
-    with Pipeline(stages=two_stages()) as pipe:
+    with Pipeline.from_stages(two_stages()) as pipe:
         stream = pipe.stream({"x": i} for i in range(3))
         next(stream)
         with pytest.raises(GraphSplitError, match="in use by another stream"):
@@ -236,7 +237,7 @@ def test_one_stream_at_a_time():
 def test_closing_twice_is_fine_and_releases_every_stage_once():
     closed = []
     stages = [stage("a", ["x"], ["y"], lambda x: [x], close=lambda: closed.append("a"))]
-    pipe = Pipeline(stages=stages)
+    pipe = Pipeline.from_stages(stages)
     pipe.close()
     pipe.close()
     assert closed == ["a"]
@@ -252,14 +253,17 @@ def test_latest_drops_what_cannot_be_kept_up_with_and_counts_it():
             time.sleep(0.002)
             yield {"x": i}
 
-    with Pipeline(stages=two_stages(slow, lambda m, x: [m])) as pipe:
+    with Pipeline.from_stages(two_stages(slow, lambda m, x: [m])) as pipe:
         got = [out["y"] for out in pipe.stream(camera(), policy="latest")]
         assert got == sorted(got)
         assert got[-1] == 99, "the newest frame is never dropped"
         assert len(got) < 60
         assert pipe.statistics.dropped == 100 - len(got)
-    with pytest.raises(ValueError, match="policy is one of block, latest, not 'fastest'"), Pipeline(stages=two_stages()) as pipe:
-        list(pipe.stream([], policy="fastest"))
+    with (
+        Pipeline.from_stages(two_stages()) as pipe,
+        pytest.raises(OptionError, match="one of block, latest, not 'lates'"),
+    ):
+        pipe.stream([], policy="lates")  # at the call, before anything is asked of it
 
 
 def test_an_error_of_a_camera_reaches_the_caller():
@@ -268,7 +272,7 @@ def test_an_error_of_a_camera_reaches_the_caller():
         time.sleep(0.05)
         raise OSError("camera unplugged")
 
-    with Pipeline(stages=two_stages()) as pipe, pytest.raises(OSError, match="camera unplugged"):
+    with Pipeline.from_stages(two_stages()) as pipe, pytest.raises(OSError, match="camera unplugged"):
         list(pipe.stream(camera(), policy="latest"))
 
 
@@ -295,7 +299,7 @@ def test_statistics_tell_capture_stages_waiting_and_utilisation():
         time.sleep(0.01)
         return [x]
 
-    with Pipeline(stages=two_stages(main)) as pipe:
+    with Pipeline.from_stages(two_stages(main)) as pipe:
         list(pipe.stream(source()))
         found = pipe.statistics.summary()
     assert found.frames == 10
@@ -321,9 +325,9 @@ def test_warm_up_runs_stages_at_once_where_their_inputs_are_known_and_does_not_c
 
     stages = [
         stage("main", ["x"], ["m"], first("main", 1)),
-        stage("post", ["m"], ["y"], first("post", 2), shapes={"m": ("float32", (1, 2))}),
+        stage("post", ["m"], ["y"], first("post", 2), specs={"m": TensorSpec("m", "float32", (None, 2))}),
     ]
-    with Pipeline(stages=stages) as pipe:
+    with Pipeline.from_stages(stages) as pipe:
         pipe.warm_up({"x": 5})
         assert [name for name, _ in ran[2:]] == ["main", "post"]
         assert pipe.statistics.frames == 0
@@ -335,7 +339,7 @@ def test_memory_does_not_grow_over_twenty_thousand_frames():
 
     import numpy as np
 
-    with Pipeline(stages=two_stages(lambda x: [x + 1], lambda m, x: [m * 2])) as pipe:
+    with Pipeline.from_stages(two_stages(lambda x: [x + 1], lambda m, x: [m * 2])) as pipe:
 
         def frames(count):
             for _ in range(count):

@@ -202,7 +202,7 @@ def test_feeds_that_do_not_fit_are_told_all_at_once():
     placed = place(split(chain(), outputs="scaled"))
     with pytest.raises(FeedError, match=r"^no input 'z'; there are x:0; 'x:0' is not fed$"):
         placed.run({"z": 1})
-    with pytest.raises(FeedError, match="'x:0' wants float32, not int64; 'x:0' wants shape"):
+    with pytest.raises(FeedError, match="'x:0' must be float32, not int64; 'x:0' must have shape"):
         placed.run({"x:0": [1, 2]})
 
 
@@ -420,7 +420,7 @@ def test_a_missing_device_is_warned_of_once_and_the_answer_is_still_right(parts)
     (warning,) = (w for w in caught if issubclass(w.category, UserWarning))
     assert str(warning.message) == (
         "section 'main' was pinned to /gpu:0, section 'post' was pinned to /gpu:1, which this machine lacks: "
-        "TensorFlow will run it on /cpu:0 (strict=True refuses instead)"
+        "TensorFlow will run it on /cpu:0 (strict=True raises an error instead)"
     )
     assert warning.filename == __file__, "it points at the caller"
     assert placed.absent == ("/gpu:0", "/gpu:1")
@@ -446,17 +446,17 @@ def test_the_default_devices_are_those_of_the_parts(parts):
 
 
 def test_a_missing_device_is_refused_when_strict(parts):
-    with pytest.raises(PlacementError, match=r"section 'main' wants /gpu:0, which is not here; there are /cpu:0$") as caught:
+    with pytest.raises(PlacementError, match=r"device /gpu:0 of section 'main' is not available; there are /cpu:0$") as caught:
         place(parts, strict=True)
     assert (caught.value.section, caught.value.device) == ("main", "/gpu:0")
-    with pytest.raises(PlacementError, match=r"section 'post' wants /cpu:2, which is not here; there are /cpu:0, /cpu:1$"):
+    with pytest.raises(PlacementError, match=r"device /cpu:2 of section 'post' is not available; there are /cpu:0, /cpu:1$"):
         place(parts, {"main": "/cpu:0", "post": "/cpu:2"}, strict=True, config=two_cpus())
     assert not place(parts, TWO, strict=True, config=two_cpus()).config.allow_soft_placement
 
 
 @pytest.mark.parametrize("device", ["", "garbage", "/gpu:x", "//", "/cpu:0/gpu:0", "/foo:0", None, 3, b"/cpu:0"], ids=repr)
 def test_what_is_no_device_is_refused_with_the_section(parts, device):
-    with pytest.raises(PlacementError, match=r" is no device; write /gpu:0 or /cpu:0$") as caught:
+    with pytest.raises(PlacementError, match=r" use a TensorFlow device name such as /gpu:0$") as caught:
         place(parts, {"post": device})
     assert caught.value.section == "post"
     assert repr(device) in str(caught.value)

@@ -82,12 +82,12 @@ def test_everything_wrong_with_a_frame_is_said_at_once(parts):
     with runner_of(parts) as runner:
         runner.connect_input(lambda: [np.zeros((1, 2), np.float64), np.zeros((1, 3), np.float32)])
         runner.connect_output(lambda *arrays: None)
-        with pytest.raises(FeedError, match=r"'s:0' wants float32, not float64; 'pre_add:0' wants shape \[1, 2\], not \[1, 3\]"):
+        with pytest.raises(FeedError, match=r"'s:0' must be float32, .*; 'pre_add:0' must have shape \[1, 2\], not \[1, 3\]"):
             runner.wait()
     with runner_of(parts) as runner:
         runner.connect_input(lambda: number(1))
         runner.connect_output(lambda *arrays: None)
-        with pytest.raises(FeedError, match="1 arrays were given for 2 inputs: s:0, pre_add:0"):
+        with pytest.raises(FeedError, match="got 1 arrays for 2 inputs: s:0, pre_add:0"):
             runner.wait()
 
 
@@ -143,10 +143,10 @@ def test_a_section_that_fails_is_named_and_nothing_stays_locked(parts):
 
 def test_wait_names_the_callback_that_is_missing(parts):
     with runner_of(parts) as runner:
-        with pytest.raises(GraphSplitError, match="the input and the output not connected yet"):
+        with pytest.raises(GraphSplitError, match=r"^call connect_input\(\) and connect_output\(\) before wait\(\)$"):
             runner.wait()
         runner.connect_output(lambda *arrays: None)
-        with pytest.raises(GraphSplitError, match=r"^the input not connected yet"):
+        with pytest.raises(GraphSplitError, match=r"^call connect_input\(\) before wait\(\)$"):
             runner.wait()
 
 
@@ -156,9 +156,9 @@ def test_models_are_set_before_the_stream_runs_and_must_fit(parts):
             runner.set_preprocessing_model(parts["post"])
         runner.connect_input(lambda: None)
         runner.connect_output(lambda *arrays: None)
-        with pytest.raises(GraphSplitError, match="the stream runs already"):
+        with pytest.raises(GraphSplitError, match="the stream is already running"):
             runner.set_postprocessing_model(parts["post"])
-        with pytest.raises(GraphSplitError, match="the stream runs already"):
+        with pytest.raises(GraphSplitError, match="the stream is already running"):
             runner.connect_input(lambda: None)
         runner.wait()
 

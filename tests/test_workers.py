@@ -249,14 +249,16 @@ def test_a_device_that_a_worker_lacks_is_told_or_refused(workers, parts, feeds, 
     with pytest.warns(UserWarning, match="main' was pinned to /job:gpu/task:0/gpu:0, which its worker lacks"):
         placed = gs.place(parts, devices, cluster=workers.cluster)
     assert same(placed.run(feeds[0]), expected[0])
-    with pytest.raises(PlacementError, match="wants /job:gpu/task:0/gpu:0, which is not here; there are /job:gpu"):
+    with pytest.raises(PlacementError, match="device /job:gpu/task:0/gpu:0 of section 'main' is not available; there are /job:gpu"):
         gs.place(parts, devices, cluster=workers.cluster, strict=True)
     with pytest.warns(UserWarning, match="section 'main' runs on /job:gpu/task:0/cpu:0"):
         pipe = gs.Pipeline(parts, devices=devices, cluster=workers.cluster)
     with pipe:
         assert pipe.stages[0].device == "/job:gpu/task:0/cpu:0"
         assert same(pipe.run(feeds[0]), expected[0])
-    with pytest.raises(PlacementError, match="wants /job:gpu/task:0/gpu:0, which is not there; there are /job:gpu/task:0/cpu:0"):
+    with pytest.raises(
+        PlacementError, match="/job:gpu/task:0/gpu:0 of section 'main' is not available; there are /job:gpu/task:0/cpu:0"
+    ):
         gs.Pipeline(parts, devices=devices, cluster=workers.cluster, strict=True)
 
 
@@ -323,7 +325,7 @@ def test_a_worker_that_ends_is_an_error_within_seconds(mortals, parts, feeds, jo
     assert f"the worker at {mortals.cluster[job][0]} has ended" in str(error)
     assert seconds < 20
     with pytest.raises(
-        PlacementError, match=rf"nobody answers at {mortals.cluster[job][0]} .*is `graphsplit worker` running there"
+        PlacementError, match=rf"no worker is listening on {mortals.cluster[job][0]} .*start one there with `graphsplit worker`"
     ):
         gs.Pipeline(parts, devices=FAR, cluster=mortals.file)
     for thread in threading.enumerate():
@@ -343,7 +345,7 @@ def test_a_worker_that_stands_still_is_an_error_when_the_deadline_is_over(mortal
     error, seconds = in_flight(parts, mortals, feeds[0], lambda: os.kill(frozen.pid, signal.SIGSTOP), config=config)
     os.kill(frozen.pid, signal.SIGCONT)
     assert error.section == "post"
-    assert "no answer in time" in str(error)
+    assert "did not answer in time" in str(error)
     assert seconds < 20
 
 
@@ -374,13 +376,13 @@ def test_workers_that_are_not_known_are_refused(parts, tmp_path):
     nowhere = f"127.0.0.1:{free_port()}"
     cluster = {"gpu": [nowhere], "cpu": ["127.0.0.1:1", "127.0.0.1:2"]}
     main = {"main": "/job:gpu/task:0/cpu:0"}
-    assert "say where it is (cluster=… or target='grpc://host:port')" in refusal(parts, devices=main)
-    assert f"nobody answers at {nowhere}" in refusal(parts, devices=main, cluster=cluster)
-    assert f"nobody answers at {nowhere}" in refusal(parts, devices=main, target=f"grpc://{nowhere}")
+    assert "pass cluster=… or target='grpc://host:port'" in refusal(parts, devices=main)
+    assert f"no worker is listening on {nowhere}" in refusal(parts, devices=main, cluster=cluster)
+    assert f"no worker is listening on {nowhere}" in refusal(parts, devices=main, target=f"grpc://{nowhere}")
     assert "no job 'tpu'; there are gpu, cpu" in refusal(parts, devices={"main": "/job:tpu/task:0/cpu:0"}, cluster=cluster)
     assert "job 'gpu' has no task 1" in refusal(parts, devices={"main": "/job:gpu/task:1/cpu:0"}, cluster=cluster)
     assert "names no task; write /job:cpu/task:0/" in refusal(parts, devices={"main": "/job:cpu/cpu:0"}, cluster=cluster)
-    assert "'127.0.0.1:1' is no target" in refusal(parts, devices=main, target="127.0.0.1:1")
+    assert "invalid target '127.0.0.1:1'" in refusal(parts, devices=main, target="127.0.0.1:1")
     assert "'main' is on /gpu:0: write /job:NAME/task:N/gpu:0" in refusal(parts, target=f"grpc://{nowhere}")
 
 
@@ -388,11 +390,11 @@ def test_a_job_that_the_asked_worker_does_not_know_is_refused(workers, parts):
     target = workers.said["gpu"]["target"]
     for call in (gs.Pipeline, gs.place):
         devices = {**FAR, "main": "/job:tpu/task:0/cpu:0"}
-        assert "does not know; there are /job:gpu/task:0/cpu:0" in refusal(parts, call, devices=devices, target=target)
+        assert "does not know; it knows /job:gpu/task:0/cpu:0" in refusal(parts, call, devices=devices, target=target)
 
 
 def test_a_placed_graph_without_a_cluster_keeps_the_pins_for_a_session_of_the_users_own(workers, parts, feeds, expected):
-    with pytest.warns(UserWarning, match="a device of a cluster: it runs in a session on that cluster only"):
+    with pytest.warns(UserWarning, match="a device of a cluster: it runs only in a session on that cluster"):
         placed = gs.place(parts, FAR)
     with tf.compat.v1.Session(workers.said["gpu"]["target"], graph=placed.graph) as session:
         assert same(placed.run(feeds[0], session), expected[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from graphsplit.batching.events import End, Event
 from graphsplit.batching.inventory import Item
@@ -32,9 +32,9 @@ def run_local(work: Work, items: Sequence[Item]) -> Iterator[Event]:
 
     tensors = work.layout.tensors
     following = 0
-    with Pipeline(stages=[guarded(s) for s in stages], inputs=work.parts.inputs, outputs=(*tensors, _FROM)) as pipe:
+    with Pipeline.from_stages([guarded(s) for s in stages], inputs=work.parts.inputs, outputs=(*tensors, _FROM)) as pipe:
         for values in pipe.stream(feeds()):
-            source, frame, size = values.pop(_FROM)
+            source, frame, size = cast(tuple[int, int, tuple[int, int]], values.pop(_FROM))
             # A source is read to its end before the next one begins, so the ends of those before this frame are known.
             while following < source:
                 yield ends.pop(following)

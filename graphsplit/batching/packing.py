@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphsplit.batching.work import Failed
-from graphsplit.formats import GraphDefModel, Model
+from graphsplit.inference.adapters import RUNTIMES
 from graphsplit.parts.parts import Part, Port
 
 __all__ = ["PackedPart", "pack", "unpack"]
@@ -40,13 +40,7 @@ class PackedPart:
 
     def part(self) -> Part:
         """The section again."""
-        model: Model
-        if self.format == "tflite":
-            from graphsplit.formats.tflite.model import TFLiteModel
-
-            model = TFLiteModel(memoryview(self.data))
-        else:
-            model = GraphDefModel([memoryview(self.data)])
+        model = RUNTIMES[self.format].read(memoryview(self.data))
         return Part(self.name, model, self.inputs, self.outputs, self.device)
 
 

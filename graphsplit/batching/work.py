@@ -20,7 +20,7 @@ from graphsplit.detection.sources import Picture, open_source
 from graphsplit.errors import FormatError, GraphSplitError
 from graphsplit.execution.stages import Stage
 from graphsplit.parts.parts import Parts
-from graphsplit.runtimes.tensorflow import error_text
+from graphsplit.runtimes.arrays import error_text
 
 __all__ = ["Failed", "Work", "guarded", "read"]
 

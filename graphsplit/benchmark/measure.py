@@ -24,6 +24,7 @@ import numpy as np
 from graphsplit.errors import GraphSplitError
 from graphsplit.execution.metrics import percentile
 from graphsplit.formats import Model
+from graphsplit.inference.sessions import check_runnable
 from graphsplit.parts.folder import save
 from graphsplit.parts.parts import Parts
 
@@ -90,8 +91,8 @@ def bench(
 
     Raises TrustError, and GraphSplitError when a side fails to run.
     """
-    model.check_frozen()
-    model.check_trust(trust)
+    for runnable in (model, *(p.model for p in parts)):
+        check_runnable(runnable, trust)
     names = [p.name for p in parts]
     each = max(2, frames // _ROUNDS)
     modes = ["whole", *names, "sequential", "pipelined"]

@@ -46,7 +46,7 @@ def main() -> int:
                 folder = Path(request["load"])
                 feeds = dict(np.load(folder / "feeds.npz"))
                 if request["side"] == "whole":
-                    side = _Whole(folder, feeds)
+                    side = _Whole(folder, feeds, request["trust"])
                 else:
                     side = _Sections(folder, feeds, {key: request[key] for key in ("threads", "trust", "delegates")})
                 answer: Answer = {"devices": side.devices, "transfer": side.transfer}
@@ -63,9 +63,9 @@ def main() -> int:
 class _Whole:
     """The whole model, in a session with all cores."""
 
-    def __init__(self, folder: Path, feeds: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, feeds: Mapping[str, Any], trust: bool) -> None:
         parts = load_parts(folder)
-        session = open_session(load(folder / "whole"), threads=os.cpu_count())
+        session = open_session(load(folder / "whole"), trust=trust, threads=os.cpu_count())
         call = session.prepare(list(feeds), list(parts.outputs))
         values = list(feeds.values())
         self.call: Callable[[], object] = lambda: call(values)
@@ -104,8 +104,8 @@ class _Sections:
             return _timed(lambda: stage.call(self.values[mode]), frames)
         statistics = self.pipeline.statistics
         statistics.clear()
-        self.pipeline.depth = 1 if mode == "sequential" else 2 * len(self.pipeline.stages)
-        for _ in self.pipeline.stream(self.feeds for _ in range(frames)):
+        depth = 1 if mode == "sequential" else None
+        for _ in self.pipeline.stream((self.feeds for _ in range(frames)), depth=depth):
             pass
         start = statistics.recent[0].asked
         timeline = [[(a - start, b - start) for a, b in t.stages] for t in statistics.recent][-24:]

@@ -56,8 +56,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from graphsplit.errors import CutError, EquivalenceError
     from graphsplit.exports import export
+    from graphsplit.exports.targets import find_target
 
-    if args.folder and (args.section is None or args.to != "tflite"):
+    if args.folder and (args.section is None or not find_target(args.to).replaces):
         raise CutError("--folder needs --to tflite and --section: no other export can take the place of a section")
     if args.folder:
         _check_folder(args)

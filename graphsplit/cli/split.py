@@ -67,8 +67,9 @@ def run(args: argparse.Namespace) -> int:
     parts = split(model, planned, shapes=False, devices=devices)  # costs nothing, and finds early what cannot be done
     check_save(parts, directory, overwrite=args.overwrite)
     if not args.no_verify:
-        model.check_frozen()
-        model.check_trust(args.trust)
+        from graphsplit.inference.sessions import check_runnable
+
+        check_runnable(model, args.trust)
     if not args.no_shapes:
         with quiet_tensorflow(args.verbose), working("inferring the shapes of border tensors"):
             parts = split(model, planned, devices=devices)
@@ -98,7 +99,7 @@ def _prove(args: argparse.Namespace, whole: Model, model: Model, parts: Parts) -
             from graphsplit.rewrites.rewriting import RewrittenModel
 
             if isinstance(model, RewrittenModel):
-                proof = RewriteReport(report, prove_found(model))
+                proof = RewriteReport(report, prove_found(model, trust=args.trust))
                 equal, summary = proof.equal, proof.summary()
     if equal:
         if not args.json:

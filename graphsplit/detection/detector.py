@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from os import PathLike
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -19,8 +19,9 @@ from graphsplit.detection.labels import Labels, for_model
 from graphsplit.detection.models import Detectable, class_count, detectable
 from graphsplit.detection.sources import Picture, Source, open_source
 from graphsplit.execution.pipeline import Pipeline, Policy
+from graphsplit.execution.stages import open_sections
 from graphsplit.formats import Model
-from graphsplit.inference.endpoints import GivenCluster
+from graphsplit.inference.endpoints import ClusterLike
 from graphsplit.parts.parts import Parts
 
 __all__ = ["Detector"]
@@ -68,7 +69,7 @@ class Detector:
         devices: Mapping[str, str] | None = None,
         *,
         split: bool = True,
-        cluster: GivenCluster | None = None,
+        cluster: ClusterLike | None = None,
         target: str | None = None,
         threads: int | None = None,
         strict: bool = False,
@@ -91,8 +92,8 @@ class Detector:
         self._names: dict[int, str] | None = None
         for_model(self._labels, classes=None, first=self.layout.first)  # a wrong file is told before any work
         self._borders = self.parts.borders
-        self.pipeline = Pipeline(
-            self.parts,
+        stages = open_sections(
+            self.parts.sections,
             devices=devices,
             cluster=cluster,
             target=target,
@@ -100,8 +101,9 @@ class Detector:
             strict=strict,
             trust=trust,
             delegates=delegates,
-            outputs=(*dict.fromkeys((*self.layout.tensors, *self._borders)), _PICTURE),
         )
+        outputs = (*dict.fromkeys((*self.layout.tensors, *self._borders)), _PICTURE)
+        self.pipeline = Pipeline.from_stages(stages, inputs=self.parts.inputs, outputs=outputs)
         self._warm = False
         # A detector that is let go, or still there when the interpreter ends, closes its pipeline.
         self._close = weakref.finalize(self, self.pipeline.close)
@@ -186,7 +188,7 @@ class Detector:
 
     def _frame(self, values: Mapping[str, Any]) -> Frame:
         self._warm = True
-        picture: Picture = values[_PICTURE]
+        picture = cast(Picture, values[_PICTURE])
         size = (picture.image.shape[0], picture.image.shape[1])
         found = decode(values, self.layout, image=size, fed=self._input.fed(size), threshold=self.threshold)
         if self._names is None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from os import PathLike
 from typing import Any, TypedDict
 
-from graphsplit.inference.endpoints import GivenCluster
+from graphsplit.inference.endpoints import ClusterLike
 
 __all__ = ["RunOptions"]
 
@@ -26,7 +26,7 @@ class RunOptions(TypedDict, total=False):
     """
 
     devices: Mapping[str, str] | None
-    cluster: GivenCluster | None
+    cluster: ClusterLike | None
     target: str | None
     threads: int | None
     strict: bool

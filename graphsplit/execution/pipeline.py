@@ -1,11 +1,11 @@
-"""Sections as stages: every device has something to do while the others work on other frames.
+"""Sections as stages: every device has work while the others are busy with other frames.
 
     frame    0      1      2      3
-    main   ──█──  ──█──  ──█──  ──█──            one thread a stage, each with a session of its own
+    main   ──█──  ──█──  ──█──  ──█──            one thread a stage, each with its own session
     post          ──▒──  ──▒──  ──▒──  ──▒──     frame t is in main while frame t−1 is in post
 
-The caller's thread hands frames in and takes results out; at most `depth` frames are in flight, so nothing grows. What
-a stage makes is passed on by reference.
+The caller's thread hands frames in and takes results out; at most `depth` frames are in flight, so nothing grows. The
+outputs of a stage are passed on by reference.
 """
 
 from __future__ import annotations
@@ -13,151 +13,110 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from itertools import count
 from os import PathLike
 from queue import SimpleQueue
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from graphsplit.errors import FeedError, GraphSplitError, SectionRunError
+import numpy as np
+
+from graphsplit.errors import GraphSplitError, OptionError
+from graphsplit.execution.frames import Feeder, Frame
 from graphsplit.execution.latest import Newest
 from graphsplit.execution.metrics import FrameTimes, Statistics
-from graphsplit.execution.stages import Stage, open_sections
-from graphsplit.inference.endpoints import GivenCluster
+from graphsplit.execution.options import RunOptions
+from graphsplit.execution.stages import Stage, open_sections, parts_of
+from graphsplit.graph.index import TensorSpec
+from graphsplit.graph.options import check_choice, check_options
+from graphsplit.inference.feeds import Feeds, check_feeds
+from graphsplit.inference.sessions import run_error
 from graphsplit.parts.parts import Parts
-from graphsplit.runtimes.tensorflow import error_text
+from graphsplit.runtimes.arrays import Array
 
-__all__ = ["Pipeline"]
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
 
-Values = dict[str, Any]
+__all__ = ["Pipeline", "Policy"]
+
+_WITHOUT_ZEROS = ("string", "resource", "variant")
+
+#: What to do if the source of a stream is faster than the pipeline: let it wait, or drop all frames but the newest.
 Policy = Literal["block", "latest"]
 
 
-@dataclass
-class _Frame:
-    """A frame on its way: the tensors that exist so far, when it entered and left each stage."""
-
-    number: int
-    values: Values
-    times: FrameTimes
-    error: BaseException | None = None
-    stage: Stage | None = None
-    ends: bool = False  # no frame, but a mark that goes through all stages behind the last one
-
-
-class _Feeder:
-    """Reads the source of a stream in a thread of its own, so that a slow source holds up no result.
-
-    slots  one for each frame that may be in flight; taken before the source is asked, given back by the consumer
-    """
-
-    def __init__(self, pipeline: Pipeline, feeds: Iterable[Mapping[str, Any]], depth: int) -> None:
-        self.slots = threading.Semaphore(depth)
-        self._pipeline, self._feeds = pipeline, feeds
-        self._stopped = False
-        self._lock = threading.Lock()
-        threading.Thread(target=self._read, name="graphsplit-source", daemon=True).start()
-
-    def _read(self) -> None:
-        end = _Frame(-1, {}, FrameTimes(0.0, 0.0), ends=True)
-        try:
-            source = iter(self._feeds)
-            for number in count():
-                self.slots.acquire()
-                if self._stopped:
-                    return
-                asked = perf_counter()
-                try:
-                    feed = next(source)
-                except StopIteration:
-                    break
-                self._put(self._pipeline._frame(number, feed, asked))
-        except BaseException as error:
-            end.error = error
-        finally:
-            self._put(end)
-
-    def _put(self, frame: _Frame) -> None:
-        with self._lock:
-            if not self._stopped:
-                self._pipeline._doors[0].put(frame)
-
-    def stop(self) -> None:
-        """Nothing enters the pipeline any more. A source that blocks for ever keeps only its own daemon thread."""
-        with self._lock:
-            self._stopped = True
-        self.slots.release()
-
-
 class Pipeline:
-    """Sections at work, each in a thread of its own.
+    """Sections at work, each in its own thread.
 
-    with Pipeline(parts) as pipe:
-        out = pipe.run({"image_tensor:0": image})            # one request: {tensor: array}
-        for out in pipe.stream({"image_tensor:0": i} for i in images):
-            …                                                # in order, none lost
+        with Pipeline(parts) as pipe:
+            out = pipe.run({"image_tensor:0": image})            # one request: {tensor: array}
+            for out in pipe.stream({"image_tensor:0": i} for i in images):
+                …                                                # in order, none lost
 
-    parts      from `graphsplit.split` or `graphsplit.load_parts`
-    devices    section → device, over what the parts say; ``/job:NAME/task:N/gpu:0`` is a device of a worker
-    cluster    where the workers are: {"job": ["host:port", …]}, or the path of such a JSON file. `graphsplit worker` starts one
-    target     ``grpc://host:port`` of the worker that is asked for all of them (default: each is asked itself)
-    depth      how many frames may be in flight (default: two for each stage)
-    threads    threads of each section's own pool (default: the processor's cores shared between the sections that run on
-               the CPU)
-    strict     PlacementError for a device that is not there; else it runs on the CPU and one warning says so
-    trust      run parts that reach files, the network or Python
-    config     a ``tf.compat.v1.ConfigProto`` to start from (logical devices …); its ``operation_timeout_in_ms`` is how long a
-               run on a worker may take (default: a minute). A worker that ends is noticed within seconds
-    delegates  section → path of a TFLite delegate, a library that takes it to an accelerator
-    stages     stages to run instead of those made from `parts`; for tests and other runtimes
+    Args:
+        parts: From `graphsplit.split` or `graphsplit.load_parts`, or the path of a split folder.
+        depth: How many frames may be in flight (default: two for each stage).
+        **options: devices, cluster, target, threads, strict, trust, config and delegates; see
+            `graphsplit.execution.options.RunOptions`. A worker that ends is noticed within seconds.
 
-    Raises PlacementError (also for a worker that does not answer), TrustError, FormatError.
+    Attributes:
+        stages: The sections; `device` of each is where it really runs.
+        inputs: Tensors to feed.
+        outputs: Tensors that are returned.
+        statistics: Times of the frames.
+
+    Raises:
+        SectionNotFoundError: `devices` or `delegates` names a section that does not exist.
+        PlacementError: A device is invalid or does not exist (strict), or a worker does not answer.
+        TrustError: A section reaches files, the network or Python, and `trust` is not set.
+        FormatError: A section is not frozen, or its runtime refuses it.
+        OptionError: An unknown option, or a depth below 1.
     """
 
-    def __init__(
-        self,
-        parts: Parts | None = None,
+    def __init__(self, parts: Parts | str | PathLike[str], *, depth: int | None = None, **options: Unpack[RunOptions]) -> None:
+        check_options("Pipeline", options, ("depth", *RunOptions.__annotations__))
+        _check_depth(depth)
+        parts = parts_of(parts, trust=options.get("trust", False))
+        self._start(open_sections(parts.sections, **options), parts.inputs, parts.outputs, depth)
+
+    @classmethod
+    def from_stages(
+        cls,
+        stages: Sequence[Stage],
         *,
-        devices: Mapping[str, str] | None = None,
-        cluster: GivenCluster | None = None,
-        target: str | None = None,
-        depth: int | None = None,
-        threads: int | None = None,
-        strict: bool = False,
-        trust: bool = False,
-        config: Any = None,
-        delegates: Mapping[str, str | PathLike[str]] | None = None,
-        stages: Sequence[Stage] | None = None,
         inputs: Sequence[str] | None = None,
         outputs: Sequence[str] | None = None,
-    ) -> None:
-        if stages is None:
-            if parts is None:
-                raise TypeError("parts or stages are needed")
-            stages = open_sections(
-                parts.sections,
-                devices=devices,
-                cluster=cluster,
-                target=target,
-                threads=threads,
-                strict=strict,
-                trust=trust,
-                config=config,
-                delegates=delegates,
-            )
+        depth: int | None = None,
+    ) -> Self:
+        """A pipeline of stages that are open already: of other runtimes, of tests, or of `open_sections`.
+
+        Args:
+            stages: The stages, in order; the pipeline closes them.
+            inputs: Tensors to feed (default: the inputs of the first stage).
+            outputs: Tensors to return (default: the outputs of the last stage). One that is neither an input nor computed by a
+                stage must be fed, too: it travels with its frame, by reference.
+            depth: How many frames may be in flight (default: two for each stage).
+
+        Raises:
+            OptionError: A depth below 1.
+        """
+        _check_depth(depth)
+        pipeline = cls.__new__(cls)
+        pipeline._start(stages, stages[0].inputs if inputs is None else inputs, outputs, depth)
+        return pipeline
+
+    def _start(self, stages: Sequence[Stage], inputs: Sequence[str], outputs: Sequence[str] | None, depth: int | None) -> None:
         self.stages = tuple(stages)
-        self.inputs = tuple(inputs if inputs is not None else parts.inputs if parts is not None else self.stages[0].inputs)
-        self.outputs = tuple(outputs if outputs is not None else parts.outputs if parts is not None else self.stages[-1].outputs)
-        self.depth = 2 * len(self.stages) if depth is None else depth
-        if self.depth < 1:
-            raise ValueError(f"depth is how many frames may be in flight, at least 1, not {depth}")
+        self.inputs = tuple(inputs)
+        self.outputs = tuple(self.stages[-1].outputs if outputs is None else outputs)
         self.statistics = Statistics(tuple(s.name for s in self.stages))
-        self._doors: list[SimpleQueue[_Frame | None]] = [SimpleQueue() for _ in self.stages]
-        self._done: SimpleQueue[_Frame] = SimpleQueue()
+        self._depth = 2 * len(self.stages) if depth is None else depth
+        self._specs = _fed_specs(self.stages, self.inputs, self.outputs)
+        self._doors: list[SimpleQueue[Frame | None]] = [SimpleQueue() for _ in self.stages]
+        self._done: SimpleQueue[Frame] = SimpleQueue()
         self._drop = _last_uses(self.stages, self.outputs)
-        self._busy = threading.Lock()
+        self._busy, self._closing = threading.Lock(), threading.Lock()
+        self._feeder: Feeder | None = None
         self._closed = self._discarding = False
         self._threads = [
             threading.Thread(target=self._work, args=(i,), name=f"graphsplit-{s.name}", daemon=True)
@@ -166,33 +125,126 @@ class Pipeline:
         for thread in self._threads:
             thread.start()
 
+    def __repr__(self) -> str:
+        shown = " → ".join(f"{s.name} {s.device}" for s in self.stages)
+        return f"{type(self).__name__}({shown}{', closed' if self._closed else ''})"
+
+    @property
+    def depth(self) -> int:
+        """How many frames may be in flight."""
+        return self._depth
+
     # what callers do
 
-    def run(self, feeds: Mapping[str, Any]) -> Values:
-        """One request through all sections: {tensor: array} of the whole's outputs. Raises FeedError, SectionRunError."""
+    def run(self, feeds: Mapping[str, object]) -> dict[str, Array]:
+        """One request through all sections.
+
+        Args:
+            feeds: Tensor → array; ``name`` means ``name:0``. Arrays are copied.
+
+        Returns:
+            Tensor → array, of the outputs of the whole.
+
+        Raises:
+            FeedError: Feeds that do not fit; the pipeline remains usable.
+            SectionRunError: A section failed; the pipeline is closed.
+            GraphSplitError: The pipeline is closed, or is in use by a stream.
+        """
         with self._exclusive():
-            frame = self._frame(0, feeds, perf_counter())
+            asked = perf_counter()
+            values = check_feeds(self._specs, feeds, copy=True)
             try:
-                self._doors[0].put(frame)
+                self._doors[0].put(Frame(0, values, FrameTimes(asked, perf_counter())))
                 frame = self._done.get()
             except BaseException:
-                self._let_out()
+                self._drain()
                 raise
             return self._result(frame)
 
-    def stream(self, feeds: Iterable[Mapping[str, Any]], *, policy: Policy = "block") -> Iterator[Values]:
-        """Many requests: their outputs in the same order, each as soon as it is there.
+    def stream(
+        self, feeds: Iterable[Mapping[str, object]], *, policy: Policy = "block", depth: int | None = None
+    ) -> Iterator[dict[str, Array]]:
+        """Many requests: their outputs in the same order, each as soon as it is available.
 
-        feeds   is iterated over in a thread of its own, never more than `depth` ahead of what has been taken
-        policy  "block": the source waits, no frame is lost (files);
-                "latest": the source is read as fast as it gives and the newest frame wins (cameras); one frame for each
-                stage is in flight, and `statistics.dropped` counts the others
+        Args:
+            feeds: Feeds of each frame, as in `run`. Iterated over in its own thread, never more than `depth` frames ahead of
+                what has been taken; arrays are copied before the next ones are asked for, so that a buffer may be reused.
+            policy: "block": the source waits and no frame is lost (files). "latest": the source is read as fast as it delivers
+                and the newest frame wins (cameras); one frame for each stage is in flight, and `statistics.dropped` counts
+                the others.
+            depth: How many frames may be in flight (default: the pipeline's depth).
 
-        Raises FeedError for feeds that lack an input, SectionRunError (with section, device and frame) when a section
-        fails, and whatever iterating over `feeds` raises. After an error of a section the pipeline is closed.
+        Yields:
+            Tensor → array, of the outputs of the whole.
+
+        Raises:
+            OptionError: An unknown policy, or a depth below 1; at the call.
+            FeedError: Feeds that do not fit.
+            SectionRunError: A section failed (with section, device and frame); the pipeline is closed.
+            GraphSplitError: The pipeline is closed, or is in use by another stream.
+        """
+        check_choice("policy", policy, get_args(Policy))
+        _check_depth(depth)
+        self._check_open()
+        return self._stream(feeds, policy, self._depth if depth is None else depth)
+
+    def warm_up(self, feeds: Mapping[str, object]) -> None:
+        """Run once and discard the result: the first run of a session is slow, and should not count.
+
+        Stages whose inputs are fed, or have a known shape, make their first run at the same time.
+
+        Args:
+            feeds: As in `run`.
+
+        Raises:
+            FeedError: Feeds that do not fit.
+            SectionRunError: A section failed; the pipeline is closed.
         """
         with self._exclusive():
-            yield from self._stream(feeds, policy)
+            fed = check_feeds(self._specs, feeds)
+            threads = [
+                threading.Thread(target=_try, args=(stage, values), daemon=True)
+                for stage in self.stages
+                if (values := _examples(stage, fed)) is not None
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        self.run(feeds)
+        self.statistics.clear()
+
+    def finish(self) -> None:
+        """End the current stream early, from any thread: no more feeds are taken from its source, frames in flight still come."""
+        feeder = self._feeder
+        if feeder is not None:
+            feeder.finish()
+
+    def close(self) -> None:
+        """End all threads and release all sessions. A call that waits for a frame in another thread ends with an error.
+
+        May be called twice.
+        """
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        self._done.put(Frame.sentinel(GraphSplitError("the pipeline was closed while frames were in flight")))
+        for door in self._doors:
+            door.put(None)
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+        for stage in self.stages:
+            stage.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # inside
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -204,87 +256,50 @@ class Pipeline:
         finally:
             self._busy.release()
 
-    def _stream(self, feeds: Iterable[Mapping[str, Any]], policy: Policy) -> Iterator[Values]:
-        if policy not in get_args(Policy):
-            raise ValueError(f"policy is one of {', '.join(get_args(Policy))}, not {policy!r}")
-        newest = Newest(feeds) if policy == "latest" else None
-        depth = self.depth if newest is None else min(self.depth, len(self.stages))
-        ended = False
-        feeder = _Feeder(self, feeds if newest is None else newest, depth)
-        try:
-            while True:
-                frame = self._done.get()
-                if newest is not None:
-                    self.statistics.dropped = newest.dropped
-                if frame.ends:
-                    ended = True
-                    if frame.error is not None:
-                        raise frame.error
-                    return
-                yield self._result(frame)
-                feeder.slots.release()
-        finally:
-            feeder.stop()
-            if newest is not None:
-                newest.close()
-                self.statistics.dropped = newest.dropped
-            # A consumer that stops early leaves frames in flight; they are let out, so that the next stream starts clean.
-            if not ended and not self._closed:
-                self._let_out()
-
-    def warm_up(self, feeds: Mapping[str, Any]) -> None:
-        """Run once and forget: the first run of a session is slow, and should not count.
-
-        Stages whose inputs are fed, or have a known shape, make their first run at the same time.
-        """
-        with self._exclusive():
-            made = [[_example(s, t, feeds) for t in s.inputs] for s in self.stages]
-            ready = [(s, values) for s, values in zip(self.stages, made, strict=True) if all(v is not None for v in values)]
-            threads = [threading.Thread(target=_try, args=(s, values), daemon=True) for s, values in ready]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-        self.run(feeds)
-        self.statistics.clear()
-
-    def close(self) -> None:
-        """End all threads and release all sessions. May be called twice."""
-        if self._closed:
-            return
-        self._closed = True
-        for door in self._doors:
-            door.put(None)
-        for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join()
-        for stage in self.stages:
-            stage.close()
-
-    def __enter__(self) -> Pipeline:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-    # inside
-
     def _check_open(self) -> None:
         if self._closed:
             raise GraphSplitError("the pipeline is closed; open another one")
 
-    def _frame(self, number: int, feed: Mapping[str, Any], asked: float) -> _Frame:
-        missing = [f"{t!r} is not fed" for t in self.inputs if t not in feed]
-        if missing:
-            raise FeedError(missing)
-        return _Frame(number, dict(feed), FrameTimes(asked, perf_counter()))
+    def _stream(self, feeds: Iterable[Mapping[str, object]], policy: Policy, depth: int) -> Iterator[dict[str, Array]]:
+        with self._exclusive():
+            newest = Newest(self._copies(feeds)) if policy == "latest" else None
+            if newest is not None:
+                depth = min(depth, len(self.stages))
+            feeder = self._feeder = Feeder(self._copies(feeds) if newest is None else newest, self._doors[0].put, depth)
+            ended = False
+            try:
+                while True:
+                    frame = self._done.get()
+                    if newest is not None:
+                        self.statistics.dropped = newest.dropped
+                    if frame.ends:
+                        ended = True
+                        if frame.error is not None:
+                            raise frame.error
+                        return
+                    yield self._result(frame)
+                    feeder.release()
+            finally:
+                self._feeder = None
+                feeder.stop()
+                if newest is not None:
+                    newest.close()
+                    self.statistics.dropped = newest.dropped
+                # A consumer that stops early leaves frames in flight; without them the next stream starts clean.
+                if not ended:
+                    self._drain()
 
-    def _let_out(self) -> None:
-        """Empty the stages without running what still waits. Ended by a mark, not by a count: ^C may have spoilt that one."""
-        mark = _Frame(-1, {}, FrameTimes(0.0, 0.0), ends=True)
+    def _copies(self, feeds: Iterable[Mapping[str, object]]) -> Iterator[Feeds]:
+        """Checked copies of feeds, so that the source may reuse its buffers for the next ones."""
+        for feed in feeds:
+            yield check_feeds(self._specs, feed, copy=True)
+
+    def _drain(self) -> None:
+        """Discard queued frames. A sentinel ends it, because an interrupt may have made the frame count wrong."""
+        sentinel = Frame.sentinel()
         self._discarding = True
-        self._doors[0].put(mark)
-        while self._done.get() is not mark:
+        self._doors[0].put(sentinel)
+        while not self._closed and self._done.get() is not sentinel:
             pass
         self._discarding = False
 
@@ -298,8 +313,8 @@ class Pipeline:
                 started = perf_counter()
                 try:
                     values = frame.values
-                    made = stage.call([values[t] for t in stage.inputs])
-                    values.update(zip(stage.outputs, made, strict=True))
+                    outputs = stage.call([values[t] for t in stage.inputs])
+                    values.update(zip(stage.outputs, outputs, strict=True))
                     for tensor in self._drop[number]:
                         values.pop(tensor, None)
                 except BaseException as error:
@@ -307,38 +322,63 @@ class Pipeline:
                 frame.times.stages.append((started, perf_counter()))
             following.put(frame)
 
-    def _result(self, frame: _Frame) -> Values:
+    def _result(self, frame: Frame) -> dict[str, Array]:
+        if frame.ends:  # the pipeline was closed by another thread
+            raise frame.error or GraphSplitError("the pipeline is closed; open another one")
         if frame.error is not None:
             self.close()
             stage = frame.stage
             if stage is None or not isinstance(frame.error, Exception):
                 raise frame.error
-            what = f"section {stage.name!r} on {stage.device} failed at frame {frame.number}: {error_text(frame.error)}"
-            raise SectionRunError(what, section=stage.name) from frame.error
+            what, did = f"section {stage.name!r} on {stage.device}", f"failed at frame {frame.number}"
+            raise run_error(frame.error, what, stage.name, did=did) from frame.error
         frame.times.left = perf_counter()
         self.statistics.add(frame.times)
         return {t: frame.values[t] for t in self.outputs}
 
 
-def _example(stage: Stage, tensor: str, feeds: Mapping[str, Any]) -> Any:
-    """A value for an input of a stage: what is fed, or zeros; None where the shape is not known."""
-    if tensor in feeds:
-        return feeds[tensor]
-    if tensor not in stage.shapes:
+def _check_depth(depth: int | None) -> None:
+    if depth is not None and depth < 1:
+        raise OptionError(f"depth is how many frames may be in flight, at least 1, not {depth}", option="depth")
+
+
+def _fed_specs(stages: Sequence[Stage], inputs: Sequence[str], outputs: Sequence[str]) -> tuple[TensorSpec, ...]:
+    """What is known about the tensors to feed: the inputs, and outputs that no stage computes."""
+    known = {tensor: spec for stage in reversed(stages) for tensor, spec in stage.specs.items()}
+    computed = {tensor for stage in stages for tensor in stage.outputs}
+    fed = dict.fromkeys((*inputs, *(t for t in outputs if t not in computed)))
+    return tuple(known.get(tensor, TensorSpec(tensor)) for tensor in fed)
+
+
+def _examples(stage: Stage, fed: Feeds) -> list[Array] | None:
+    """Values for the inputs of a stage: what is fed, or zeros; None if the shape of one is unknown."""
+    values = []
+    for tensor in stage.inputs:
+        value = fed[tensor] if tensor in fed else _zeros(stage.specs.get(tensor))
+        if value is None:
+            return None
+        values.append(value)
+    return values
+
+
+def _zeros(spec: TensorSpec | None) -> Array | None:
+    """Zeros for one frame, if shape and dtype are known and NumPy has that dtype."""
+    shape = None if spec is None else spec.frame().shape
+    if spec is None or spec.dtype is None or spec.dtype in _WITHOUT_ZEROS or shape is None or None in shape:
         return None
-    import numpy as np
+    try:
+        return np.zeros([d or 0 for d in shape], spec.dtype)
+    except TypeError:  # one of TensorFlow's own
+        return None
 
-    dtype, shape = stage.shapes[tensor]
-    return np.zeros(shape, dtype)
 
-
-def _try(stage: Stage, values: list[Any]) -> None:
-    with suppress(Exception):  # zeros may be no legal input; the real run that follows tells what is wrong
+def _try(stage: Stage, values: list[Array]) -> None:
+    with suppress(Exception):  # zeros may be invalid input; the real run that follows reports what is wrong
         stage.call(values)
 
 
 def _last_uses(stages: Sequence[Stage], outputs: Sequence[str]) -> list[tuple[str, ...]]:
-    """For each stage the tensors that nobody needs after it, so that a frame does not carry them further."""
+    """For each stage the tensors that nothing needs after it, so that a frame does not carry them further."""
     kept = set(outputs)
     drop: list[tuple[str, ...]] = []
     for stage in reversed(stages):

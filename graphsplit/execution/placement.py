@@ -10,185 +10,204 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from graphsplit.errors import PlacementError, SectionRunError
+from graphsplit.errors import PlacementError
+from graphsplit.execution.stages import parts_of
+from graphsplit.formats import as_graphdef
 from graphsplit.graph.index import TensorSpec
-from graphsplit.inference.devices import available_devices, check_devices, is_available, pin
-from graphsplit.inference.endpoints import GivenCluster, Site, common_site, devices_at
+from graphsplit.inference.devices import available_devices, check_devices, check_sections, is_available, pinned
+from graphsplit.inference.endpoints import ClusterLike, Site, common_site, devices_at
 from graphsplit.inference.feeds import check_feeds
+from graphsplit.inference.sessions import NamedSession, check_runnable
 from graphsplit.parts.parts import Part, Parts
-from graphsplit.runtimes.remote import let_go, remote_config, watched
-from graphsplit.runtimes.tensorflow import as_array, error_text, session_config
+from graphsplit.runtimes.arrays import Array, as_array
+from graphsplit.runtimes.remote import abandon, remote_config, watched
+from graphsplit.runtimes.tensorflow import session_config
 from graphsplit.verification.equivalence import run_parts
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 __all__ = ["Placed", "place"]
 
-Array = np.ndarray[Any, Any]
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Placed:
     """Sections in one graph.
 
-    graph    a ``tf.Graph`` with all of them
-    names    section → {tensor of the whole: its name in `graph`}, for every tensor the section holds
-    devices  section → the device its nodes are pinned to
-    absent   those of the devices that are not there, where TensorFlow will choose another
-    parts    what was placed
-    site     the workers that run it; None: this process
+    Attributes:
+        graph: A ``tf.Graph`` with all of them.
+        names: Section → {tensor of the whole: its name in `graph`}, for every tensor of the section.
+        devices: Section → the device its nodes are pinned to.
+        absent: Those of the devices that do not exist; TensorFlow chooses others.
+        parts: The sections.
+        config: The ``ConfigProto`` that it runs with.
+        site: The workers that run it; None: this process.
     """
 
-    graph: Any
+    graph: tf.Graph
     names: Mapping[str, Mapping[str, str]]
     devices: Mapping[str, str]
     absent: tuple[str, ...]
     parts: Parts
-    config: Any = field(repr=False)
+    config: tf.compat.v1.ConfigProto
     site: Site | None = None
 
-    def session(self) -> Any:
-        """A ``tf.compat.v1.Session`` on the graph, with the placement policy that was asked for, where it was asked for."""
+    def __repr__(self) -> str:
+        return f"Placed({' → '.join(f'{name} {device}' for name, device in self.devices.items())})"
+
+    def session(self) -> tf.compat.v1.Session:
+        """A ``tf.compat.v1.Session`` on the graph, with the placement policy and the workers of `place`."""
         import tensorflow as tf
 
         return tf.compat.v1.Session("" if self.site is None else self.site.target, graph=self.graph, config=self.config)
 
-    def run(self, feeds: Mapping[str, Any], session: Any = None) -> dict[str, Array]:
-        """Run the sections in order; the outputs of the whole by name.
+    def run(self, feeds: Mapping[str, object], session: tf.compat.v1.Session | None = None) -> dict[str, Array]:
+        """Run the sections in order.
 
-        session  from `session`, so that it is made once for many runs; None: one for this run
+        Args:
+            feeds: Tensor → array; ``name`` means ``name:0``.
+            session: From `session`, so that it is opened once for many runs; None: one for this run. One that has lost a worker
+                is closed.
 
-        Raises FeedError for feeds that do not fit, SectionRunError when TensorFlow fails. A session that has lost a worker is
-        closed.
+        Returns:
+            Tensor → array, of the outputs of the whole.
+
+        Raises:
+            FeedError: Feeds that do not fit.
+            SectionRunError: TensorFlow fails.
         """
-        check_feeds(self._wanted(), feeds)
+        ports = {p.tensor: p for part in self.parts for p in part.inputs}
+        fed = check_feeds([TensorSpec(t, ports[t].dtype, ports[t].shape) for t in self.parts.inputs], feeds)
         if session is None:
             with self.session() as own:
-                return self.run(feeds, own)
-        sections = {p.name: _InGraph(p, self, session) for p in self.parts}
-        values = run_parts(self.parts, {k: as_array(v) for k, v in feeds.items()}, sections)
+                return self.run(fed, own)
+        sections = {
+            p.name: NamedSession(_InGraph(p, self, session), f"section {p.name!r} on {self.devices[p.name]}", p.name)
+            for p in self.parts
+        }
+        values = run_parts(self.parts, fed, sections)
         return {t: values[t] for t in self.parts.outputs}
-
-    def _wanted(self) -> list[TensorSpec]:
-        ports = {p.tensor: p for part in self.parts for p in part.inputs}
-        return [TensorSpec(t, ports[t].dtype, ports[t].shape) for t in self.parts.inputs]
 
 
 class _InGraph:
     """One section of a placed graph, run like a session of its own."""
 
-    def __init__(self, part: Part, placed: Placed, session: Any) -> None:
-        self.part, self.placed, self.session = part, placed, session
-        tensor_of = {p.name: p.tensor for p in (*part.inputs, *part.outputs)}
-        self.name = {name: placed.names[part.name][tensor] for name, tensor in tensor_of.items()}
+    def __init__(self, part: Part, placed: Placed, session: tf.compat.v1.Session) -> None:
+        self._site, self._session = placed.site, session
+        names = placed.names[part.name]
+        self._name = {p.name: names[p.tensor] for p in (*part.inputs, *part.outputs)}
 
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
-        from tensorflow import errors
+        named = [self._name[f] for f in fetches], {self._name[n]: v for n, v in feeds.items()}
+        if self._site is None:
+            values = self._session.run(*named)
+        else:
+            try:
+                values = watched(lambda: self._session.run(*named), self._site.addresses)
+            except ConnectionError:
+                abandon(self._session.close)
+                raise
+        return [as_array(value) for value in values]
 
-        named = [self.name[f] for f in fetches], {self.name[n]: v for n, v in feeds.items()}
-        site = self.placed.site
-        try:
-            found = self.session.run(*named) if site is None else watched(lambda: self.session.run(*named), site.addresses)
-        except (errors.OpError, OSError, ValueError, TypeError) as error:
-            if isinstance(error, ConnectionError):
-                let_go(self.session)
-            device = self.placed.devices[self.part.name]
-            what = f"section {self.part.name!r} on {device} failed to run: {error_text(error)}"
-            raise SectionRunError(what, section=self.part.name) from error
-        return [as_array(value) for value in found]
+    def close(self) -> None:
+        """Nothing: the session belongs to the caller of `Placed.run`."""
 
 
 def place(
-    parts: Parts,
+    parts: Parts | str | PathLike[str],
     devices: Mapping[str, str] | None = None,
     *,
-    cluster: GivenCluster | None = None,
+    cluster: ClusterLike | None = None,
     target: str | None = None,
     strict: bool = False,
     keep_devices: bool = False,
+    trust: bool = False,
     config: Any = None,
 ) -> Placed:
     """Import all sections into one graph, each pinned to its device.
 
-    devices       section → TensorFlow device; what is not named goes where the manifest says (``main`` /gpu:0, the others
-                  /cpu:0)
-    cluster       where the workers are whose devices (``/job:NAME/task:N/gpu:0``) all sections name: {"job": ["host:port", …]},
-                  or the path of such a JSON file; `graphsplit worker` starts one
-    target        ``grpc://host:port`` of the worker that is asked (default: that of the first section)
-    strict        PlacementError for a device that is not there; else TensorFlow chooses another and one warning says so
-    keep_devices  nodes that came with a device keep it
-    config        a ``tf.compat.v1.ConfigProto`` to find devices with and to run with (logical devices, thread pools …);
-                  its ``operation_timeout_in_ms`` is how long a run on workers may take (default: a minute)
+    Ops without a kernel for accelerators (Assert, string ops) are pinned to the CPU of the same task. No default graph is
+    touched.
 
-    Ops without a kernel for accelerators (Assert, string ops) are pinned to the CPU of the same task. No default graph
-    is touched.
+    Args:
+        parts: From `graphsplit.split` or `graphsplit.load_parts`, or the path of a split folder.
+        devices: Section → TensorFlow device, overriding what the parts say (default: ``main`` /gpu:0, the others /cpu:0).
+        cluster: Where the workers are whose devices (``/job:NAME/task:N/gpu:0``) all sections name: {"job": ["host:port", …]}, or
+            the path of such a JSON file; `graphsplit worker` starts one.
+        target: ``grpc://host:port`` of the worker that is asked (default: that of the first section).
+        strict: Raise PlacementError for a device that does not exist; otherwise TensorFlow chooses another, with one warning.
+        keep_devices: Nodes that already have a device keep it.
+        trust: Place models that reach files, the network or Python.
+        config: A ``tf.compat.v1.ConfigProto`` to find devices with and to run with (logical devices, thread pools …); its
+            ``operation_timeout_in_ms`` bounds a run on workers (default: a minute).
 
-    Raises PlacementError for a section or device that does not exist, and for a worker that does not answer.
+    Raises:
+        SectionNotFoundError: `devices` names a section that does not exist.
+        PlacementError: A device is invalid or does not exist (strict), or a worker does not answer.
+        TrustError: A section reaches outside itself, and `trust` is not set.
+        FormatError: A section is not frozen, or is not a GraphDef.
     """
     import tensorflow as tf
 
-    chosen = _chosen(parts, devices or {})
-    site = common_site(chosen, cluster, target)
-    if config is None:
-        config = session_config()
-    own = type(config)()
-    own.CopyFrom(config)
-    own.allow_soft_placement = not strict
-
+    parts = parts_of(parts, trust=trust)
+    for part in parts:
+        check_runnable(part.model, trust)
+    check_sections(devices or {}, [p.name for p in parts])
+    wanted = {p.name: (devices or {}).get(p.name, p.device) for p in parts}
+    check_devices(wanted)
+    located, site = common_site(wanted, cluster, target)
+    own = _config(config, strict)
     if site is None:
         available = available_devices(own)
     else:
         own = remote_config(own, site.tasks)
-        available = devices_at(site, own, chosen)
-    absent = _absent(chosen, available, site, strict)
+        available = devices_at(site, own, located)
+    absent = {name: device for name, device in located.items() if not is_available(device, available)}
+    if absent:
+        _report_absent(absent, available, site, strict)
     graph = tf.Graph()
     names: dict[str, Mapping[str, str]] = {}
     with graph.as_default():
         for part in parts:
-            names[part.name] = _import(part, chosen[part.name], keep_devices)
-    return Placed(graph, names, chosen, absent, parts, own, site)
+            names[part.name] = _import(part, located[part.name], keep_devices)
+    return Placed(graph, names, located, tuple(dict.fromkeys(absent.values())), parts, own, site)
 
 
-def _chosen(parts: Parts, devices: Mapping[str, str]) -> dict[str, str]:
-    there = {p.name: p.device for p in parts}
-    for name, device in devices.items():
-        if name not in there:
-            raise PlacementError(f"no section {name!r}; there are {', '.join(there)}", section=name, device=device)
-    chosen = {**there, **devices}
-    check_devices(chosen)
-    return chosen
+def _config(config: Any, strict: bool) -> tf.compat.v1.ConfigProto:
+    """A copy of a configuration, with the placement policy."""
+    given = session_config() if config is None else config
+    copy = type(given)()
+    copy.CopyFrom(given)
+    copy.allow_soft_placement = not strict
+    return copy
 
 
-def _absent(chosen: Mapping[str, str], available: Sequence[str], site: Site | None, strict: bool) -> tuple[str, ...]:
-    """The devices that are not there; one warning says so, or with `strict` a PlacementError."""
-    absent = {name: device for name, device in chosen.items() if not is_available(device, tuple(available))}
-    if not absent:
-        return ()
+def _report_absent(absent: Mapping[str, str], available: Sequence[str], site: Site | None, strict: bool) -> None:
+    """One warning for all devices that do not exist, or PlacementError if `strict`."""
     if strict:
         name, device = next(iter(absent.items()))
         raise PlacementError(
-            f"section {name!r} wants {device}, which is not here; there are {', '.join(available)}", section=name, device=device
+            f"device {device} of section {name!r} is not available; there are {', '.join(available)}", section=name, device=device
         )
     where = ", ".join(f"section {n!r} was pinned to {d}" for n, d in absent.items())
     if site is not None:
         then = "which its worker lacks: TensorFlow will run it on another device there"
     elif any("/job:" in device for device in absent.values()):
-        then = "a device of a cluster: it runs in a session on that cluster only (cluster=… or target=… makes one)"
+        then = "a device of a cluster: it runs only in a session on that cluster (pass cluster=… or target=…)"
     else:  # on an accelerator, if there is one, as far as it has kernels
         then = f"which this machine lacks: TensorFlow will run it on {next((d for d in available if 'cpu' not in d), available[0])}"
-    warnings.warn(f"{where}, {then} (strict=True refuses instead)", stacklevel=3)
-    return tuple(dict.fromkeys(absent.values()))
+    warnings.warn(f"{where}, {then} (strict=True raises an error instead)", stacklevel=3)
 
 
 def _import(part: Part, device: str, keep_devices: bool) -> dict[str, str]:
     """Import a section into the current graph; {tensor of the whole: real name} for every tensor of it."""
     import tensorflow as tf
 
-    graph_def = part.graph_def
-    pin(graph_def, device, keep_devices=keep_devices)
+    graph_def = pinned(as_graphdef(part.model, f"placing section {part.name!r}"), device, keep_devices=keep_devices)
     operations = tf.graph_util.import_graph_def(graph_def, name="", return_elements=[n.name for n in graph_def.node])
     tensor_of = {p.name: p.tensor for p in (*part.inputs, *part.outputs)}
     return {

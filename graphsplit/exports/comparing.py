@@ -8,24 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from graphsplit.errors import FeedError, GraphSplitError, SectionRunError
+from graphsplit.errors import FeedError, SectionRunError
 from graphsplit.exports.joining import join
 from graphsplit.exports.sources import Source, Written
 from graphsplit.exports.targets import Target
 from graphsplit.graph.index import TensorSpec
+from graphsplit.inference.adapters import runtime_of
 from graphsplit.inference.feeds import Feeds, check_feeds, made_feeds
-from graphsplit.inference.sessions import Session, open_session
-from graphsplit.runtimes.tensorflow import as_array, dtype_name, error_text
+from graphsplit.inference.sessions import NamedSession, open_named
+from graphsplit.runtimes.arrays import dtype_name
 from graphsplit.verification.compare import OutputReport, compare
 from graphsplit.verification.report import Report
 
 __all__ = ["Comparison", "compare_export", "feeds_of"]
 
-Array = np.ndarray[Any, Any]
-
 _TIMEOUT = 600.0  # seconds one run may take
+_HINT = " (--no-verify writes without comparing; feeds=… feeds something else)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +49,20 @@ def feeds_of(source: Source, given: Mapping[str, Any] | Iterable[Mapping[str, An
         several = [given] if isinstance(given, Mapping) else list(given)
         if not several:
             raise FeedError(["no feeds, so nothing would be compared; give at least one, or None for made ones"])
-        for feed in several:
-            check_feeds([TensorSpec(p.tensor, p.dtype, p.shape) for p in source.inputs], feed)
-        return [{tensor: as_array(value) for tensor, value in feed.items()} for feed in several]
+        specs = [TensorSpec(p.tensor, p.dtype, p.shape) for p in source.inputs]
+        return [check_feeds(specs, feed) for feed in several]
     # A section that was exported before is no GraphDef any more: what comes behind it is fed what is made up for it.
-    if len(source.sections) < 2 or any(p.format != "graphdef" for p in source.sections):
+    if len(source.sections) < 2 or not all(runtime_of(p.model).imports_graphs for p in source.sections):
         tensors = {p.name: p.tensor for p in source.inputs}
         return [{tensors[name]: value for name, value in feed.items() if name in tensors} for feed in made_feeds(source.model)]
     model, names = join(source.sections, [p.tensor for p in source.outputs])
     wanted = [p.tensor for p in source.inputs]
     found: list[Feeds] = []
-    with closing(open_session(model, optimize=False, timeout=_TIMEOUT)) as session:
+    before = open_named(model, "the sections before", "", trust=True, optimize=False, timeout=_TIMEOUT, hint=_HINT)
+    with closing(before) as session:  # trusted: `find_source` has checked each of them
         for feed in made_feeds(model):
             try:
-                values = _run(session, "the sections before", feed, [names[t] for t in wanted])
+                values = session.run(feed, [names[t] for t in wanted])
             except SectionRunError:
                 if found:  # a batch of two that it does not take
                     continue
@@ -82,20 +80,21 @@ def compare_export(
     ran: list[str] = []
     refused: list[str] = []
     with ExitStack() as opened:
-        one: Session = opened.enter_context(closing(open_session(source.model, optimize=False, timeout=_TIMEOUT)))
-        other: Session = opened.enter_context(closing(target.open(path, timeout=_TIMEOUT)))
+        # Trusted: `find_source` has checked the source, and the export was written from it.
+        session = open_named(source.model, "the source", "", trust=True, optimize=False, timeout=_TIMEOUT, hint=_HINT)
+        one = opened.enter_context(closing(session))
+        session = NamedSession(target.open(path, timeout=_TIMEOUT), "the export", "", timeout=_TIMEOUT, hint=_HINT)
+        other = opened.enter_context(closing(session))
         for feed in feeds:
             told = ", ".join(f"{t} {dtype_name(v)}{list(v.shape)}" for t, v in feed.items())
             try:
-                expected = _run(
-                    one, "the source", {p.name: feed[p.tensor] for p in source.inputs}, [p.name for p in source.outputs]
-                )
+                expected = one.run({p.name: feed[p.tensor] for p in source.inputs}, [p.name for p in source.outputs])
             except SectionRunError:
                 if ran:
                     continue
                 raise
             try:
-                made = _run(other, "the export", {n: feed[t] for n, t in zip(written.inputs, inputs, strict=True)}, written.outputs)
+                made = other.run({n: feed[t] for n, t in zip(written.inputs, inputs, strict=True)}, written.outputs)
             except SectionRunError as error:
                 if not ran:
                     raise
@@ -106,18 +105,6 @@ def compare_export(
     reports = tuple(_worst(same) for same in zip(*found, strict=True))
     equal = all(o.equal for o in reports)
     return Comparison(Report(equal, len(ran), reports, feeds=tuple(ran)), tuple(refused))
-
-
-def _run(session: Session, what: str, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
-    try:
-        return session.run(feeds, fetches)
-    except TimeoutError as error:
-        raise SectionRunError(f"{what} did not end within {_TIMEOUT:g} seconds", section=what) from error
-    except GraphSplitError:
-        raise
-    except Exception as error:  # whatever kind of error a runtime has
-        told = f"{what} failed to run: {error_text(error)} (--no-verify writes without comparing; feeds=… feeds something else)"
-        raise SectionRunError(told, section=what) from error
 
 
 def _worst(reports: Sequence[OutputReport]) -> OutputReport:

@@ -85,7 +85,7 @@ class Exported:
         """
         if self._split is None or self.section is None:
             raise CutError("the whole was exported, not a section of a split; give section=…")
-        if self.to != "tflite":
+        if not find_target(self.to).replaces:
             raise CutError(f"a section of a split is a GraphDef or TFLite, not {self.to}")
         names = {p.tensor: p.name for p in (*self.inputs, *self.outputs)}
         return self._split.replaced(self.section, load(self.path), names, device="/cpu:0")

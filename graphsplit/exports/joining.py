@@ -13,7 +13,7 @@ from typing import Any
 from graphsplit.errors import FormatError
 from graphsplit.formats import GraphDefModel
 from graphsplit.parts.parts import Part
-from graphsplit.runtimes.tensorflow import error_text
+from graphsplit.runtimes.arrays import error_text
 
 __all__ = ["join"]
 

@@ -11,7 +11,8 @@ import numpy as np
 from graphsplit.exports.sources import Source, Written
 from graphsplit.formats.freeze import loading
 from graphsplit.parts.parts import Port
-from graphsplit.runtimes.tensorflow import as_array, import_graph, session_config
+from graphsplit.runtimes.arrays import as_array
+from graphsplit.runtimes.tensorflow import import_graph, session_config
 
 __all__ = ["SIGNATURE", "SavedModelSession", "write_saved_model"]
 

@@ -12,6 +12,8 @@ from graphsplit.errors import CutError, FormatError
 from graphsplit.exports.joining import join
 from graphsplit.formats import GraphDefModel, Model, load
 from graphsplit.graph.index import TensorSpec
+from graphsplit.inference.adapters import runtime_of
+from graphsplit.inference.sessions import check_runnable
 from graphsplit.inference.shapes import infer
 from graphsplit.parts.folder import MANIFEST, load_parts
 from graphsplit.parts.parts import Part, Parts, Port
@@ -95,11 +97,12 @@ def find_source(
 
 
 def _check(model: Model, what: str, to: str, trust: bool) -> None:
-    if model.section_format == "tflite":
-        then = "copy the file" if to == "tflite" else "there is no way back: export the model that it was converted from"
-        raise FormatError(f"{what} is TFLite {'already' if to == 'tflite' else f'and cannot become {to}'}; {then}", path=model.path)
-    model.check_frozen()
-    model.check_trust(trust)
+    runtime = runtime_of(model)
+    if not runtime.imports_graphs:
+        same = to == model.section_format
+        then = "copy the file" if same else "there is no way back: export the model that it was converted from"
+        raise FormatError(f"{what} is {runtime.name} {'already' if same else f'and cannot become {to}'}; {then}", path=model.path)
+    check_runnable(model, trust)
 
 
 def _whole(model: Model) -> Source:
@@ -112,7 +115,7 @@ def _one(parts: Parts, part: Part, trust: bool) -> Source:
     assert isinstance(part.model, GraphDefModel)
     sections = parts.sections[: parts.sections.index(part) + 1]
     for earlier in sections:  # they run, too, to make what the section is fed
-        earlier.model.check_trust(trust)
+        check_runnable(earlier.model, trust)
     return Source(part.model, part.name, part.inputs, part.outputs, sections, parts)
 
 

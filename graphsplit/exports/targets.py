@@ -33,6 +33,7 @@ class Target:
     write       source, tensor → key, place → what it calls its tensors; may put files of its own beside the place
     open        what was written, ready to run; tensors by the names that `write` gave
     own         of a target that is a folder: the only names in it, so that nothing else is replaced; empty: it is a file
+    replaces    a section of a split can be replaced by it
     apart       it takes the sections of a split, not one graph
     rtol, atol  how far its values may lie from those of the source; 0 and 0: not at all
     """
@@ -41,6 +42,7 @@ class Target:
     open: _Open
     own: Callable[[Source], frozenset[str]] = _a_file
     apart: bool = False
+    replaces: bool = False
     rtol: float = 0.0
     atol: float = 0.0
 
@@ -53,7 +55,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType({
     # A SavedModel for each section.
     "triton": Target(write_repository, Ensemble, own=repository_files, apart=True),
     # Other kernels, other fusions: float32 sums in another order.
-    "tflite": Target(convert, open_tflite, rtol=1e-3, atol=1e-3),
+    "tflite": Target(convert, open_tflite, replaces=True, rtol=1e-3, atol=1e-3),
 })  # fmt: skip
 
 

@@ -1,22 +1,48 @@
-"""TensorFlow devices: what there is, what a name means, and the pins on the nodes of a graph."""
+"""TensorFlow devices: which ones exist, what a name means, and the pins on the nodes of a graph."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
-from graphsplit.errors import PlacementError
+from graphsplit.errors import PlacementError, SectionNotFoundError
+from graphsplit.formats import GraphDefModel
 from graphsplit.formats.graphdef.ops import op_table
 
-__all__ = ["available_devices", "check_devices", "host_of", "is_available", "pin"]
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+__all__ = ["available_devices", "check_devices", "check_sections", "host_of", "is_available", "pinned"]
 
 # Ops without a kernel for accelerators, besides all that read or write strings.
 _HOST_ONLY = {"Assert", "Print", "PrintV2", "PyFunc", "PyFuncStateless", "EagerPyFunc"}
 _STRING = 7  # DataType
 
 
+def check_sections(named: Mapping[str, object], known: Collection[str]) -> None:
+    """Refuse values for sections that do not exist.
+
+    Args:
+        named: Section → what is meant for it, such as a device.
+        known: The sections there are.
+
+    Raises:
+        SectionNotFoundError: Names the section and those there are.
+    """
+    for section, value in named.items():
+        if section not in known:
+            raise SectionNotFoundError(section, known=tuple(known), device=str(value))
+
+
 def check_devices(devices: Mapping[str, str]) -> None:
-    """Refuse what is no device name. `devices`: section → device. Raises PlacementError."""
+    """Refuse invalid device names.
+
+    Args:
+        devices: Section → device.
+
+    Raises:
+        PlacementError: Names the section and the device.
+    """
     import tensorflow as tf
 
     for section, device in devices.items():
@@ -25,13 +51,19 @@ def check_devices(devices: Mapping[str, str]) -> None:
         except (ValueError, TypeError, AttributeError):
             known = ""
         if not known:
-            raise PlacementError(f"{device!r} is no device; write /gpu:0 or /cpu:0", section=section, device=str(device))
+            raise PlacementError(
+                f"invalid device {device!r} for section {section!r}; use a TensorFlow device name such as /gpu:0",
+                section=section,
+                device=str(device),
+            )
 
 
 def available_devices(config: Any, target: str = "") -> tuple[str, ...]:
-    """Short names (``/cpu:0``, ``/job:gpu/task:0/cpu:0``) of the devices that a session has, in TensorFlow's order.
+    """Short names (``/cpu:0``, ``/job:gpu/task:0/cpu:0``) of the devices of a session, in TensorFlow's order.
 
-    target  the master to ask (``grpc://host:port``); empty: this process
+    Args:
+        config: ``ConfigProto`` of the session.
+        target: Master to ask (``grpc://host:port``); empty: this process.
     """
     import tensorflow as tf
 
@@ -46,7 +78,7 @@ def _short(name: str) -> str:
 
 
 def is_available(device: str, available: tuple[str, ...]) -> bool:
-    """Whether a device name means one of the available devices."""
+    """Whether a device name matches one of the available devices."""
     import tensorflow as tf
 
     wanted = tf.compat.v1.DeviceSpec.from_string(device)
@@ -60,26 +92,31 @@ def is_available(device: str, available: tuple[str, ...]) -> bool:
 
 
 def host_of(device: str) -> str:
-    """The CPU of the task that a device belongs to; a CPU is its own."""
+    """The CPU of the task that a device belongs to; of a CPU the device itself."""
     import tensorflow as tf
 
     spec = tf.compat.v1.DeviceSpec.from_string(device)
     return device if spec.device_type == "CPU" else str(spec.replace(device_type="CPU", device_index=0).to_string())
 
 
-def pin(graph_def: Any, device: str, *, keep_devices: bool = False) -> None:
-    """Write a device on every node of a ``tf.compat.v1.GraphDef``; ops that only a CPU can run go to the CPU of its task.
-
-    keep_devices  nodes that came with a device keep it
+def pinned(model: GraphDefModel, device: str, *, keep_devices: bool = False) -> tf.compat.v1.GraphDef:
+    """The graph of a model with a device on every node; ops that only a CPU can run go to the CPU of its task.
 
     A pin says where a node goes; a colocation could only contradict it, so colocations are dropped.
+
+    Args:
+        model: The model; it is not changed.
+        device: The device.
+        keep_devices: Nodes that already have a device keep it.
     """
     host = host_of(device)
+    graph_def = model.graph_def
     for node in graph_def.node:
         if "_class" in node.attr:
             del node.attr["_class"]
         if not (keep_devices and node.device):
             node.device = host if _host_only(node) else device
+    return graph_def
 
 
 def _host_only(node: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Sites: which process runs a section, by the job and the task that its device names.
+"""Endpoints: which process runs a section, by the job and the task that its device names.
 
 main  /job:gpu/task:0/gpu:0 ──▶ the worker at 10.0.0.5:2222
 post  /cpu:0                ──▶ this process
@@ -7,29 +7,31 @@ post  /cpu:0                ──▶ this process
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any
+from typing import Any, NamedTuple
 
 from graphsplit.errors import PlacementError
 from graphsplit.inference.cluster import Cluster, read_cluster
 from graphsplit.inference.devices import available_devices, check_devices
+from graphsplit.runtimes.arrays import error_text
 from graphsplit.runtimes.remote import unreachable, watched
-from graphsplit.runtimes.tensorflow import error_text
 
-__all__ = ["GivenCluster", "Site", "common_site", "devices_at", "sites_of"]
+__all__ = ["ClusterLike", "Endpoints", "Site", "common_site", "devices_at", "find_endpoints"]
 
-GivenCluster = Cluster | Mapping[str, Any] | str | PathLike[str]
+#: A cluster: {"job": ["host:port", …]}, or the path of a JSON file that holds one.
+ClusterLike = Cluster | Mapping[str, Sequence[str]] | str | PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Workers that run a section, or several.
+    """The workers that run a section, or several.
 
-    target     ``grpc://host:port`` of the one that is asked
-    addresses  ``host:port`` of each that takes part
-    tasks      their names, ``/job:gpu/task:0``; empty: all that the asked one knows
+    Attributes:
+        target: ``grpc://host:port`` of the one that is asked.
+        addresses: ``host:port`` of each that takes part.
+        tasks: Their names, ``/job:gpu/task:0``; empty: all that the asked one knows.
     """
 
     target: str
@@ -37,126 +39,153 @@ class Site:
     tasks: tuple[str, ...]
 
 
-def sites_of(devices: dict[str, str], cluster: GivenCluster | None, target: str | None) -> dict[str, Site]:
-    """Section → its site, for the sections on workers; the others run in this process.
+class Endpoints(NamedTuple):
+    """Where sections run.
 
-    devices  section → device; a job of a single task is given its number
-    cluster  where the tasks are
-    target   ``grpc://host:port`` of the worker that is asked for all of them; None: each task is asked itself
+    Attributes:
+        devices: Section → device, with the number of the task filled in.
+        sites: Section → its site; the other sections run in this process.
+    """
 
-    Connects to every worker once. Raises PlacementError for a task that is not in the cluster or does not answer,
-    FormatError for a cluster or target that is none.
+    devices: Mapping[str, str]
+    sites: Mapping[str, Site]
+
+
+def find_endpoints(devices: Mapping[str, str], cluster: ClusterLike | None, target: str | None) -> Endpoints:
+    """Where sections run. Connects to every worker once.
+
+    Args:
+        devices: Section → device; the task may be omitted for a job of one task.
+        cluster: Where the tasks are.
+        target: ``grpc://host:port`` of the worker that is asked for all of them; None: each task is asked itself.
+
+    Raises:
+        PlacementError: Invalid device or target, a task that is not in the cluster, or one that does not answer.
+        FormatError: Invalid cluster.
     """
     check_devices(devices)
     known = None if cluster is None else read_cluster(cluster)
     asked = None if target is None else _address(target, devices)
-    found: dict[str, Site] = {}
+    full: dict[str, str] = dict(devices)
+    sites: dict[str, Site] = {}
     for section, device in devices.items():
         named = _task(device)
         if named is None:
             continue
         if known is None and asked is None:
             raise PlacementError(
-                f"section {section!r} wants {device}, a worker of a cluster: say where it is (cluster=… or target='grpc://host:port')",
+                f"section {section!r} is assigned to {device}, a device of a cluster; pass cluster=… or target='grpc://host:port'",
                 section=section,
                 device=device,
             )
         job, task = named
         if task is None:
-            task = _only(section, device, job, known)
-            devices[section] = device.replace(f"/job:{job}", f"/job:{job}/task:{task}")
+            task = _only_task(section, device, job, known)
+            full[section] = device.replace(f"/job:{job}", f"/job:{job}/task:{task}")
         address = _find(known, job, task, section, device)
         addresses = tuple(dict.fromkeys(a for a in (asked, address) if a is not None))
         tasks = [f"/job:{job}/task:{task}"]
         if known is not None and asked is not None and (there := known.task_at(asked)) is not None:
             tasks.insert(0, f"/job:{there[0]}/task:{there[1]}")
-        found[section] = Site(f"grpc://{addresses[0]}", addresses, tuple(dict.fromkeys(tasks)) if address is not None else ())
-        _check_answers(found[section], section, device)
-    if asked is not None and not found:
+        sites[section] = Site(f"grpc://{addresses[0]}", addresses, tuple(dict.fromkeys(tasks)) if address is not None else ())
+        _check_answers(sites[section], section, device)
+    if asked is not None and not sites:
         section, device = next(iter(devices.items()))
         raise PlacementError(
-            f"no section names a worker of {target}; {section!r} is on {device}: write /job:NAME/task:N{device}",
+            f"no section is assigned to a worker of {target}; {section!r} is on {device}: write /job:NAME/task:N{device}",
             section=section,
             device=device,
         )
-    return found
+    return Endpoints(full, sites)
 
 
-def common_site(devices: dict[str, str], cluster: GivenCluster | None, target: str | None) -> Site | None:
-    """The site of sections that run in one session: the workers of all of them; None: no cluster and no target is given.
+def common_site(
+    devices: Mapping[str, str], cluster: ClusterLike | None, target: str | None
+) -> tuple[Mapping[str, str], Site | None]:
+    """The site of sections that run in one session: the workers of all of them.
 
-    The arguments and errors are those of `sites_of`; PlacementError, too, where some sections name a worker and others none.
+    The arguments are those of `find_endpoints`.
+
+    Returns:
+        Section → device, with the number of the task filled in; and the site, None without a cluster and a target.
+
+    Raises:
+        PlacementError: What `find_endpoints` raises, and if some sections name a worker and others do not.
+        FormatError: Invalid cluster.
     """
     if cluster is None and target is None:
-        return None
-    found = sites_of(devices, cluster, target)
-    if not found:
-        return None
-    for section, device in devices.items():
-        if section not in found:
+        return devices, None
+    full, sites = find_endpoints(devices, cluster, target)
+    if not sites:
+        return full, None
+    for section, device in full.items():
+        if section not in sites:
             raise PlacementError(
-                f"section {section!r} is on {device}, which names no worker, and a session on workers runs all sections there: "
+                f"section {section!r} is on {device}, which names no worker, but a session on workers runs all sections there: "
                 f"write /job:NAME/task:N{device}, or use a Pipeline, which runs it in this process",
                 section=section,
                 device=device,
             )
-    sites = list(found.values())
-    addresses = dict.fromkeys(a for site in sites for a in site.addresses)
-    tasks = () if any(not site.tasks for site in sites) else dict.fromkeys(t for site in sites for t in site.tasks)
-    return Site(sites[0].target, tuple(addresses), tuple(tasks))
+    every = list(sites.values())
+    addresses = dict.fromkeys(a for site in every for a in site.addresses)
+    tasks = () if any(not site.tasks for site in every) else dict.fromkeys(t for site in every for t in site.tasks)
+    return full, Site(every[0].target, tuple(addresses), tuple(tasks))
 
 
 def devices_at(site: Site, config: Any, sections: Mapping[str, str]) -> tuple[str, ...]:
-    """The devices of a site, as `graphsplit.inference.devices.available_devices` names them.
+    """The devices of a site, named as `graphsplit.inference.devices.available_devices` names them.
 
-    config    from `graphsplit.runtimes.remote.remote_config`
-    sections  section → device, of those that are to run there; for the error
+    Args:
+        site: The site.
+        config: From `graphsplit.runtimes.remote.remote_config`.
+        sections: Section → device, of those that are to run there; for the error.
 
-    Raises PlacementError when its workers do not answer, and when a section wants a task that they do not know.
+    Raises:
+        PlacementError: Its workers do not answer, or a section wants a task that they do not know.
     """
     from tensorflow import errors
 
     section, device = next(iter(sections.items()))
     try:
-        found = watched(lambda: available_devices(config, site.target), site.addresses)
+        available = watched(lambda: available_devices(config, site.target), site.addresses)
     except (errors.OpError, OSError) as error:
         raise PlacementError(
-            f"section {section!r} wants {device}, but {site.target} does not say which devices there are: {error_text(error)}",
+            f"cannot list the devices of {site.target} for section {section!r} on {device}: {error_text(error)}",
             section=section,
             device=device,
         ) from error
-    tasks = {_task(name) for name in found}
+    tasks = {_task(name) for name in available}
     for section, device in sections.items():
         if _task(device) not in tasks:
             raise PlacementError(
-                f"section {section!r} wants {device}, which {site.target} does not know; there are {', '.join(found)}",
+                f"section {section!r} is assigned to {device}, which {site.target} does not know; it knows {', '.join(available)}",
                 section=section,
                 device=device,
             )
-    return found
+    return available
 
 
 def _address(target: str, devices: Mapping[str, str]) -> str:
     match = re.fullmatch(r"grpc://([^/\s]+:[0-9]{1,5})", target)
     if match is None:
         section, device = next(iter(devices.items()))
-        raise PlacementError(f"{target!r} is no target; write grpc://host:port", section=section, device=device)
+        raise PlacementError(f"invalid target {target!r}; write grpc://host:port", section=section, device=device)
     return match[1]
 
 
 def _task(device: str) -> tuple[str, int | None] | None:
-    """The job and the task that a device names; None: it names none, and is of this process."""
+    """The job and the task that a device names; None for a device of this process."""
     import tensorflow as tf
 
     spec = tf.compat.v1.DeviceSpec.from_string(device)
     return None if spec.job in (None, "localhost") else (spec.job, spec.task)
 
 
-def _only(section: str, device: str, job: str, cluster: Cluster | None) -> int:
+def _only_task(section: str, device: str, job: str, cluster: Cluster | None) -> int:
     if cluster is not None and len(cluster.jobs.get(job, ())) in (0, 1):
         return 0
     raise PlacementError(
-        f"section {section!r} wants {device}, which names no task; write /job:{job}/task:0/…", section=section, device=device
+        f"device {device} of section {section!r} names no task; write /job:{job}/task:0/…", section=section, device=device
     )
 
 
@@ -164,15 +193,15 @@ def _find(cluster: Cluster | None, job: str, task: int, section: str, device: st
     try:
         return None if cluster is None else cluster.address(job, task)
     except LookupError as error:
-        raise PlacementError(f"section {section!r} wants {device}: {error.args[0]}", section=section, device=device) from None
+        raise PlacementError(f"section {section!r} on {device}: {error.args[0]}", section=section, device=device) from None
 
 
 def _check_answers(site: Site, section: str, device: str) -> None:
     for address in site.addresses:
         if (why := unreachable(address)) is not None:
             raise PlacementError(
-                f"section {section!r} wants {device}, but nobody answers at {address} ({why.strerror or why}); "
-                "is `graphsplit worker` running there?",
+                f"no worker is listening on {address} ({why.strerror or why}) for section {section!r} on {device}; "
+                "start one there with `graphsplit worker`",
                 section=section,
                 device=device,
             )

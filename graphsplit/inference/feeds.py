@@ -1,32 +1,35 @@
-"""Feeds: what a model is run on. Given pictures, or made ones; and the check that feeds fit."""
+"""Feeds: what a model is run on. Pictures from files, or synthetic ones; and the check that feeds fit."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 
 from graphsplit.errors import FeedError, FormatError
 from graphsplit.formats import Model
 from graphsplit.graph.index import TensorSpec
-from graphsplit.runtimes.tensorflow import as_array, dtype_name, session_config
+from graphsplit.graph.text import shape_text
+from graphsplit.runtimes.arrays import Array, as_array, dtype_name
+from graphsplit.runtimes.tensorflow import session_config
 
 __all__ = ["Feeds", "check_feeds", "image_feeds", "made_feeds", "picture"]
 
-Array = np.ndarray[Any, Any]
+#: Tensor → array.
 Feeds = dict[str, Array]
 
-_SIZE = 320  # pixels, where neither the input nor a resizer says how large a picture should be
+_SIZE = 320  # pixels, if neither the input nor a resizer states the size of a picture
+_CARRIERS = {"int4": "int8", "int2": "int8"}  # dtypes whose values runtimes take and return in another one
 _RESIZERS = {"ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea", "CropAndResize", "RESIZE_BILINEAR"}
 _DECODERS = {"DecodeJpeg", "DecodeAndCropJpeg", "DecodePng", "DecodeImage"}  # each of them takes a JPEG
 _NEURAL = {"Conv2D", "DepthwiseConv2dNative", "MatMul", "Conv2DBackpropInput", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 
 
 def picture(height: int, width: int, *, seed: int = 0) -> Array:
-    """A made RGB picture: uint8 (height, width, 3).
+    """A synthetic RGB picture: uint8 [height, width, 3].
 
     Gradients, discs and boxes of several sizes and a little noise, so that neither flat nor random regions dominate.
     """
@@ -46,13 +49,14 @@ def picture(height: int, width: int, *, seed: int = 0) -> Array:
 
 
 def made_feeds(model: Model, *, runs: int = 1) -> list[Feeds]:
-    """Feeds made for a model: for batch 1, and 2 where the batch is free, `runs` of each.
+    """Synthetic feeds for a model: for batch 1, and for batch 2 if the batch is free, `runs` of each.
 
-    An input that looks like a picture (rank 4, three channels last) gets one, sized as the input, else the graph's own
-    resizer, else 320×320; so does, as a JPEG, a string input of a model that decodes pictures. Other inputs get normally
-    distributed floats, zeros and ones, or empty strings, with 1 for unknown sizes.
+    An input that looks like a picture (rank 4, three channels last) gets one, of the size of the input, else of the graph's
+    own resizer, else 320×320; so does, as a JPEG, a string input of a model that decodes pictures. Other inputs get normally
+    distributed floats, zeros and ones, or empty strings, with 1 for unknown dimensions.
 
-    Raises FeedError for an input that holds no values (a resource, a variant).
+    Raises:
+        FeedError: An input is a resource or a variant, which has no values.
     """
     specs = model.inputs
     resized = _resized_to(model)
@@ -66,11 +70,13 @@ def made_feeds(model: Model, *, runs: int = 1) -> list[Feeds]:
 
 
 def image_feeds(model: Model, paths: Sequence[str | PathLike[str]]) -> list[Feeds]:
-    """Feeds of given pictures, one a file, and two in a batch where the batch is free (the second one mirrored).
+    """Feeds of pictures from files: one a file, and two in a batch if the batch is free (the second one mirrored).
 
-    A model that decodes pictures itself is given the files as they are.
+    A model that decodes pictures itself gets the contents of the files.
 
-    Raises FeedError for a model without exactly one picture input, FormatError for a file that is no picture.
+    Raises:
+        FeedError: The model does not have exactly one input, a picture.
+        FormatError: A file is not a picture.
     """
     decodes = _decodes(model)
     targets = [s for s in model.inputs if _is_picture(s) or (decodes and s.dtype == "string")]
@@ -90,29 +96,62 @@ def image_feeds(model: Model, paths: Sequence[str | PathLike[str]]) -> list[Feed
     return feeds
 
 
-def check_feeds(inputs: Sequence[TensorSpec], feeds: Mapping[str, Any]) -> None:
-    """Refuse feeds that do not fit; every wrong name, dtype and shape is told at once. Raises FeedError."""
-    wrong = []
-    known = {s.name: s for s in inputs}
-    for name in feeds:
+def check_feeds(
+    inputs: Sequence[TensorSpec], feeds: Mapping[str, object], *, optional: Collection[str] = (), copy: bool = False
+) -> Feeds:
+    """Feeds as arrays by the full names of their inputs. The same at every door to a model.
+
+    Args:
+        inputs: What may be fed. Of an input of unknown dtype and shape a value that is not an array is returned as it is.
+        feeds: Tensor → value; ``name`` means ``name:0``. Neither the mapping nor the values are changed.
+        optional: Inputs that need not be fed.
+        copy: Copy every array, so that the caller may reuse its buffers.
+
+    Returns:
+        Tensor → array, by the names in `inputs`.
+
+    Raises:
+        FeedError: Lists everything that is wrong: unknown and missing names, dtypes, ranks, fixed dimensions.
+    """
+    known = [s.name for s in inputs]
+    wrong: list[str] = []
+    fed: dict[str, object] = {}
+    for given, value in feeds.items():
+        name = given if given in known else f"{given}:0"
         if name not in known:
-            wrong.append(f"no input {name!r}; there are {', '.join(known) or 'none'}")
+            wrong.append(f"no input {given!r}; there are {', '.join(known) or 'none'}")
+        elif name in fed:
+            wrong.append(f"{name!r} is fed twice")
+        fed[name] = value
+    values: Feeds = {}
     for spec in inputs:
-        if spec.name not in feeds:
+        if spec.name in fed:
+            values[spec.name] = _value(spec, fed[spec.name], copy, wrong)
+        elif spec.name not in optional:
             wrong.append(f"{spec.name!r} is not fed")
-            continue
-        value = as_array(feeds[spec.name])
-        dtype = dtype_name(value)
-        # TensorFlow gives quantised values as plain integers, and takes them so.
-        if spec.dtype is not None and dtype not in (spec.dtype, spec.dtype.removeprefix("q")):
-            wrong.append(f"{spec.name!r} wants {spec.dtype}, not {dtype}")
-        if spec.shape is not None and (
-            value.ndim != len(spec.shape) or any(d not in (None, n) for d, n in zip(spec.shape, value.shape, strict=True))
-        ):
-            wanted = [("?" if d is None else d) for d in spec.shape]
-            wrong.append(f"{spec.name!r} wants shape {wanted}, not {list(value.shape)}")
     if wrong:
         raise FeedError(wrong)
+    return values
+
+
+def _value(spec: TensorSpec, value: object, copy: bool, wrong: list[str]) -> Array:
+    """A value for an input; what is wrong with it is appended to `wrong`."""
+    if spec.dtype is None and spec.shape is None and not hasattr(value, "__array__"):
+        return cast(Array, value)
+    try:
+        array = as_array(value)
+    except ValueError as error:  # nested lists of unequal lengths
+        wrong.append(f"{spec.name!r} is not an array: {error}")
+        return np.empty(0)
+    dtype = dtype_name(array)
+    # TensorFlow returns quantised values as plain integers, and takes them so.
+    if spec.dtype is not None and dtype not in (spec.dtype, spec.dtype.removeprefix("q"), _CARRIERS.get(spec.dtype)):
+        wrong.append(f"{spec.name!r} must be {spec.dtype}, not {dtype}")
+    if spec.shape is not None and (
+        array.ndim != len(spec.shape) or any(d not in (None, n) for d, n in zip(spec.shape, array.shape, strict=True))
+    ):
+        wrong.append(f"{spec.name!r} must have shape {shape_text(spec.shape)}, not {shape_text(array.shape)}")
+    return array.copy() if copy else array
 
 
 def _is_picture(spec: TensorSpec) -> bool:
@@ -128,7 +167,7 @@ def _fixed_size(spec: TensorSpec) -> tuple[int | None, int | None]:
 
 
 def _resized_to(model: Model) -> tuple[int, int] | None:
-    """The size that the graph's own resizer gives, where that is a constant and comes before any neural layer."""
+    """The output size of the graph's own resizer, if that is a constant and comes before any neural layer."""
     index = model.index
     for node in index.nodes:
         if node.op in _RESIZERS and len(node.inputs) > 1:
@@ -141,7 +180,7 @@ def _resized_to(model: Model) -> tuple[int, int] | None:
 
 
 def _decodes(model: Model) -> bool:
-    """Whether pictures come in as files, for an op of the model to decode."""
+    """Whether an op of the model decodes pictures, so that it is fed the contents of files."""
     index = model.index
     return not _DECODERS.isdisjoint(n.op for n in index.nodes) or any(
         not _DECODERS.isdisjoint(f.ops) for f in index.functions.values()
@@ -149,7 +188,7 @@ def _decodes(model: Model) -> bool:
 
 
 def _sizes(spec: TensorSpec, batch: int) -> tuple[int, ...]:
-    """A shape for an input: `batch` for its first size where that is unknown, 1 for others."""
+    """A shape for an input: `batch` for an unknown first dimension, 1 for other unknown ones."""
     if spec.shape is None:
         return (batch,)
     return tuple((batch if i == 0 else 1) if d is None else d for i, d in enumerate(spec.shape))
@@ -157,10 +196,10 @@ def _sizes(spec: TensorSpec, batch: int) -> tuple[int, ...]:
 
 def _strings(shape: tuple[int, ...], values: Sequence[bytes]) -> Array:
     """An array of strings, the values in turn."""
-    made = np.empty(shape, dtype=object)
+    strings = np.empty(shape, dtype=object)
     for place, where in enumerate(np.ndindex(shape)):
-        made[where] = values[place % len(values)]
-    return made
+        strings[where] = values[place % len(values)]
+    return strings
 
 
 def _made(spec: TensorSpec, batch: int, resized: tuple[int, int] | None, decodes: bool, seed: int) -> Array:
@@ -182,16 +221,16 @@ def _made(spec: TensorSpec, batch: int, resized: tuple[int, int] | None, decodes
     return rng.standard_normal(shape).astype(kind)
 
 
-def _numpy_dtype(spec: TensorSpec) -> np.dtype[Any]:
+def _numpy_dtype(spec: TensorSpec) -> np.dtype[np.generic]:
     if spec.dtype in ("resource", "variant"):
-        raise FeedError([f"{spec.name!r} is a {spec.dtype}: no value can be made for it"])
+        raise FeedError([f"{spec.name!r} is a {spec.dtype}, which cannot be fed"])
     try:
         return np.dtype(spec.dtype or "float32")
     except TypeError:  # one of TensorFlow's own: bfloat16, float8, int4, the quantised ones
         from tensorflow import dtypes
 
-        found: np.dtype[Any] = np.dtype(dtypes.as_dtype(spec.dtype).as_numpy_dtype)
-        return found
+        dtype: np.dtype[np.generic] = np.dtype(dtypes.as_dtype(spec.dtype).as_numpy_dtype)
+        return dtype
 
 
 def _as(image: Array, spec: TensorSpec) -> Array:
@@ -207,7 +246,7 @@ def _content(path: Path) -> bytes:
 
 
 def _jpeg(image: Array) -> bytes:
-    """A picture, uint8 (height, width, 3), as the content of a file. Encoded by TensorFlow, in a graph of its own."""
+    """A picture, uint8 [height, width, 3], as the content of a JPEG file; TensorFlow encodes it, in its own graph."""
     import tensorflow as tf
 
     with tf.Graph().as_default() as graph:
@@ -217,7 +256,7 @@ def _jpeg(image: Array) -> bytes:
 
 
 def _read(path: Path, size: tuple[int | None, int | None]) -> Array:
-    """A picture file as uint8 (height, width, 3), scaled where a size is fixed. Decoded by TensorFlow, in a graph of its own."""
+    """A picture file as uint8 [height, width, 3], scaled to fixed dimensions; TensorFlow decodes it, in its own graph."""
     import tensorflow as tf
 
     content = _content(path)
@@ -229,7 +268,7 @@ def _read(path: Path, size: tuple[int | None, int | None]) -> Array:
             image = tf.cast(tf.round(tf.image.resize(image[None], target)[0]), tf.uint8)
         with tf.compat.v1.Session(graph=graph, config=session_config()) as session:
             try:
-                found: Array = session.run(image)
+                pixels: Array = session.run(image)
             except tf.errors.OpError as error:
                 raise FormatError("not a picture (PNG, JPEG, GIF and BMP are read)", path=path) from error
-    return found
+    return pixels

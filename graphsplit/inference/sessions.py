@@ -1,63 +1,122 @@
-"""A model of any format, ready to run in the runtime of its format."""
+"""The one door to running a model: trust is checked here, whichever runtime opens the session."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from os import PathLike
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
+from graphsplit.errors import GraphSplitError, SectionRunError
+from graphsplit.formats import Model
+from graphsplit.inference.adapters import runtime_of
+from graphsplit.inference.runtime import Location, Runnable, Session, SessionSettings
+from graphsplit.runtimes.arrays import Array, error_text
 
-from graphsplit.formats import Model, as_graphdef
-
-__all__ = ["Session", "open_session"]
-
-Array = np.ndarray[Any, Any]
+__all__ = ["NamedSession", "Session", "check_runnable", "open_named", "open_session", "run_error"]
 
 
-class Session(Protocol):
-    """What every runtime gives. Tensors go by the names of the model's index."""
+def check_runnable(model: Model, trust: bool) -> None:
+    """Refuse to run a model that is not frozen, or that reaches outside itself and is not trusted.
 
-    def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
-        """The values of some tensors."""
-        ...
+    `open_session` calls it. So must everything that runs a model in another way.
 
-    def prepare(self, feeds: Sequence[str], fetches: Sequence[str]) -> Callable[[Sequence[Any]], list[Array]]:
-        """A call that takes the values of `feeds` in order and gives those of `fetches`."""
-        ...
-
-    def close(self) -> None:
-        """Release what the session holds."""
-        ...
+    Raises:
+        FormatError: The model is not frozen, or calls functions that it does not hold.
+        TrustError: It reaches files, the network, Python or unknown code, and `trust` is False.
+    """
+    model.check_frozen()
+    model.check_trust(trust)
 
 
 def open_session(
     model: Model,
     *,
+    trust: bool = False,
     optimize: bool = True,
     timeout: float | None = None,
     threads: int | None = None,
-    delegates: Sequence[str | PathLike[str]] = (),
     config: Any = None,
+    location: Location | None = None,
 ) -> Session:
-    """A session of a model.
+    """A session of a model, in the runtime of its format.
 
-    optimize   as deployed (Grappler; XNNPACK); without it every legal cut is bit-equal to the whole
-    timeout    seconds one run may take; None: no bound
-    threads    of a TFLite interpreter (default: LiteRT's own, one)
-    delegates  paths of TFLite delegates
-    config     a ``ConfigProto`` for a GraphDef
+    Args:
+        model: The model.
+        trust: Run a model that reaches files, the network or Python.
+        optimize: As deployed (Grappler; XNNPACK). Without it every legal cut is bit-equal to the whole.
+        timeout: Seconds one run may take; None: unlimited.
+        threads: Threads of the session's own pool (default: TensorFlow's shared pool; LiteRT's one thread).
+        config: A ``tf.compat.v1.ConfigProto`` for TensorFlow to start from.
+        location: Where it runs, from the `locate` of its runtime; None: wherever the runtime puts it.
 
-    Raises FormatError for a model that its runtime refuses, MissingExtraError where that is not installed.
+    Raises:
+        TrustError: The model reaches outside itself and is not trusted.
+        FormatError: The model is not frozen, or its runtime refuses it.
+        MissingExtraError: The runtime is not installed.
     """
-    if model.section_format == "tflite":
-        from graphsplit.formats.tflite.model import TFLiteModel
-        from graphsplit.runtimes.litert import LiteRTSession
+    check_runnable(model, trust)
+    return runtime_of(model).open(model, SessionSettings(optimize, timeout, threads, config, location))
 
-        assert isinstance(model, TFLiteModel)
-        names = model.reader.names
-        return LiteRTSession(model.serialized(), names, optimize=optimize, timeout=timeout, threads=threads, delegates=delegates)
-    from graphsplit.runtimes.tensorflow import TensorFlowSession
 
-    graph_def = as_graphdef(model, "TensorFlow").serialized()
-    return TensorFlowSession(graph_def, optimize=optimize, timeout=timeout, config=config)
+def run_error(
+    error: BaseException, what: str, section: str, *, did: str = "failed to run", timeout: float | None = None, hint: str = ""
+) -> SectionRunError:
+    """The error to raise, from a runtime's own one, when a model failed to run.
+
+    Args:
+        error: What the runtime raised.
+        what: What it ran, and where: "section 'main' on /gpu:0".
+        section: Name of the section.
+        did: What happened: "failed at frame 3".
+        timeout: Limit of the run in seconds, for a TimeoutError.
+        hint: What to do about it.
+    """
+    if isinstance(error, TimeoutError) and timeout is not None:
+        return SectionRunError(f"{what} did not end within {timeout:g} seconds", section=section)
+    return SectionRunError(f"{what} {did}: {error_text(error)}{hint}", section=section)
+
+
+class NamedSession:
+    """A session whose errors name what it runs.
+
+    Args:
+        session: The session, which is closed with this one.
+        what: What it runs: "section 'main'", "the whole model".
+        section: Name of the section.
+        timeout: Seconds one run may take, as the session was opened with; for the error.
+        hint: What to do about an error.
+    """
+
+    def __init__(self, session: Runnable, what: str, section: str, *, timeout: float | None = None, hint: str = "") -> None:
+        self._session, self._what, self._section, self._timeout, self._hint = session, what, section, timeout, hint
+
+    def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
+        """The values of some tensors.
+
+        Raises:
+            SectionRunError: The runtime failed, or took too long; its own error is the cause.
+        """
+        if not fetches:
+            return []
+        try:
+            return self._session.run(feeds, fetches)
+        except GraphSplitError:
+            raise
+        except Exception as error:  # every runtime has its own kinds
+            raise run_error(error, self._what, self._section, timeout=self._timeout, hint=self._hint) from error
+
+    def close(self) -> None:
+        """Release what the session holds."""
+        self._session.close()
+
+
+def open_named(
+    model: Model, what: str, section: str, *, trust: bool, optimize: bool = True, timeout: float | None = None, hint: str = ""
+) -> NamedSession:
+    """A session of a model whose errors name it; the arguments are those of `open_session` and `NamedSession`.
+
+    Raises:
+        TrustError: The model reaches outside itself and is not trusted.
+        FormatError: The model is not frozen, or its runtime refuses it.
+    """
+    session = open_session(model, trust=trust, optimize=optimize, timeout=timeout)
+    return NamedSession(session, what, section, timeout=timeout, hint=hint)

@@ -1,7 +1,7 @@
-"""TFLite files in LiteRT (ai-edge-litert): interpreters of their own, tensors by the names of the index.
+"""TFLite files in LiteRT (ai-edge-litert): one interpreter a session, tensors by the names of the index.
 
-LiteRT is native code that trusts its file, so what reaches it has been looked at from end to end (see
-`graphsplit.formats.tflite.flatbuffer`) and feeds are checked here before they are handed over.
+LiteRT is native code that trusts its file. So every file has been validated from end to end before it gets here (see
+`graphsplit.formats.tflite.flatbuffer`), and feeds are checked here before they are passed on.
 """
 
 from __future__ import annotations
@@ -10,29 +10,45 @@ import ctypes
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
 from graphsplit.errors import FormatError, MissingExtraError
+from graphsplit.graph.text import shape_text
+from graphsplit.runtimes.arrays import Array
+
+if TYPE_CHECKING:
+    from ai_edge_litert.interpreter import Delegate, Interpreter
 
 __all__ = ["LiteRTSession"]
 
-Array = np.ndarray[Any, Any]
+
+class _Input(TypedDict):
+    """The entries of LiteRT's description of an input that are read here."""
+
+    index: int
+    dtype: type[np.generic]
+    shape: Sequence[int]
+    shape_signature: Sequence[int]
 
 
 class LiteRTSession:
-    """A TFLite file, ready to run.
+    """A TFLite file that is ready to run.
 
-    content    the file
-    names      name of each tensor of its first subgraph, by number
-    optimize   with LiteRT's default delegate (XNNPACK), as deployed; without it the plain kernels run, the same for whole
-               and sections, and every legal cut is bit-equal
-    timeout    seconds one run may take; None: no bound
-    threads    of the interpreter (default: LiteRT's own, one)
-    delegates  paths of libraries with a TFLite delegate, for an accelerator
+    Args:
+        content: The file.
+        names: Name of each tensor of its first subgraph, by index.
+        optimize: Use LiteRT's default delegate (XNNPACK), as deployed. Without it the reference kernels run, the same for whole
+            and sections, and every legal cut is bit-equal.
+        timeout: Seconds one run may take; None: unlimited.
+        threads: Threads of the interpreter (default: LiteRT's own, one).
+        delegates: Paths of libraries with a TFLite delegate, for an accelerator.
 
-    Raises FormatError for a file that LiteRT refuses, MissingExtraError where ai-edge-litert is not installed.
+    Raises:
+        FormatError: LiteRT refuses the file or a delegate.
+        MissingExtraError: ai-edge-litert is not installed.
     """
 
     def __init__(
@@ -48,93 +64,100 @@ class LiteRTSession:
         self._content, self._names, self._timeout = content, tuple(names), timeout
         self._number = {name: i for i, name in enumerate(self._names)}
         self._optimize, self._threads, self._delegates = optimize, threads, tuple(map(str, delegates))
-        self._interpreter = self._open(whole=False)
+        self._interpreter: Interpreter = self._open(keep_all=False)
         self._keeps_all = self._stuck = False
-        self._given = self._details()
+        self._inputs = self._details()
         self._outputs = {self._names[d["index"]] for d in self._interpreter.get_output_details()}
 
-    def _open(self, *, whole: bool) -> Any:
-        """An interpreter; `whole`: one that keeps the tensors in between."""
+    def _open(self, *, keep_all: bool) -> Interpreter:
+        """An interpreter; with `keep_all` its intermediate tensors can be fetched."""
         try:
             from ai_edge_litert import interpreter as litert
         except ImportError as error:
             raise MissingExtraError("ai-edge-litert", extra="tflite") from error
-        plain = whole or not self._optimize
+        plain = keep_all or not self._optimize
         resolver = litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if plain else litert.OpResolverType.AUTO
         try:
-            made = litert.Interpreter(
+            interpreter = litert.Interpreter(
                 model_content=self._content,
                 num_threads=self._threads,
                 experimental_op_resolver_type=resolver,
-                experimental_preserve_all_tensors=whole,
+                experimental_preserve_all_tensors=keep_all,
                 experimental_delegates=[_delegate(litert, path) for path in self._delegates] or None,
             )
         except (ValueError, RuntimeError, OSError) as error:
             raise FormatError(f"LiteRT refuses the model: {_first_line(error)}") from error
         try:
-            made.allocate_tensors()
+            interpreter.allocate_tensors()
             self._allocated = True
         except (ValueError, RuntimeError) as error:
-            # Where a size is unknown the file has 1 for it, with which a model need not run: the feeds will tell.
-            if not any(-1 in d["shape_signature"] for d in made.get_input_details()):
+            # The file holds 1 for an unknown size, and a model need not run with that: the feeds decide.
+            if not any(-1 in d["shape_signature"] for d in interpreter.get_input_details()):
                 raise FormatError(f"LiteRT refuses the model: {_first_line(error)}") from error
             self._allocated = False
-        return made
+        return interpreter
 
-    def _details(self) -> dict[str, dict[str, Any]]:
-        """What LiteRT says of each input, by name."""
+    def _details(self) -> dict[str, _Input]:
+        """LiteRT's description of each input, by name."""
         return {self._names[d["index"]]: d for d in self._interpreter.get_input_details()}
 
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
-        """The values of some tensors, as copies. Raises ValueError for feeds that do not fit, RuntimeError, TimeoutError."""
+        """The values of some tensors, as copies.
+
+        Raises:
+            ValueError: Feeds that do not fit.
+            RuntimeError: An operator failed, or an earlier run is still running.
+            TimeoutError: The run took longer than `timeout`.
+        """
         if self._stuck:
-            raise RuntimeError("an earlier run did not end in time and is still on; open another session")
+            raise RuntimeError("an earlier run did not end in time and is still running; open another session")
         if not self._keeps_all and not self._outputs.issuperset(fetches):
-            self._interpreter, self._keeps_all = self._open(whole=True), True
-            self._given = self._details()
-        missing = self._given.keys() - feeds.keys()
+            self._interpreter, self._keeps_all = self._open(keep_all=True), True
+            self._inputs = self._details()
+        missing = self._inputs.keys() - feeds.keys()
         if missing:
             raise ValueError(f"{sorted(missing)[0]!r} is not fed")
-        self._feed({name: _plain(np.asarray(feeds[name])) for name in self._given})
+        self._feed({name: _plain(np.asarray(feeds[name])) for name in self._inputs})
         self._invoke()
         return [self._interpreter.get_tensor(self._number[name]) for name in fetches]
 
-    def prepare(self, feeds: Sequence[str], fetches: Sequence[str]) -> Callable[[Sequence[Any]], list[Array]]:
-        """A call that takes the values of `feeds` in order and gives those of `fetches`."""
-        given, wanted = tuple(feeds), tuple(fetches)
+    def prepare(self, feeds: Sequence[str], fetches: Sequence[str]) -> Callable[[Sequence[Array]], list[Array]]:
+        """A call that takes the values of `feeds` in order and returns those of `fetches`."""
+        inputs, outputs = tuple(feeds), tuple(fetches)
 
-        def call(values: Sequence[Any]) -> list[Array]:
-            return self.run(dict(zip(given, values, strict=True)), wanted)
+        def call(values: Sequence[Array]) -> list[Array]:
+            return self.run(dict(zip(inputs, values, strict=True)), outputs)
 
         return call
 
     def _feed(self, values: Mapping[str, Array]) -> None:
-        # Everything is looked at before anything is changed: native code is told nothing that does not fit.
-        other = {name: value.shape for name, value in values.items() if self._differs(name, value)}
+        # Everything is checked before anything is changed: native code gets nothing that does not fit.
+        resized = {name: value.shape for name, value in values.items() if self._differs(name, value)}
         try:
-            for name, shape in other.items():
-                self._interpreter.resize_tensor_input(self._given[name]["index"], shape)
-            if other or not self._allocated:
+            for name, shape in resized.items():
+                self._interpreter.resize_tensor_input(self._inputs[name]["index"], shape)
+            if resized or not self._allocated:
                 self._allocated = False
                 self._interpreter.allocate_tensors()
                 self._allocated = True
-        finally:  # where it refuses a shape, the next run has to set another one
-            self._given = self._details() if other else self._given
+        finally:  # after a shape that it refuses, the next run has to set another one
+            self._inputs = self._details() if resized else self._inputs
         for name, value in values.items():
-            self._interpreter.set_tensor(self._given[name]["index"], value)
+            self._interpreter.set_tensor(self._inputs[name]["index"], value)
 
     def _differs(self, name: str, value: Array) -> bool:
-        """Whether an input has to be resized for a value. Raises ValueError where it cannot be."""
-        detail = self._given[name]
-        wanted = np.dtype(detail["dtype"])
-        if value.dtype != wanted and not (value.dtype.kind in "OSU" and wanted.kind in "OSU"):
-            raise ValueError(f"{name!r} wants {wanted.name}, not {value.dtype.name}")
-        now = tuple(int(d) for d in detail["shape"])
-        if now == value.shape:
+        """Whether an input has to be resized for a value. Raises ValueError for one that it cannot take."""
+        detail = self._inputs[name]
+        dtype = np.dtype(detail["dtype"])
+        if value.dtype != dtype and not (value.dtype.kind in "OSU" and dtype.kind in "OSU"):
+            raise ValueError(f"{name!r} must be {dtype.name}, not {value.dtype.name}")
+        current = tuple(int(d) for d in detail["shape"])
+        if current == value.shape:
             return False
         stated = [int(d) for d in detail["shape_signature"]]
         if stated and (len(stated) != value.ndim or any(s not in (-1, n) for s, n in zip(stated, value.shape, strict=True))):
-            raise ValueError(f"{name!r} wants shape {['?' if s < 0 else s for s in stated]}, not {list(value.shape)}")
+            shape = shape_text([None if s < 0 else s for s in stated])
+            raise ValueError(f"{name!r} must have shape {shape}, not {shape_text(value.shape)}")
         return True
 
     def _invoke(self) -> None:
@@ -149,13 +172,13 @@ class LiteRTSession:
             except BaseException as error:
                 failed.append(error)
 
-        # LiteRT knows no deadline, and a loop that never ends is a legal model: its thread is left behind.
+        # LiteRT has no deadlines, and an endless loop is a legal model: its thread is abandoned.
         thread = threading.Thread(target=work, name="graphsplit-litert", daemon=True)
         thread.start()
         thread.join(self._timeout)
         if thread.is_alive():
             self._stuck = True
-            raise TimeoutError(f"it did not end within {self._timeout:g} seconds")
+            raise TimeoutError(f"the run did not end within {self._timeout:g} seconds")
         if failed:
             raise failed[0]
 
@@ -170,17 +193,17 @@ class LiteRTSession:
         self.close()
 
 
-def _delegate(litert: Any, path: str) -> Any:
-    """A delegate from its library. Raises FormatError where there is none."""
+def _delegate(litert: ModuleType, path: str) -> Delegate:
+    """A delegate from its library. Raises FormatError if it cannot be loaded."""
     try:
-        ctypes.PyDLL(path)  # LiteRT would fail over its own destructor
+        ctypes.PyDLL(path)  # LiteRT would fail in its own destructor
     except OSError as error:
-        raise FormatError(f"no TFLite delegate: {_first_line(error)}") from error
+        raise FormatError(f"cannot load the TFLite delegate: {_first_line(error)}") from error
     return litert.load_delegate(path)
 
 
 def _plain(value: Array) -> Array:
-    """int4 and its like as int8, which is how LiteRT takes and gives them."""
+    """int4 and int2 as int8, which is how LiteRT takes and returns them."""
     return value.astype(np.int8) if value.dtype.name in ("int4", "int2") else value
 
 

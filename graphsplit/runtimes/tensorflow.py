@@ -1,31 +1,29 @@
-"""GraphDefs in TensorFlow: sessions of their own, and the inference of shapes.
+"""GraphDefs in TensorFlow: sessions, shape inference, and the times of a traced run.
 
 Every session has its own graph. No default graph is touched, no global switch flipped, nothing seeded.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from graphsplit.errors import FormatError
 from graphsplit.graph.index import Shape
+from graphsplit.runtimes.arrays import Array, as_array, error_text
 
-__all__ = ["TensorFlowSession", "as_array", "dtype_name", "error_text", "infer_shapes", "session_config", "transfer_times"]
+if TYPE_CHECKING:
+    import tensorflow as tf
 
-Array = np.ndarray[Any, Any]
-
-_PREAMBLE = re.compile(r"=+$|Graph execution error:|Detected at node |Node: |\d+ root error\(s\) found|Original stack trace for ")
+__all__ = ["TensorFlowSession", "import_graph", "infer_shapes", "pooled_config", "session_config", "transfer_times"]
 
 
-def session_config(*, optimize: bool = True) -> Any:
-    """A ``ConfigProto``: soft placement, GPU memory that grows.
+def session_config(*, optimize: bool = True) -> tf.compat.v1.ConfigProto:
+    """A ``ConfigProto`` with soft placement and GPU memory that grows.
 
-    optimize  whether Grappler may rewrite the graph; without it every legal cut is bit-equal to the whole, with it a cut
-              between a convolution and its batch normalisation stops a fusion and differs by rounding
+    Args:
+        optimize: Whether Grappler may rewrite the graph. Without it every legal cut is bit-equal to the whole; with it, a cut
+            between a convolution and its batch normalisation prevents a fusion and differs by rounding.
     """
     import tensorflow as tf
 
@@ -35,28 +33,30 @@ def session_config(*, optimize: bool = True) -> Any:
     return config
 
 
-def as_array(value: Any) -> Array:
-    """What is fed or was fetched as an array; strings as objects, since NumPy's own strings lose zeros at their end."""
-    found = np.asarray(value)
-    return np.asarray(value, dtype=object) if found.dtype.kind in "SU" and not isinstance(value, np.ndarray) else found
+def pooled_config(config: Any, threads: int) -> tf.compat.v1.ConfigProto:
+    """A copy of a ``ConfigProto`` for a session with its own thread pools.
 
-
-def dtype_name(array: Array) -> str:
-    """The dtype of an array by TensorFlow's name; quantised ones are records of one field to NumPy."""
-    name: str = array.dtype.names[0] if array.dtype.names else array.dtype.name
-    return "string" if array.dtype.kind in "OSU" else name
+    With TensorFlow's shared pools, two sessions on the CPU do not overlap.
+    """
+    copy = type(config)()
+    copy.CopyFrom(config)
+    copy.use_per_session_threads = True
+    copy.inter_op_parallelism_threads = copy.intra_op_parallelism_threads = threads
+    return copy
 
 
 class TensorFlowSession:
-    """A GraphDef, ready to run.
+    """A GraphDef that is ready to run.
 
-    graph_def  serialised GraphDef
-    optimize   see `session_config`
-    timeout    seconds one run may take, so that no graph can hang its user; None: no bound
-    config     a ``ConfigProto`` to use instead of one made here
-    target     the master to ask (``grpc://host:port``); empty: this process
+    Args:
+        graph_def: Serialised GraphDef.
+        optimize: See `session_config`.
+        timeout: Seconds one run may take, so that no graph can hang its caller; None: unlimited.
+        config: A ``ConfigProto`` to use instead of `session_config`'s.
+        target: Master to connect to (``grpc://host:port``); empty: this process.
 
-    Raises FormatError for a graph that TensorFlow refuses.
+    Raises:
+        FormatError: TensorFlow refuses the graph.
     """
 
     def __init__(
@@ -74,27 +74,32 @@ class TensorFlowSession:
             self._options = tf.compat.v1.RunOptions(timeout_in_ms=max(1, int(timeout * 1000)))
 
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
-        """The values of some tensors. Raises TensorFlow's own errors, and TimeoutError."""
+        """The values of some tensors.
+
+        Raises:
+            TimeoutError: The run took longer than `timeout`.
+            tf.errors.OpError: Whatever TensorFlow raises.
+        """
         from tensorflow import errors
 
         try:
-            found = self._session.run(list(fetches), dict(feeds), options=self._options)
+            values = self._session.run(list(fetches), dict(feeds), options=self._options)
         except errors.DeadlineExceededError as error:
-            raise TimeoutError("it did not end in time") from error
-        return [as_array(value) for value in found]
+            raise TimeoutError("the run did not end in time") from error
+        return [as_array(value) for value in values]
 
-    def prepare(self, feeds: Sequence[str], fetches: Sequence[str]) -> Callable[[Sequence[Any]], list[Array]]:
-        """A call that takes the values of `feeds` in order and gives those of `fetches`; all look-ups are done once, here."""
+    def prepare(self, feeds: Sequence[str], fetches: Sequence[str]) -> Callable[[Sequence[Array]], list[Array]]:
+        """A call that takes the values of `feeds` in order and returns those of `fetches`; names are looked up once, here."""
         call = self._session.make_callable(list(fetches), feed_list=list(feeds))
 
-        def run(values: Sequence[Any]) -> list[Array]:
-            found: list[Array] = call(*values)
-            return found
+        def run(values: Sequence[Array]) -> list[Array]:
+            fetched: list[Array] = call(*values)
+            return fetched
 
         return run
 
     def close(self) -> None:
-        """Release what the session holds. It cannot run any more."""
+        """Release what the session holds. It cannot run afterwards."""
         self._session.close()
 
     def __enter__(self) -> TensorFlowSession:
@@ -105,7 +110,11 @@ class TensorFlowSession:
 
 
 def import_graph(graph_def: bytes) -> None:
-    """Import a serialised GraphDef into the current graph. Raises FormatError."""
+    """Import a serialised GraphDef into the current graph.
+
+    Raises:
+        FormatError: TensorFlow refuses the graph.
+    """
     import tensorflow as tf
     from google.protobuf.message import DecodeError
 
@@ -115,38 +124,41 @@ def import_graph(graph_def: bytes) -> None:
         raise FormatError(f"TensorFlow refuses the graph: {error_text(error)}") from error
 
 
-def error_text(error: BaseException) -> str:
-    """What an error of TensorFlow says, in one line: without what it says of Python code, with the node where it is known."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    told = next((line for line in lines if line and not _PREAMBLE.match(line)), type(error).__name__)
-    told = re.sub(r"^\(0\) [A-Z_]+: ", "", told)  # the first of several
-    node = getattr(getattr(error, "node_def", None), "name", "")
-    return f"{told} (node {node!r})" if node and repr(node) not in told else told
-
-
 def infer_shapes(graph_def: bytes, tensors: Sequence[str]) -> dict[str, tuple[str, Shape | None]]:
-    """Dtype and shape of some tensors, inferred by TensorFlow while it imports the graph; nothing is run.
+    """Dtype and shape of some tensors, as TensorFlow infers them while it imports the graph; nothing is run.
 
-    Raises FormatError for a graph that TensorFlow refuses.
+    Returns:
+        Tensor → (dtype, shape); a shape of None is an unknown rank.
+
+    Raises:
+        FormatError: TensorFlow refuses the graph.
     """
     import tensorflow as tf
 
     graph = tf.Graph()
     with graph.as_default():
         import_graph(graph_def)
-    found = {}
+    specs = {}
     for name in tensors:
         tensor = graph.get_tensor_by_name(name)
         shape = None if tensor.shape.rank is None else tuple(tensor.shape.as_list())
-        found[name] = (tensor.dtype.base_dtype.name, shape)
-    return found
+        specs[name] = (tensor.dtype.base_dtype.name, shape)
+    return specs
 
 
-def transfer_times(graph_def: Any, device: str, feeds: Mapping[str, Any], fetches: Sequence[str]) -> dict[str, float] | None:
-    """Milliseconds that kernels and copies took in one traced run on an accelerator; None where TensorFlow does not tell.
+def transfer_times(
+    graph_def: tf.compat.v1.GraphDef, device: str, feeds: Mapping[str, Array], fetches: Sequence[str]
+) -> dict[str, float] | None:
+    """What kernels and copies took in one traced run on an accelerator.
 
-    graph_def  a ``tf.compat.v1.GraphDef``
-    device     where its nodes are to run
+    Args:
+        graph_def: The graph; it is run without a check of trust, since its section has been opened before.
+        device: Where its nodes are to run.
+        feeds: Tensor → array.
+        fetches: Tensors to compute.
+
+    Returns:
+        ``{"device_ms": …, "copy_ms": …}``; None if TensorFlow does not report them.
     """
     import tensorflow as tf
 

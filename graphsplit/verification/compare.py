@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from graphsplit.runtimes.tensorflow import dtype_name
+from graphsplit.runtimes.arrays import dtype_name
 
 __all__ = ["OutputReport", "compare"]
 

@@ -12,22 +12,19 @@ from dataclasses import replace
 from os import PathLike
 from typing import Any
 
-import numpy as np
-
-from graphsplit.errors import FeedError, FormatError, GraphSplitError, SectionRunError
+from graphsplit.errors import FeedError, FormatError, SectionRunError
 from graphsplit.formats import Model, ModelLike, as_model
 from graphsplit.inference.feeds import Feeds, check_feeds, made_feeds
-from graphsplit.inference.sessions import open_session
+from graphsplit.inference.runtime import Runnable
+from graphsplit.inference.sessions import NamedSession, check_runnable, open_named
 from graphsplit.parts.folder import load_parts
 from graphsplit.parts.parts import Parts
-from graphsplit.runtimes.tensorflow import as_array, dtype_name, error_text
+from graphsplit.runtimes.arrays import Array, dtype_name
 from graphsplit.verification.compare import OutputReport, compare
 from graphsplit.verification.detections import compare_detections
 from graphsplit.verification.report import Report, worst
 
 __all__ = ["run_parts", "verify", "with_ties"]
-
-Array = np.ndarray[Any, Any]
 
 _TIMEOUT = 600.0  # seconds one run may take; a loop that never ends is a legal graph
 
@@ -64,13 +61,12 @@ def verify(
     """
     model = as_model(model, trust=trust)
     parts = parts if isinstance(parts, Parts) else load_parts(parts)
-    model.check_frozen()
-    model.check_trust(trust)
+    check_runnable(model, trust)
     for part in parts:
         part.model.check_trust(trust)
+    unused = [s.name for s in model.inputs if s.name not in parts.inputs]
     given = made_feeds(model, runs=runs) if feeds is None else _several(feeds)
-    for feed in given:
-        check_feeds([s for s in model.inputs if s.name in parts.inputs or s.name in feed], feed)
+    given = [check_feeds(model.inputs, feed, optional=unused) for feed in given]
 
     found: list[list[OutputReport]] = []
     ran: list[Feeds] = []
@@ -78,7 +74,7 @@ def verify(
     reason = ""
     ties = 0
     with ExitStack() as opened:
-        whole, sections = _open(opened, model, parts, optimize)
+        whole, sections = _open(opened, model, parts, optimize, trust)
         for feed in given:
             try:
                 expected = whole.run(feed, list(parts.outputs))
@@ -97,7 +93,7 @@ def verify(
                 ties += reordered
             found.append(reports)
             if divergent is None and not reason and not all(r.equal for r in reports):
-                divergent, reason = _diagnose(model, parts, feed, optimize=optimize, rtol=rtol, atol=atol)
+                divergent, reason = _diagnose(model, parts, feed, optimize=optimize, trust=trust, rtol=rtol, atol=atol)
     outputs = tuple(worst(same) for same in zip(*found, strict=True))
     return Report(
         equal=all(o.equal for o in outputs),
@@ -130,49 +126,31 @@ def with_ties(
     ], True
 
 
-def _several(feeds: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> list[Feeds]:
+def _several(feeds: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     given = [feeds] if isinstance(feeds, Mapping) else list(feeds)
     if not given:
         raise FeedError(["no feeds, so nothing would be compared; pass at least one, or None for synthetic ones"])
-    return [{k: as_array(v) for k, v in feed.items()} for feed in given]
+    return given
 
 
-class _Runner:
-    """A session whose errors name the section."""
-
-    def __init__(self, name: str, model: Model, optimize: bool) -> None:
-        self.name = name
-        self._what = "the whole model" if name == "whole" else f"section {name!r}"
-        try:
-            self._session = open_session(model, optimize=optimize, timeout=_TIMEOUT)
-        except FormatError as error:
-            if name == "whole":
-                raise
-            raise SectionRunError(f"{self._what} cannot be run: {error}", section=name) from error
-
-    def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
-        if not fetches:
-            return []
-        try:
-            return self._session.run(feeds, fetches)
-        except TimeoutError as error:
-            raise SectionRunError(f"{self._what} did not end within {_TIMEOUT:g} seconds", section=self.name) from error
-        except GraphSplitError:
-            raise
-        except Exception as error:  # whatever kind of error a runtime has
-            raise SectionRunError(f"{self._what} failed to run: {error_text(error)}", section=self.name) from error
-
-    def close(self) -> None:
-        self._session.close()
-
-
-def _open(opened: ExitStack, model: Model, parts: Parts, optimize: bool) -> tuple[_Runner, dict[str, _Runner]]:
+def _open(
+    opened: ExitStack, model: Model, parts: Parts, optimize: bool, trust: bool
+) -> tuple[NamedSession, dict[str, NamedSession]]:
     """Sessions of the whole and of each section, to be closed with `opened`."""
 
-    def runner(name: str, model: Model) -> _Runner:
-        return opened.enter_context(closing(_Runner(name, model, optimize)))
+    def named(model: Model, what: str, section: str) -> NamedSession:
+        session = open_named(model, what, section, trust=trust, optimize=optimize, timeout=_TIMEOUT)
+        return opened.enter_context(closing(session))
 
-    return runner("whole", model), {p.name: runner(p.name, p.model) for p in parts}
+    whole = named(model, "the whole model", "whole")
+    sections = {}
+    for part in parts:
+        what = f"section {part.name!r}"
+        try:
+            sections[part.name] = named(part.model, what, part.name)
+        except FormatError as error:
+            raise SectionRunError(f"{what} cannot be run: {error}", section=part.name) from error
+    return whole, sections
 
 
 def _refused(error: SectionRunError) -> bool:
@@ -181,7 +159,7 @@ def _refused(error: SectionRunError) -> bool:
     return isinstance(cause, (ValueError, RuntimeError)) or type(cause).__name__ == "InvalidArgumentError"
 
 
-def run_parts(parts: Parts, feeds: Mapping[str, Array], sessions: Mapping[str, Any]) -> dict[str, Array]:
+def run_parts(parts: Parts, feeds: Mapping[str, Array], sessions: Mapping[str, Runnable]) -> dict[str, Array]:
     """Run the sections in order, each seeing only its declared inputs.
 
     Args:
@@ -206,6 +184,7 @@ def _diagnose(
     feed: Feeds,
     *,
     optimize: bool,
+    trust: bool,
     rtol: float,
     atol: float,
 ) -> tuple[str | None, str]:
@@ -215,8 +194,10 @@ def _diagnose(
     """
     tensors = list(dict.fromkeys(p.tensor for part in parts for p in part.outputs if p.tensor in model.index.tensors))
     with ExitStack() as opened:
-        whole, sections = _open(opened, model, parts, optimize)
-        again = opened.enter_context(closing(_Runner("whole", model, optimize)))
+        whole, sections = _open(opened, model, parts, optimize, trust)
+        again = opened.enter_context(
+            closing(open_named(model, "the whole model", "whole", trust=trust, optimize=optimize, timeout=_TIMEOUT))
+        )
         expected = dict(zip(tensors, whole.run(feed, tensors), strict=True))
         repeated = dict(zip(tensors, again.run(feed, tensors), strict=True))
         values = run_parts(parts, feed, sections)

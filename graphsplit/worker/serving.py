@@ -13,8 +13,9 @@ from typing import Any
 from graphsplit.errors import GraphSplitError
 from graphsplit.inference.cluster import Cluster, read_cluster
 from graphsplit.inference.devices import available_devices
+from graphsplit.runtimes.arrays import error_text
 from graphsplit.runtimes.remote import remote_config
-from graphsplit.runtimes.tensorflow import error_text, session_config
+from graphsplit.runtimes.tensorflow import session_config
 from graphsplit.worker.listening import Address, listen_only_on
 
 __all__ = ["Worker", "start_worker"]

@@ -270,11 +270,11 @@ def test_a_closed_detector_says_so_and_no_thread_is_left(spotter):
 
 
 def test_a_device_that_is_not_there_is_told_and_with_strict_refused(spotter):
-    with pytest.warns(UserWarning, match=r"/gpu:7 is not here: section 'main' runs on /cpu:0"):
+    with pytest.warns(UserWarning, match=r"/gpu:7 is not available: section 'main' runs on /cpu:0"):
         detector = Detector(spotter, devices={"main": "/gpu:7"})
     assert detector.devices == {"main": "/cpu:0"}
     detector.close()
-    with pytest.raises(PlacementError, match="wants /gpu:7, which is not here"):
+    with pytest.raises(PlacementError, match="device /gpu:7 of section 'main' is not available"):
         Detector(spotter, devices={"main": "/gpu:7"}, strict=True)
 
 
