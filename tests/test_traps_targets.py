@@ -152,7 +152,7 @@ def test_cut_without_a_name_ends_nowhere() -> None:
 )
 def test_a_plan_and_a_cut_contradict(cut: dict[str, Any]) -> None:
     whole = chain()
-    with pytest.raises(CutError, match="a plan and a cut were given"):
+    with pytest.raises(CutError, match=f"a plan and {next(iter(cut))} both say where to cut; pass one of them"):
         split(whole, plan(whole, outputs="t"), **cut)
 
 
