@@ -25,7 +25,6 @@ from graphsplit.version import VERSION
 
 ROOT = Path(__file__).parent.parent
 REPOSITORY = "https://github.com/graphsplit/graphsplit"
-RAW = "https://raw.githubusercontent.com/graphsplit/graphsplit/main/"
 FOLDERS = ("benchmarks", "docs", "graphsplit", "models", "notebooks", "scripts", "tests", ".github")
 NOT_SOURCE = shutil.ignore_patterns("__pycache__", "*.pyc", ".*_cache", ".hypothesis", "*.egg-info", ".DS_Store")
 PROVIDED_BY = {  # modules whose distribution has another name, or comes with another one
@@ -57,7 +56,7 @@ def test_supported_versions_are_the_same_in_classifiers_workflow_and_readme():
     assert SETUP["options"]["python_requires"] == f">={stated[0]}"
     workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
     assert re.findall(r'"(3\.\d+)"', re.search(r"python: \[(.*)\]", workflow)[1]) == stated
-    assert f"Python {stated[0]}–{stated[-1]}" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.search(rf"Python {stated[0]}\D+{stated[-1]}", (ROOT / "README.md").read_text(encoding="utf-8"))
 
 
 def test_the_extra_all_holds_every_extra_but_the_tools_of_development():
@@ -73,12 +72,18 @@ def test_every_extra_that_a_message_names_exists():
     assert {extra for pair in named for extra in pair if extra} <= set(SETUP["options.extras_require"])
 
 
+def for_type_checkers(tree: ast.Module) -> set[ast.AST]:
+    """What is below ``if TYPE_CHECKING``."""
+    blocks = (n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
+    return {inner for block in blocks for statement in block.body for inner in ast.walk(statement)}
+
+
 def test_every_package_that_is_imported_is_required_and_an_optional_one_only_where_it_is_used():
     required = requirements(SETUP["options"]["install_requires"])
     optional = requirements("\n".join(SETUP["options.extras_require"].values()))
     for path in sorted((ROOT / "graphsplit").rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
+        for node in set(ast.walk(tree)) - for_type_checkers(tree):
             known = required if node in tree.body else required | optional
             modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -87,16 +92,20 @@ def test_every_package_that_is_imported_is_required_and_an_optional_one_only_whe
                     assert PROVIDED_BY.get(module, module.replace("_", "-")) in known, f"{path}:{node.lineno}: {module}"
 
 
-def test_the_readme_renders_on_a_package_index_and_its_pictures_show_there():
+def test_the_readme_renders_on_a_package_index_where_its_pictures_show_and_its_links_lead_somewhere():
+    """A package index has no files beside the text, so that every address is a whole one."""
     from readme_renderer import markdown
 
     html = markdown.render((ROOT / "README.md").read_text(encoding="utf-8"))
     assert html is not None
-    pictures = re.findall(r'<img[^>]* src="([^"]*)"', html)
-    assert pictures
-    for picture in pictures:
-        assert picture.startswith(RAW), f"{picture}: a package index has no files beside the text; begin with {RAW}"
-        assert (ROOT / picture.removeprefix(RAW)).is_file(), picture
+    assert f'src="{REPOSITORY}/raw/main/' in html
+    for kind, address in re.findall(r'<(?:a|img)\b[^>]* (href|src)="([^"]*)"', html):
+        assert address.startswith("https://" if kind == "src" else ("https://", "#")), address
+        ours = re.fullmatch(rf"{REPOSITORY}/(?:{'raw' if kind == 'src' else 'raw|blob|tree'})/main/([^#]*)(?:#.*)?", address)
+        if ours:
+            assert (ROOT / ours[1]).exists(), address
+        elif kind == "src":
+            assert not address.startswith(REPOSITORY), f"{address} is a page with the picture, not the picture"
 
 
 # wheel and source distribution
