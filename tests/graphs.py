@@ -10,6 +10,8 @@ model(
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -143,6 +145,23 @@ def proven(whole: GraphDefModel, **cut: Any) -> Parts:
     return parts
 
 
+def intruded(parts: Parts, section: str, path: Path) -> Parts:
+    """The same parts, one of which writes a file first whenever it runs: what a split from a stranger may hold."""
+    part = parts[section]
+    graph_def = part.graph_def
+    graph_def.node.extend(
+        [
+            const("intruder/path", str(path).encode(), object),
+            const("intruder/text", b"ran", object),
+            node("intruder/write", "WriteFile", "intruder/path", "intruder/text"),
+        ]
+    )
+    for output in part.outputs:
+        node_named(graph_def, output.name.split(":")[0]).input.append("^intruder/write")
+    changed = GraphDefModel([graph_def.SerializeToString()], output_names=[p.name for p in part.outputs])
+    return replace(parts, sections=tuple(replace(p, model=changed) if p is part else p for p in parts))
+
+
 def names(part: Part) -> list[str]:
     """Names of the nodes in a section's file, in order."""
     return [n.name for n in part.graph_def.node]
@@ -150,7 +169,12 @@ def names(part: Part) -> list[str]:
 
 def node_of(part: Part, name: str) -> NodeDef:
     """The node of that name in a section's file."""
-    (found,) = [n for n in part.graph_def.node if n.name == name]
+    return node_named(part.graph_def, name)
+
+
+def node_named(graph_def: GraphDef, name: str) -> NodeDef:
+    """The node of that name in a graph."""
+    (found,) = [n for n in graph_def.node if n.name == name]
     return found
 
 

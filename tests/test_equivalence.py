@@ -24,7 +24,7 @@ from graphsplit.verification import equivalence
 from graphsplit.verification.compare import OutputReport, compare
 from graphsplit.verification.equivalence import run_parts, verify
 from graphsplit.verification.report import Report
-from tests.graphs import GraphDef, const, model, node, placeholder
+from tests.graphs import GraphDef, const, intruded, model, node, placeholder
 
 tf1 = tf.compat.v1
 BFLOAT16 = tf.bfloat16.as_numpy_dtype
@@ -414,6 +414,17 @@ def test_a_model_that_reaches_outside_is_not_run_without_trust(tmp_path):
     with pytest.raises(TrustError, match=r"reaches outside itself \(text \(ReadFile\)\)"):
         verify(whole, parts)
     assert verify(whole, parts, trust=True).equal
+
+
+@pytest.mark.parametrize("section", ["main", "post"])
+def test_a_section_that_reaches_outside_is_not_run_without_trust_though_the_whole_does_not(section, tmp_path):
+    whole, trace = chain(), tmp_path / "trace"
+    parts = intruded(split(whole, outputs="scaled"), section, trace)
+    with pytest.raises(TrustError, match=r"intruder/write \(WriteFile\)"):
+        verify(whole, parts)
+    assert not trace.exists()
+    assert verify(whole, parts, trust=True).equal
+    assert trace.read_text() == "ran"
 
 
 def test_a_graph_that_is_not_frozen_is_refused():

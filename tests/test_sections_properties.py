@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -351,6 +352,22 @@ def test_a_chain_through_a_named_tensor_is_not_replicated() -> None:
     plan = check(asked, "auto")
     assert plan is not None
     assert [a.tensor for a in plan.added] == ["half:0"]
+
+
+@pytest.mark.parametrize(("length", "copied"), [(16, True), (17, False)])
+def test_a_chain_of_up_to_sixteen_nodes_is_replicated_and_a_longer_one_crosses(length: int, copied: bool) -> None:
+    """
+    x ─┬─▶ shape ─▶ n1 ─▶ … ─▶ last ─┬─▶ t │           `length` nodes from shape to last
+       │                             └─────│─▶ y
+       └───────────────────────────────────│───▲
+    """
+    names = ["shape", *(f"n{i}" for i in range(1, length - 1)), "last"]
+    chain = "\n".join(f"{name} Neg {before}" for before, name in pairwise(names))
+    asked = ask(f"x Placeholder\nshape Shape x\n{chain}\nt Relu last\ny Pack t last x", ["t"])
+    plan = check(asked, "auto")
+    assert plan is not None
+    assert plan.replicated == (tuple(names) if copied else ())
+    assert [a.tensor for a in plan.added] == ([] if copied else ["last:0"])
 
 
 @pytest.mark.parametrize("last", ["second RandomUniform r ^other", "second Const ^other"], ids=["state", "an output"])

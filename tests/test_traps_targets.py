@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import tensorflow as tf
 
@@ -9,7 +11,7 @@ from graphsplit.errors import CutError, TensorNotFoundError
 from graphsplit.formats import GraphDefModel
 from graphsplit.parts.parts import Part
 from graphsplit.planning.cuts import Cut
-from graphsplit.splitting.surgery import plan
+from graphsplit.splitting.surgery import plan, split
 from tests.graphs import NodeDef, const, crossing, given, model, names, node, placeholder, proven
 
 # 16. Odd targets
@@ -133,6 +135,25 @@ def test_constant_or_input_as_an_output_of_the_whole_is_given_by_the_last_sectio
 def test_cut_without_a_name_ends_nowhere() -> None:
     with pytest.raises(CutError, match="section 'main' has no border tensors; name at least one"):
         plan(chain(), outputs=[" ", ","])
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        {"autocrop": True},
+        {"outputs": ["a"]},
+        {"inputs": ["a"]},
+        {"preset": "ssd"},
+        {"affinity": "ops.json"},
+        {"crop_file": "crop.json"},
+        {"model_outputs": ["a"]},
+    ],
+    ids=lambda cut: next(iter(cut)),
+)
+def test_a_plan_and_a_cut_contradict(cut: dict[str, Any]) -> None:
+    whole = chain()
+    with pytest.raises(CutError, match=f"a plan and {next(iter(cut))} both say where to cut; pass one of them"):
+        split(whole, plan(whole, outputs="t"), **cut)
 
 
 # 17. Ops of several outputs at a border: only the ports that are read cross

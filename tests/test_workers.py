@@ -330,7 +330,7 @@ def test_a_worker_that_ends_is_an_error_within_seconds(mortals, parts, feeds, jo
         gs.Pipeline(parts, devices=FAR, cluster=mortals.file)
     for thread in threading.enumerate():
         if thread.name.startswith("graphsplit-") and thread.name != "graphsplit-remote":
-            thread.join(5)
+            thread.join(60)
     # What is left are calls that were given up: a run and a close, which end when their deadline is over.
     names = [t.name for t in threading.enumerate() if t.name.startswith("graphsplit-")]
     assert set(names) <= {"graphsplit-remote"}

@@ -82,7 +82,7 @@ def _load(path: str, trust: bool) -> Model:
 
 def _print(path: str, model: Model, answer: dict[str, Any], outputs: tuple[TensorSpec, ...], family: str) -> None:
     say(f": {answer['format']}, {answer['nodes']:,} nodes, {model.nbytes:,} bytes", bold=path)
-    say(f"family: {family or 'unknown; name a cut with --outputs'}")
+    say(f"family: {family or 'unknown; name a cut: graphsplit split MODEL --outputs A,B,…'}")
     rows: list[tuple[str, ...]] = [("input", s.name, s.dtype or "?", shape_text(s.shape)) for s in model.inputs]
     rows += [("output", s.name, s.dtype or "?", shape_text(s.shape)) for s in outputs]
     table("Inputs and outputs", ["", "tensor", "dtype", "shape"], rows)

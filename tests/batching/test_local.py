@@ -117,9 +117,10 @@ def test_a_killed_run_goes_on_and_every_frame_is_there_once(spotter, pictures, a
         ]
 
     out = tmp_path / "out"
-    # Slow enough to be killed in the middle: every section waits before it runs.
-    slow = "import runpy, sys, time, graphsplit.batching.local as l; whole = l.read\n"
-    slow += "def read(*a):\n for p in whole(*a):\n  time.sleep(0.05); yield p\nl.read = read; sys.argv = sys.argv[2:]\n"
+    # It is killed in the middle, since the ninth source never comes.
+    slow = "import sys, time, graphsplit.batching.local as l; whole = l.read\n"
+    slow += "def read(item, number):\n if number == 8: time.sleep(3600)\n yield from whole(item, number)\n"
+    slow += "l.read = read; sys.argv = sys.argv[2:]\n"
     slow += "from graphsplit.cli import main; main()"
     with subprocess.Popen(
         [sys.executable, "-c", slow, *command(out)[1:]], stdout=subprocess.PIPE, stderr=subprocess.PIPE

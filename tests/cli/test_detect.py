@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -149,7 +150,8 @@ def test_the_newest_frame_wins_when_asked_for_and_the_video_keeps_its_length(cal
 
 @pytest.fixture
 def camera(monkeypatch):
-    """A camera of 40 pictures that do not wait for anybody."""
+    """A camera of 40 pictures that do not wait for anybody; set when there are no more."""
+    over = threading.Event()
 
     class Camera:
         def __init__(self, what):
@@ -163,14 +165,16 @@ def camera(monkeypatch):
             return {cv2.CAP_PROP_FRAME_WIDTH: 64.0, cv2.CAP_PROP_FRAME_HEIGHT: 48.0, cv2.CAP_PROP_FPS: 200.0}.get(what, 0.0)
 
         def read(self):
-            time.sleep(0.002)
             self.left -= 1
+            if self.left < 0:
+                over.set()
             return self.left >= 0, np.ascontiguousarray(white_box(48, 64, (10, 8, 30, 24))[..., ::-1])
 
         def release(self):
             pass
 
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    return over
 
 
 def test_of_a_camera_the_newest_frame_is_taken_and_drops_are_counted(call, spotter, camera, tmp_path, monkeypatch):
@@ -178,7 +182,7 @@ def test_of_a_camera_the_newest_frame_is_taken_and_drops_are_counted(call, spott
 
     def slow(self, frame):
         add(self, frame)
-        time.sleep(0.02)
+        assert camera.wait(60)
 
     monkeypatch.setattr(Tally, "add", slow)
     answer = call("detect", spotter, "camera:3", "--jsonl", tmp_path / "o.jsonl", "--json")

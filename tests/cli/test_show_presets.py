@@ -25,7 +25,7 @@ def test_show_prints_tables_whose_lines_are_not_broken_in_a_pipe(call, detector)
     text = call("show", detector).out
     assert "Inputs and outputs" in text
     assert "image_tensor:0" in text
-    assert "family: unknown; name a cut with --outputs" in text
+    assert "family: unknown; name a cut: graphsplit split MODEL --outputs A,B,…" in text
 
 
 def test_show_node_tells_attributes_inputs_and_consumers(call, detector):

@@ -44,7 +44,7 @@ def row(*values: float) -> np.ndarray:
 @pytest.fixture(autouse=True)
 def no_thread_is_left():
     yield
-    deadline = time.time() + 5
+    deadline = time.time() + 60
     mine = lambda: [t for t in threading.enumerate() if t.name.startswith("graphsplit-") and "litert" not in t.name]  # noqa: E731
     while mine() and time.time() < deadline:
         time.sleep(0.01)

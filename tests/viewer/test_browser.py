@@ -124,9 +124,12 @@ def test_a_node_selected_in_the_graph_is_chosen_and_the_graph_follows_the_plan(w
         assert "concat:0" in page.inner_text("#selected")
         page.click("#selected button")
         until(lambda: page.evaluate("document.querySelectorAll('#borders .tensor').length === 4"))
-        page.wait_for_timeout(3000)  # the new graph is laid out
-        page.evaluate(select, "tensor::concat:0")
-        until(lambda: page.evaluate("document.getElementById('selected').textContent.includes('concat:0')"))
+
+        def selected():
+            page.evaluate(select, "tensor::concat:0")  # repeated: the new graph has to be laid out first
+            return page.evaluate("document.getElementById('selected').textContent.includes('concat:0')")
+
+        until(selected)
     assert not [u for u in watched.asked if not u.startswith(_INSIDE)]
     assert watched.wrong == []
 

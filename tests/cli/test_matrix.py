@@ -1,0 +1,162 @@
+"""Every command with every flag: what the contract names is there, and a flag that a message names exists where it is printed."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import graphsplit
+from graphsplit.cli.arguments import build_parser
+
+PACKAGE = Path(graphsplit.__file__).parent
+COMMANDS: dict[str, argparse.ArgumentParser] = next(
+    action.choices for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction)
+)
+FORMATS = (".pb", ".pbtxt", "SavedModel", ".keras", ".tflite")
+OF_OTHER_PROGRAMS = {"--model-repository", "--list-devices"}  # tritonserver, v4l2-ctl
+FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
+
+# Flags that scripts rely on, beside those that every command has.
+EVERYWHERE = "--json --verbose -v --version"
+CUT = (
+    "--outputs --output --at --inputs --input --preset --autocrop --affinity --crop-file --model_in_out --model-in-out "
+    "--model-outputs --repair"
+)
+CONTRACT = {
+    "show": "--node --shapes",
+    "suggest": "--limit --affinity",
+    "plan": CUT,
+    "split": f"{CUT} -o --no-verify --no-shapes --fuse-nms --overwrite --trust --device",
+    "verify": "--model --image --runs --rtol --atol --trust",
+    "rewrite": "-o --fuse-nms --batch-preprocess --model-outputs --overwrite --no-verify --trust",
+    "presets": "--match",
+    "detect": f"{CUT} --no-split --save --jsonl --show --labels --threshold --policy --max-frames --fuse-nms --trust",
+    "bench": f"{CUT} --frames --threads --fuse-nms --trust",
+    "view": f"{CUT} --port --no-browser --html",
+    "export": "--to -o --section",
+    "fetch": "-o",
+    "demo": "-o",
+    "batch": "-o --engine --resume --trust",
+    "worker": "--job --task --cluster",
+}
+CHOICES = {
+    ("plan", "--repair"): {"auto", "replicate", "border", "error"},
+    ("detect", "--policy"): {"block", "latest"},
+    ("batch", "--engine"): {"ray", "local"},
+    ("export", "--to"): {"saved_model", "tflite", "triton"},
+}
+
+
+def flags(command: str) -> set[str]:
+    return {flag for action in COMMANDS[command]._actions for flag in action.option_strings}
+
+
+def takes_model(command: str) -> bool:
+    return any("MODEL" in str(action.metavar or "").split("|") for action in COMMANDS[command]._actions)
+
+
+WITH_MODEL = sorted(filter(takes_model, COMMANDS))
+
+
+@pytest.mark.parametrize("command", CONTRACT)
+def test_a_command_has_the_flags_that_scripts_rely_on(command):
+    assert {*CONTRACT[command].split(), *EVERYWHERE.split()} <= flags(command)
+
+
+def test_no_command_is_without_a_contract():
+    assert set(COMMANDS) == set(CONTRACT)
+
+
+@pytest.mark.parametrize(("command", "flag"), CHOICES)
+def test_a_flag_takes_the_values_that_scripts_rely_on(command, flag):
+    (action,) = (a for a in COMMANDS[command]._actions if flag in a.option_strings)
+    assert set(action.choices) >= CHOICES[command, flag]
+
+
+def test_commands_that_take_a_model_are_these():
+    assert {"show", "suggest", "plan", "split", "verify", "rewrite", "presets", "detect", "batch", "bench", "export", "view"} == {
+        *WITH_MODEL
+    }
+
+
+@pytest.mark.parametrize("command", WITH_MODEL)
+def test_a_command_that_takes_a_model_takes_trust(command):
+    """Loading alone may run what a SavedModel holds."""
+    assert "--trust" in flags(command)
+
+
+@pytest.mark.parametrize("command", WITH_MODEL)
+def test_the_help_of_a_command_that_takes_a_model_names_every_format(command):
+    helps = " ".join(a.help or "" for a in COMMANDS[command]._actions if "MODEL" in str(a.metavar or "").split("|"))
+    assert [f for f in FORMATS if not re.search(rf"{re.escape(f)}\b", helps)] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_help_names_flags_of_its_own_command(command):
+    parser = COMMANDS[command]
+    for text in (parser.description, *(a.help for a in parser._actions if a.help is not argparse.SUPPRESS)):
+        for flag, where in named(text or "", command):
+            assert flag in flags(where or command), text
+
+
+# Flags in messages
+
+
+def named(text: str, command: str | None) -> Iterator[tuple[str, str | None]]:
+    """The flags that a text names, each with the command it is said to be of: "split --no-verify", else `command`."""
+    of = command
+    for word in re.finditer(rf"\b(?P<command>{'|'.join(COMMANDS)})\b(?= (?:\S+ )?--)|{FLAG.pattern}", text):
+        if word["command"]:
+            of = word["command"]
+        elif word[0] not in OF_OTHER_PROGRAMS:
+            yield word[0], of
+
+
+def texts(path: Path) -> Iterator[tuple[int, str]]:
+    """Strings of a module without docstrings; what is formatted into one is an ellipsis."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings, and parts of f-strings
+    inner |= {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield node.lineno, "".join(str(v.value) if isinstance(v, ast.Constant) else "…" for v in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inner:
+            yield node.lineno, node.value
+
+
+def test_every_flag_that_a_message_names_exists_where_it_is_printed():
+    """A message of `cli/split.py` is printed by `graphsplit split`, one of the library by any command."""
+    unknown = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        command = path.stem if path.parent.name == "cli" and path.stem in COMMANDS else None
+        for line, text in texts(path):
+            if text.startswith(" --") or FLAG.fullmatch(text):  # a piece of a command line, or where the flag is defined
+                continue
+            for flag, where in named(text, command):
+                if not any(flag in flags(c) for c in ([where] if where else COMMANDS)):
+                    unknown.append(f"{path.relative_to(PACKAGE)}:{line}: {flag} ({where or 'any command'}): {text}")
+    assert unknown == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("--a replaces it; --b-c=1 does not", [("--a", None), ("--b-c", None)]),
+        ("--trust (trust=True) runs it, split --no-verify does not", [("--trust", None), ("--no-verify", "split")]),
+        (
+            "graphsplit split --inputs …, --outputs …) and export --to",
+            [("--inputs", "split"), ("--outputs", "split"), ("--to", "export")],
+        ),
+        ("graphsplit presets --match MODEL", [("--match", "presets")]),
+        ("graphsplit split … --outputs a", [("--outputs", "split")]),
+        ("the split goes to --folder; a--b, ---", [("--folder", None)]),
+        ("tritonserver --model-repository=x", []),
+    ],
+)
+def test_flags_and_their_commands_are_found_in_a_text(text, expected):
+    assert list(named(text, None)) == expected
