@@ -170,11 +170,15 @@ def _read_class(match: Matcher, node: Node) -> _Class:
     while match.maker(boxes).op in ("GatherV2", "Gather"):
         boxes, indices = match.gather(boxes)
         scores, others = match.gather(scores)
-        if indices != others or (window is not None and len(filters) != 1):
+        if indices != others:
             raise NoMatch("boxes and scores are filtered differently")
+        if window is not None and len(filters) != 1:
+            raise NoMatch("boxes are filtered more than once before or after they are clipped")
         filters.append(indices)
         boxes, scores = match.plain(boxes), match.plain(scores)
         if match.maker(boxes).op == "ConcatV2":
+            if window is not None:
+                raise NoMatch("boxes are clipped twice before the suppression")
             if keeps_area(match, indices) != boxes:
                 raise NoMatch("boxes are clipped and then filtered by something else than their area")
             boxes, window = clipped(match, boxes)
@@ -277,7 +281,7 @@ def _joined(match: Matcher, classes: Sequence[_Class]) -> _Joined:
         elif names == {"class"}:
             found.classes, found.first = tensor, float(kinds[0][1])
             if [float(k[1]) for k in kinds] != [found.first + i for i in range(len(classes))]:
-                raise NoMatch(f"{node.name!r} gives classes that do not count up")
+                raise NoMatch(f"{node.name!r} gives classes that do not count up by one")
         elif names == {"rows"}:
             if len({k[1] for k in kinds}) != 1:
                 raise NoMatch("masks or other values of each class are carried through")

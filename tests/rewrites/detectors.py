@@ -7,8 +7,9 @@ window [b, 4] ──────┘
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -49,13 +50,20 @@ def detector(
     carried: str = "",
     window: str = "fed",
     anchors: int | None = None,
+    ids: Sequence[float] | None = None,
+    early: Sequence[str] | None = None,
 ) -> GraphDefModel:
     """A detector's post-processing.
 
-    op        V2: scores filtered and boxes clipped before the suppression (2017); V3, V4, V5: both after it
-    unrolled  a batch of so many images without a loop
-    carried   "rows": something that has a row for each anchor; "masks": something of each class
-    window    "fed", "unit" (a constant), "captured" (one for all images, from outside of the loop), or "none"
+    Args:
+        op: V2: scores filtered and boxes clipped before the suppression (2017); V3, V4, V5: both after it, unless `early` says so.
+        unrolled: Number of images in a batch without a loop.
+        carried: "rows": a tensor with a row for each anchor; "masks": one with a value for each class.
+        window: "fed", "unit" (a constant), "captured" (one for all images, from outside of the loop), or "none".
+        ids: What each class is called in the result (default: `first`, `first` + 1, …).
+        early: What is done to the boxes of a class before the suppression, in order: "scores" drops low scores, "clip" clips boxes
+            and drops those without area, "bare clip" only clips, "inner clip" is "clip" with half of the window. Default: scores
+            and clip for V2, else nothing.
     """
     q = classes if per_class_boxes else 1
     with tf.Graph().as_default() as graph, loops_of_tensorflow_1():
@@ -70,7 +78,8 @@ def detector(
         extras = None if extra is None else v1.placeholder(tf.float32, [batch, anchors, *extra], "extra")
         settings = {
             "op": op, "classes": classes, "iou": iou, "threshold": threshold, "per_class": per_class, "total": total,
-            "first": first, "sigma": sigma, "pad": pad, "carried": carried,
+            "ids": [first + i for i in range(classes)] if ids is None else ids, "sigma": sigma, "pad": pad, "carried": carried,
+            "early": ("scores", "clip") if op == "V2" and early is None else early,
         }  # fmt: skip
         fields = {"b": boxes, "s": scores, "w": windows, "x": extras}
         names = [n for n, t in fields.items() if t is not None]
@@ -94,7 +103,7 @@ def detector(
 
 def _one(
     boxes: Any, scores: Any, window: Any, extra: Any, *, op: str, classes: int, iou: float, threshold: float, per_class: int,
-    total: int, first: float, sigma: float, pad: bool, carried: str,
+    total: int, ids: Sequence[float], sigma: float, pad: bool, carried: str, early: Sequence[str] | None,
 ) -> list[Any]:  # fmt: skip
     columns = tf.unstack(boxes, axis=1)
     masks = tf.unstack(extra, axis=1) if carried == "masks" else None
@@ -103,10 +112,13 @@ def _one(
         fields = [columns[number % len(columns)], tf.reshape(tf.slice(scores, [0, number], [tf.shape(scores)[0], 1]), [-1])]
         if extra is not None:
             fields.append(extra if masks is None else masks[number % len(masks)])
-        fields = (_early if op == "V2" else _padded)(fields, window, op, iou, threshold, per_class, sigma, pad)
-        lists.append([*fields[:2], tf.zeros_like(fields[1]) + (number + first), *fields[2:]])
+        if early is not None:
+            fields = _early(fields, window, op, early, iou, threshold, per_class)
+        else:
+            fields = _padded(fields, window, op, iou, threshold, per_class, sigma, pad)
+        lists.append([*fields[:2], tf.zeros_like(fields[1]) + ids[number], *fields[2:]])
     fields = [tf.concat(column, 0) for column in zip(*lists, strict=True)]
-    if op == "V2":
+    if early is not None:
         return _end(_take(_sort(fields), tf.minimum(total, tf.shape(fields[0])[0])), total, None)
     fields = _sort(fields)
     fields = _clip(fields, window)
@@ -119,13 +131,20 @@ def _one(
     return _end(_take(fields, count), total, count)
 
 
-def _early(fields: list[Any], window: Any, op: str, iou: float, threshold: float, most: int, sigma: float, pad: bool) -> list[Any]:
-    fields = _keep(fields, tf.greater(fields[1], threshold))
-    if window is not None:
-        fields = _clip(fields, window)
-    chosen = RAW.NonMaxSuppressionV2(
-        boxes=fields[0], scores=fields[1], max_output_size=tf.minimum(most, tf.shape(fields[0])[0]), iou_threshold=iou
-    )
+def _early(fields: list[Any], window: Any, op: str, steps: Sequence[str], iou: float, threshold: float, most: int) -> list[Any]:
+    for step in steps:
+        if step == "scores":
+            fields = _keep(fields, tf.greater(fields[1], threshold))
+        elif window is None:
+            continue
+        elif step == "bare clip":
+            fields = [_clipped(fields[0], window), *fields[1:]]
+        else:
+            fields = _clip(fields, window * 0.5 if step == "inner clip" else window)
+    limit = tf.minimum(most, tf.shape(fields[0])[0])
+    given = {"boxes": fields[0], "scores": fields[1], "max_output_size": limit, "iou_threshold": iou}
+    kind = RAW.NonMaxSuppressionV2 if op == "V2" else partial(RAW.NonMaxSuppressionV3, score_threshold=threshold)
+    chosen = kind(**given)
     return [tf.gather(f, chosen) for f in fields]
 
 
@@ -164,7 +183,12 @@ def _area(boxes: Any) -> Any:
 def _clip(fields: list[Any], window: Any) -> list[Any]:
     if window is None:
         return fields
-    ymin, xmin, ymax, xmax = tf.split(fields[0], 4, axis=1)
+    boxes = _clipped(fields[0], window)
+    return _keep([boxes, *fields[1:]], tf.greater(_area(boxes), 0))
+
+
+def _clipped(boxes: Any, window: Any) -> Any:
+    ymin, xmin, ymax, xmax = tf.split(boxes, 4, axis=1)
     low_y, low_x, high_y, high_x = tf.unstack(window)
 
     def between(value: Any, low: Any, high: Any) -> Any:
@@ -176,8 +200,7 @@ def _clip(fields: list[Any], window: Any) -> list[Any]:
         between(ymax, low_y, high_y),
         between(xmax, low_x, high_x),
     ]
-    boxes = tf.concat(columns, 1)
-    return _keep([boxes, *fields[1:]], tf.greater(_area(boxes), 0))
+    return tf.concat(columns, 1)
 
 
 def _sort(fields: list[Any]) -> list[Any]:

@@ -43,6 +43,9 @@ VINTAGES = {
     "a window from outside of the loop, 2017": {"op": "V2", "window": "captured"},
     "two classes": {"op": "V3", "classes": 2},
     "threshold 0": {"op": "V3", "threshold": 0.0},
+    "scores filtered, then clipped, before the suppression": {"op": "V3", "early": ["scores", "clip"]},
+    "clipped, then scores filtered, before the suppression": {"op": "V3", "early": ["clip", "scores"]},
+    "only clipped before the suppression": {"op": "V3", "early": ["clip"]},
 }  # fmt: skip
 
 
@@ -121,6 +124,48 @@ def test_what_cannot_be_proven_is_left_alone_with_the_reason(given, reason):
     assert {entry["name"] for entry in made.left_alone} == {"fuse_nms"}
     assert reason in made.left_alone[0]["reason"]
     assert [n.name for n in made.index.nodes if n.op.startswith("NonMaxSuppression")]
+
+
+# scores ─ Greater ─ filter ─┐                       what was done to each class before the suppression in 2017:
+#                  boxes ────┴─ clip ─ area ─ filter ─ NMS      one clip, after one filter at most
+
+
+@pytest.mark.parametrize(
+    ("early", "reason"),
+    [
+        (["scores", "bare clip"], "is a ConcatV2, not a Unpack"),
+        (["bare clip"], "is a ConcatV2, not a Unpack"),
+        (["bare clip", "scores"], "compares with something else than zero"),
+        (["scores", "scores", "clip"], "filtered more than once before or after they are clipped"),
+        (["scores", "clip", "scores"], "filtered more than once before or after they are clipped"),
+        (["scores", "scores", "scores", "clip"], "filtered more than once before or after they are clipped"),
+        (["clip", "inner clip"], "clipped twice before the suppression"),
+        (["inner clip", "clip"], "clipped twice before the suppression"),
+        (["scores", "clip", "inner clip"], "clipped twice before the suppression"),
+        (["clip", "inner clip", "scores"], "filtered more than once before or after they are clipped"),
+    ],
+    ids=lambda given: ", then ".join(given) if isinstance(given, list) else "",
+)
+def test_a_clip_of_each_class_comes_after_one_filter_or_the_graph_is_left_alone(early, reason):
+    made = rewrite(detector("V3", early=early), fuse_nms=True)
+    assert not made.rewrites
+    assert made.left_alone
+    assert all(reason in entry["reason"] for entry in made.left_alone), made.left_alone
+    assert len([n for n in made.index.nodes if n.op == "NonMaxSuppressionV3"]) == 4
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [[0, 2, 1, 3], [3, 2, 1, 0], [0, 0, 1, 2], [0, 1, 1, 2], [0, 1, 2, 4], [1, 3, 5, 7], [0, 0, 0, 0], [0, 1, 2, 2.5]],
+    ids=lambda ids: " ".join(map(str, ids)),
+)
+@pytest.mark.parametrize("op", ["V2", "V3"])
+def test_classes_whose_ids_do_not_count_up_by_one_are_left_alone(op, ids):
+    model = detector(op, ids=ids)
+    made = rewrite(model, fuse_nms=True)
+    assert not made.rewrites
+    assert [entry["reason"].partition(" ")[2] for entry in made.left_alone] == ["gives classes that do not count up by one"]
+    assert len([n for n in made.index.nodes if n.op == f"NonMaxSuppression{op}"]) == 4
 
 
 def test_a_threshold_that_is_computed_is_left_alone():
