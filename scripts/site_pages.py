@@ -175,11 +175,11 @@ def notebook_page(notebook: dict[str, Any], stem: str) -> tuple[str, dict[str, b
 def _output(output: dict[str, Any], name: str) -> tuple[str, dict[str, bytes]]:
     """One output of a cell: the richest of its forms that a page can hold."""
     data = output.get("data", {"text/plain": output.get("text", "")})
+    if "text/html" in data:
+        return f'<div class="output">\n{"".join(data["text/html"])}\n</div>', {}
     for kind, suffix in _SUFFIXES.items():
         if kind in data:
             content = "".join(data[kind])
             picture = content.encode() if suffix == "svg" else base64.b64decode(content)
             return f"![output of the cell above]({name}.{suffix}){{ .output }}", {f"{name}.{suffix}": picture}
-    if "text/html" in data:
-        return f'<div class="output">\n{"".join(data["text/html"])}\n</div>', {}
     return f"````{{ .text .output }}\n{''.join(data['text/plain']).rstrip()}\n````", {}
