@@ -85,8 +85,7 @@ def test_json_of_a_page_is_json(page):
 
 
 def test_code_that_is_said_to_run_runs(tmp_path):
-    """Page by page, its blocks in order, next to the model of the demo as model.pb."""
-    (tmp_path / "model.pb").write_bytes((ROOT / "graphsplit/demo/data/shapes_ssd.pb").read_bytes())
+    """Page by page, its blocks in order, in an empty folder."""
     pages = {name_of(p): [code for rest, code in blocks(p, "python") if RUNS in rest] for p in PAGES}
     program = "import sys, json\nfor page, codes in json.load(sys.stdin).items():\n space = {'__name__': page}\n"
     program += " for number, code in enumerate(codes):\n  exec(compile(code, f'{page} block {number}', 'exec'), space)\n"
