@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from graphsplit.exports import Exported, export
     from graphsplit.formats import load
     from graphsplit.graph.index import GraphIndex, Node, TensorSpec
-    from graphsplit.parts.folder import load_parts, save
+    from graphsplit.parts.folder import save
+    from graphsplit.parts.manifest import load_parts
     from graphsplit.parts.parts import Part, Parts
     from graphsplit.planning.plan import Plan, Section
     from graphsplit.planning.presets import Preset
@@ -76,7 +77,7 @@ _LAZY = {
     "export": "exports",
     "draw": "diagram.picture",
     "load": "formats",
-    "load_parts": "parts.folder",
+    "load_parts": "parts.manifest",
     "place": "execution.placement",
     "plan": "splitting.surgery",
     "rewrite": "rewrites",

@@ -171,8 +171,8 @@ def test_only_the_outputs_that_are_kept_count():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[1]", "an affinity table is"),
-        ('{"Conv2D": "gpu"}', "'Conv2D': \"gpu\" is none of accelerator, host, either"),
+        ("[1]", "not an affinity table such as"),
+        ('{"Conv2D": "gpu"}', r"\$\.Conv2D: 'gpu' is not one of accelerator, host, either"),
         ("{", "not JSON"),
     ],
 )

@@ -30,12 +30,12 @@ def test_a_cluster_says_where_its_tasks_are(tmp_path):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ({}, r"a cluster is \{\"job\""),
-        ({"a b": ["h:1"]}, '"a b" is no name of a job'),
+        ({}, r"no job in it; write a cluster such as \{\"job\""),
+        ({"a b": ["h:1"]}, r"\$\.a b: not the name of a job"),
         ({"localhost": ["h:1"]}, "TensorFlow's name for the process itself"),
-        ({"gpu": []}, "job 'gpu' has a list of addresses"),
-        ({"gpu": {"0": "h:1"}}, "job 'gpu' has a list of addresses"),
-        ({"gpu": [5]}, "an address is a string"),
+        ({"gpu": []}, "job 'gpu' has no address"),
+        ({"gpu": {"0": "h:1"}}, r"\$\.gpu: expected array, got object"),
+        ({"gpu": [5]}, r"\$\.gpu\[0\]: expected str, got int"),
         ({"gpu": ["h"]}, "write host:port"),
         ({"gpu": ["h:0"]}, "1 to 65535"),
         ({"gpu": ["h:65536"]}, "1 to 65535"),

@@ -17,7 +17,8 @@ from graphsplit.formats import GraphDefModel
 from graphsplit.graph.index import TensorSpec
 from graphsplit.inference.feeds import check_feeds, image_feeds, made_feeds, picture
 from graphsplit.inference.sessions import open_session
-from graphsplit.parts.folder import load_parts, save
+from graphsplit.parts.folder import save
+from graphsplit.parts.manifest import load_parts
 from graphsplit.parts.parts import Parts
 from graphsplit.splitting.surgery import split
 from graphsplit.verification import equivalence

@@ -51,7 +51,10 @@ def test_a_file_that_is_no_presets_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [({"schema": 1}, "no 'presets'"), ({"schema": 99, "presets": []}, "schema 99 is not read by this version, only 1")],
+    [
+        ({"schema": 1}, r"\$\.presets: is missing"),
+        ({"schema": 99, "presets": []}, r"\$\.schema: 99 is not read by this version, which reads 1"),
+    ],
 )
 def test_a_file_without_presets_or_of_another_schema_is_refused(tmp_path: Path, content: object, says: str) -> None:
     path = tmp_path / "mine.json"

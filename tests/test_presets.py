@@ -469,14 +469,19 @@ def test_a_preset_of_your_own_is_read_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"colour": "red"}, "a preset: unknown key 'colour'; there are conditions, download, family"),
-        ({"conditions": [{"says": "x", "raeds": "y"}]}, "a condition of preset 'mine': unknown key 'raeds'"),
-        ({"conditions": [{"node": "x"}]}, "a condition of preset 'mine': no 'says'"),
-        ({"conditions": [{"says": "x"}]}, "a node that is not described at all"),
-        ({"conditions": [{"says": "x", "node": "y", "absent": "no"}]}, "'absent' is 'no', not true or false"),
-        ({"conditions": "x"}, "conditions of preset 'mine': 'x' is no list"),
-        ({"targets": {"names": []}}, "targets of preset 'mine': either 'entering' or 'last'"),
-        ({"targets": [1]}, "targets of preset 'mine': 1 is no text"),
+        ({"colour": "red"}, "$.presets[0]: unknown key 'colour'"),
+        ({"conditions": [{"says": "x", "raeds": "y"}]}, "$.presets[0].conditions[0]: unknown key 'raeds'"),
+        ({"conditions": [{"node": "x"}]}, "$.presets[0].conditions[0].says: is missing"),
+        ({"conditions": [{"says": "x"}]}, "$.presets[0].conditions[0]: a node that is not described at all"),
+        ({"conditions": [{"says": "x", "node": "y", "absent": "no"}]}, "$.presets[0].conditions[0].absent: expected bool, got str"),
+        ({"conditions": "x"}, "$.presets[0].conditions: expected array, got str"),
+        ({"targets": {"names": []}}, "$.presets[0].targets: either 'entering' or 'last'"),
+        (
+            {"conditions": [{"says": "x", "node": "y", "reads": {}}]},
+            "$.presets[0].conditions[0].reads: a node that is not described at all",
+        ),
+        ({"targets": {"last": "x", "entering": "y"}}, "$.presets[0].targets: either 'entering' or 'last'"),
+        ({"targets": [1]}, "$.presets[0].targets[0]: expected str, got int"),
     ],
 )
 def test_a_wrong_preset_is_refused_with_what_is_wrong(tmp_path: Path, change: dict[str, object], message: str) -> None:
@@ -488,8 +493,17 @@ def test_a_wrong_preset_is_refused_with_what_is_wrong(tmp_path: Path, change: di
     assert message in str(caught.value)
 
 
+def test_two_presets_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    entry = {"name": "mine", "family": "mine", "title": "mine", "conditions": [{"says": "x", "node": "y"}]}
+    path.write_text(json.dumps({"presets": [entry, entry]}))
+    with pytest.raises(FormatError, match="two presets are named 'mine'"):
+        read_presets(path)
+
+
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"{", "not a file of presets"), (b"\xff\xfe\xfa", "not a file of presets"), (b"[]", "no JSON object")]
+    ("content", "message"),
+    [(b"{", "not JSON"), (b"\xff\xfe\xfa", "not JSON"), (b"[]", "not a file of presets: expected object, got array")],
 )
 def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "mine.json"

@@ -16,7 +16,8 @@ import tensorflow as tf
 from graphsplit.errors import PlacementError
 from graphsplit.execution.placement import Placed, place
 from graphsplit.formats import GraphDefModel, load
-from graphsplit.parts.folder import load_parts, save
+from graphsplit.parts.folder import save
+from graphsplit.parts.manifest import load_parts
 from graphsplit.parts.parts import Parts
 from graphsplit.runtimes.tensorflow import session_config
 from graphsplit.splitting.surgery import plan, split

@@ -408,5 +408,5 @@ def test_one_session_takes_no_section_of_this_process(workers, parts):
 
 def test_a_damaged_cluster_file_is_refused(parts, tmp_path):
     (tmp_path / "c.json").write_text('{"gpu": "127.0.0.1:1"}')
-    with pytest.raises(FormatError, match=r"c\.json: job 'gpu' has a list of addresses, not \"127"):
+    with pytest.raises(FormatError, match=r"c\.json: \$\.gpu: expected array, got str"):
         gs.Pipeline(parts, devices={"main": "/job:gpu/task:0/cpu:0"}, cluster=tmp_path / "c.json")

@@ -26,7 +26,7 @@ from graphsplit.errors import GraphSplitError
 from graphsplit.execution.pipeline import Pipeline
 from graphsplit.formats import load
 from graphsplit.inference.sessions import open_session
-from graphsplit.parts.folder import load_parts
+from graphsplit.parts.manifest import load_parts
 from graphsplit.runtimes.tensorflow import transfer_times
 
 __all__ = ["main"]

@@ -1,30 +1,25 @@
-"""Label maps of the Object Detection API (.pbtxt): protobuf's text form, as far as label maps go.
+"""Label maps of the Object Detection API (.pbtxt): ``StringIntLabelMap`` in protobuf's text format.
 
-Parsed here because neither TensorFlow nor the API's own definitions should be needed to know that 1 is a person.
+Source: https://github.com/tensorflow/models/blob/master/research/object_detection/protos/string_int_label_map.proto
+The message is defined here, so that neither TensorFlow nor the API is needed to know that 1 is a person.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from graphsplit.errors import FormatError
 
 __all__ = ["Entry", "is_label_map", "label_map"]
 
-_TOKEN = re.compile(
-    r"""(?P<space>[\s,;]+|\#[^\n]*)
-      | (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
-      | (?P<word>[A-Za-z_][\w./]*)
-      | (?P<number>-?[\d.][\w.+-]*)
-      | (?P<mark>[{}<>:\[\]])""",
-    re.VERBOSE,
-)
-_ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|x([0-9A-Fa-f]{1,2})|(.))", re.DOTALL)
-_ESCAPED = {b"n": b"\n", b"t": b"\t", b"r": b"\r"}
+_BEGINS = re.compile(r"(\s|#[^\n]*\n)*item\s*:?\s*[{<]")
+_LONGEST = 200  # characters of an error
+# What decides where an item begins; strings and comments are matched to be passed over.
+_MARK = re.compile(r"""#[^\n]*|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|\bitem\b|[{<}>\[\]]""")
 
 
 class Entry(NamedTuple):
@@ -35,121 +30,71 @@ class Entry(NamedTuple):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
-    kind: str
-    text: str
-    line: int
-
-
-class _Tokens:
-    """A stream of tokens with one token of look-ahead."""
-
-    def __init__(self, text: str, path: Path) -> None:
-        self.path = path
-        self._rest = self._read(text)
-        self.next = next(self._rest)
-
-    def _read(self, text: str) -> Iterator[_Token]:
-        position, line = 0, 1
-        while position < len(text):
-            match = _TOKEN.match(text, position)
-            if match is None:
-                raise self.fail(line, f"{text[position : position + 20].splitlines()[0]!r} does not belong in a label map")
-            if match.lastgroup != "space":
-                yield _Token(match.lastgroup or "", match[0], line)
-            line += match[0].count("\n")
-            position = match.end()
-        while True:
-            yield _Token("end", "the end of the file", line)
-
-    def fail(self, line: int, what: str) -> FormatError:
-        return FormatError(f"line {line}: {what}", path=self.path)
-
-    def take(self) -> _Token:
-        taken = self.next
-        self.next = next(self._rest)
-        return taken
-
-    def take_if(self, *texts: str) -> bool:
-        if self.next.kind == "mark" and self.next.text in texts:
-            self.take()
-            return True
-        return False
-
-
 def is_label_map(text: str) -> bool:
     """Whether a text begins like a label map."""
-    return re.match(r"(\s|#[^\n]*\n)*item\s*:?\s*[{<]", text) is not None
+    return _BEGINS.match(text) is not None
 
 
 def label_map(text: str, path: Path) -> Iterator[Entry]:
-    """The items of a label map. Raises FormatError that names the line."""
+    """The items of a label map; fields that it does not know are skipped.
+
+    Raises:
+        FormatError: Names the line.
+    """
+    from google.protobuf import text_format
+
+    parsed = _message()()
     try:
-        yield from _items(_Tokens(text, path))
+        text_format.Merge(text, parsed, allow_unknown_field=True)
+    except text_format.ParseError as error:
+        reason = " ".join(str(error).split())
+        if error.GetLine() is not None:
+            reason = f"line {error.GetLine()}: {reason.partition(' : ')[2]}"  # else it begins with line and column
+        raise FormatError(reason[:_LONGEST], path=path) from error
     except RecursionError as error:
         raise FormatError("nested too deeply for a label map", path=path) from error
+    for line, item in zip(_lines(text), parsed.item, strict=True):
+        if not item.HasField("id"):
+            raise FormatError(f"line {line}: this item has no id", path=path)
+        if item.id < 0:
+            raise FormatError(f"line {line}: the id {item.id} is negative", path=path)
+        yield Entry(line, item.id, (item.display_name or item.name).decode(errors="replace") or str(item.id))
 
 
-def _items(tokens: _Tokens) -> Iterator[Entry]:
-    while tokens.next.kind != "end":
-        start = tokens.take()
-        if start.kind != "word":
-            raise tokens.fail(start.line, f"'item {{' was expected, not {start.text[:40]!r}")
-        tokens.take_if(":")
-        if start.text != "item":
-            _value(tokens)
-            continue
-        if not tokens.take_if("{", "<"):
-            raise tokens.fail(tokens.next.line, f"'{{' was expected after 'item', not {tokens.next.text[:40]!r}")
-        fields = dict(_fields(tokens, start.line))
-        if "id" not in fields:
-            raise tokens.fail(start.line, "this item has no id")
-        if not re.fullmatch(r"\d{1,9}", fields["id"]):
-            raise tokens.fail(start.line, f"the id {fields['id'][:40]!r} is not a whole number from 0")
-        yield Entry(start.line, int(fields["id"]), fields.get("display_name") or fields.get("name") or fields["id"])
+def _lines(text: str) -> Iterator[int]:
+    """The line on which each item begins; protobuf's parser reports only those of errors."""
+    depth, item, several = 0, 0, False  # several: item: [{…}, {…}]
+    line, before = 1, 0
+    for mark in _MARK.finditer(text):
+        line += text.count("\n", before, mark.start())
+        before = mark.start()
+        if mark[0] in "{<":
+            if depth == 0 and item:
+                yield line if several else item
+            depth += 1
+        elif mark[0] in "}>":
+            depth -= 1
+            item = item if several else 0
+        elif depth == 0 and mark[0] == "item":
+            item = line
+        elif depth == 0 and mark[0] in "[]":
+            several = mark[0] == "["
+            item = item if several else 0
 
 
-def _fields(tokens: _Tokens, start: int) -> Iterator[tuple[str, str]]:
-    """The fields of a message up to its end."""
-    while not tokens.take_if("}", ">"):
-        token = tokens.take()
-        if token.kind == "end":
-            raise tokens.fail(start, "what is opened here is not closed")
-        if token.kind != "word":
-            raise tokens.fail(token.line, f"the name of a field was expected, not {token.text[:40]!r}")
-        tokens.take_if(":")
-        yield token.text, _value(tokens)
+@cache
+def _message() -> Any:
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-
-def _value(tokens: _Tokens) -> str:
-    """A scalar as text; a nested message or list is skipped."""
-    token = tokens.take()
-    if token.kind == "mark" and token.text in ("{", "<"):
-        for _ in _fields(tokens, token.line):
-            pass
-        return ""
-    if token.kind == "mark" and token.text == "[":
-        while not tokens.take_if("]"):
-            if tokens.next.kind == "end":
-                raise tokens.fail(token.line, "what is opened here is not closed")
-            tokens.take_if(",") or _value(tokens)
-        return ""
-    if token.kind in ("mark", "end"):
-        raise tokens.fail(token.line, f"a value was expected, not {token.text[:40]!r}")
-    if token.kind != "string":
-        return token.text
-    parts = [token.text]
-    while tokens.next.kind == "string":  # neighbours are one string
-        parts.append(tokens.take().text)
-    return "".join(_text(part) for part in parts)
-
-
-def _text(literal: str) -> str:
-    def plain(match: re.Match[bytes]) -> bytes:
-        octal, hexadecimal, other = match.groups()
-        if octal or hexadecimal:
-            return bytes([int(octal, 8) % 256 if octal else int(hexadecimal, 16)])
-        return _ESCAPED.get(other, other)
-
-    return _ESCAPE.sub(plain, literal[1:-1].encode()).decode(errors="replace")
+    file = descriptor_pb2.FileDescriptorProto(name="graphsplit/label_map.proto", package="graphsplit.labels", syntax="proto2")
+    kind = descriptor_pb2.FieldDescriptorProto
+    item = file.message_type.add(name="Item")
+    # Bytes, since a name that is not UTF-8 should not keep the others from being read.
+    item.field.add(name="name", number=1, label=kind.LABEL_OPTIONAL, type=kind.TYPE_BYTES)
+    item.field.add(name="id", number=2, label=kind.LABEL_OPTIONAL, type=kind.TYPE_INT32)
+    item.field.add(name="display_name", number=3, label=kind.LABEL_OPTIONAL, type=kind.TYPE_BYTES)
+    labels = file.message_type.add(name="LabelMap")
+    labels.field.add(name="item", number=1, label=kind.LABEL_REPEATED, type=kind.TYPE_MESSAGE, type_name=".graphsplit.labels.Item")
+    pool = descriptor_pool.DescriptorPool()  # of its own, so that it never meets the API's
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("graphsplit.labels.LabelMap"))

@@ -17,7 +17,7 @@ from graphsplit.formats import Model, load
 from graphsplit.formats.atomic import check_free, whole_file
 from graphsplit.graph.index import TensorSpec
 from graphsplit.inference.shapes import infer
-from graphsplit.parts.folder import MANIFEST, load_parts
+from graphsplit.parts.manifest import MANIFEST, load_parts
 from graphsplit.parts.parts import Part, Parts
 from graphsplit.planning.plan import Plan
 

@@ -14,7 +14,7 @@ from typing import Literal
 from graphsplit.errors import CutError, FeedError
 from graphsplit.formats import load
 from graphsplit.graph.index import TensorSpec
-from graphsplit.parts.folder import MANIFEST, load_parts
+from graphsplit.parts.manifest import MANIFEST, load_parts
 from graphsplit.parts.parts import Part, Port, default_device
 from graphsplit.runtimes.arrays import Array, as_array
 

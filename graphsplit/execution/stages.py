@@ -17,7 +17,7 @@ from graphsplit.inference.devices import check_sections
 from graphsplit.inference.endpoints import ClusterLike, Endpoints, Site, find_endpoints
 from graphsplit.inference.runtime import Request, Session
 from graphsplit.inference.sessions import open_session
-from graphsplit.parts.folder import load_parts
+from graphsplit.parts.manifest import load_parts
 from graphsplit.parts.parts import Part, Parts
 from graphsplit.runtimes.arrays import Array
 

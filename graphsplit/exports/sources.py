@@ -15,7 +15,7 @@ from graphsplit.graph.index import TensorSpec
 from graphsplit.inference.adapters import runtime_of
 from graphsplit.inference.sessions import check_runnable
 from graphsplit.inference.shapes import infer
-from graphsplit.parts.folder import MANIFEST, load_parts
+from graphsplit.parts.manifest import MANIFEST, load_parts
 from graphsplit.parts.parts import Part, Parts, Port
 from graphsplit.splitting.surgery import split
 

@@ -1,7 +1,7 @@
-"""Which ops belong on an accelerator, which on a host, and which go either way. The table is data: affinity.json.
+"""Which ops belong on an accelerator, which on a host, and which on either. The table is data: affinity.json.
 
-A user's own table, ``{"Conv2D": "accelerator", "GatherV2": "host", "Mul": "either"}``, is laid over it: "these are the ops my
-compiler takes".
+A user's table, ``{"Conv2D": "accelerator", "GatherV2": "host", "Mul": "either"}``, overlays it: "these are the ops my compiler
+takes".
 """
 
 from __future__ import annotations
@@ -12,23 +12,25 @@ from dataclasses import dataclass, field
 from functools import cache
 from os import PathLike
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
-from graphsplit.errors import FormatError
-from graphsplit.graph.json_input import read_json
+from graphsplit.graph.json_input import entry_error, read_json
 
 __all__ = ["Affinity", "Side", "read_affinity"]
 
 Side = Literal["accelerator", "host", "either"]
 _LIMIT = 4 * 2**20  # bytes
+_TABLE = 'an affinity table such as {"Conv2D": "accelerator", "TopKV2": "host"}'
 
 
 @dataclass(frozen=True)
 class Affinity:
-    """Op → side.
+    """Which op belongs where.
 
-    fused  ops that run in one step with the neural op before them
-    own    ops that the user's table names
+    Attributes:
+        sides: Op → side.
+        fused: Ops that run in one step with the neural op before them.
+        own: Ops that the user's table names.
     """
 
     sides: Mapping[str, Side]
@@ -36,7 +38,7 @@ class Affinity:
     own: frozenset[str] = field(default=frozenset())
 
     def side(self, op: str) -> Side:
-        """Where an op belongs; ops that no table names go either way."""
+        """Where an op belongs; ops that no table names belong on either."""
         return self.sides.get(op, "either")
 
 
@@ -49,15 +51,21 @@ def _built_in() -> Affinity:
 
 
 def read_affinity(path: str | PathLike[str] | None = None) -> Affinity:
-    """The built-in table, with the one in a file laid over it. Raises FormatError for a file that is no such table."""
+    """The built-in table, overlaid with the one in a file.
+
+    Args:
+        path: JSON file, op → side; None: the built-in table alone.
+
+    Raises:
+        FormatError: The file is not such a table.
+    """
     built_in = _built_in()
     if path is None:
         return built_in
     where = Path(path)
-    content = read_json(where, what="an affinity table", limit=_LIMIT)
-    if not isinstance(content, dict):
-        raise FormatError('an affinity table is {"Conv2D": "accelerator", "TopKV2": "host", …}', path=where)
+    content = read_json(where, dict[str, object], what=_TABLE, limit=_LIMIT)
     for op, side in content.items():
         if side not in get_args(Side):
-            raise FormatError(f"{op!r}: {json.dumps(side)[:40]} is none of {', '.join(get_args(Side))}", path=where)
-    return Affinity({**built_in.sides, **content}, built_in.fused - set(content), frozenset(content))
+            raise entry_error(f"$.{op[:60]}", f"{side!r:.40} is not one of {', '.join(get_args(Side))}", path=where)
+    own = cast(dict[str, Side], content)
+    return Affinity({**built_in.sides, **own}, built_in.fused - own.keys(), frozenset(own))

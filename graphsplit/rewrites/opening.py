@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from graphsplit.errors import CutError, FormatError
 from graphsplit.formats import Model, ModelLike, as_graphdef, as_model, load
-from graphsplit.parts.folder import find_manifest, load_parts
+from graphsplit.parts.manifest import find_manifest, load_parts
 from graphsplit.parts.parts import Parts
 from graphsplit.planning.plan import Plan
 from graphsplit.rewrites.rewriting import fused, rewrite_again

@@ -17,7 +17,7 @@ from graphsplit.formats import Model, ModelLike, as_model
 from graphsplit.inference.feeds import Feeds, check_feeds, made_feeds
 from graphsplit.inference.runtime import Runnable
 from graphsplit.inference.sessions import NamedSession, check_runnable, open_named
-from graphsplit.parts.folder import load_parts
+from graphsplit.parts.manifest import load_parts
 from graphsplit.parts.parts import Parts
 from graphsplit.runtimes.arrays import Array, dtype_name
 from graphsplit.verification.compare import OutputReport, compare

@@ -18,7 +18,8 @@ from graphsplit.formats.atomic import check_free, whole_file
 from graphsplit.graph.index import TensorSpec
 from graphsplit.graph.text import bytes_text, frame_bytes_of, shape_text
 from graphsplit.inference.shapes import frame_bytes, infer
-from graphsplit.parts.folder import MANIFEST, added_json, check_save, file_names, save
+from graphsplit.parts.folder import check_save, save
+from graphsplit.parts.manifest import MANIFEST, added_json, file_names
 from graphsplit.planning.plan import Plan
 from graphsplit.splitting.surgery import split
 from graphsplit.viewer.cost import estimate

@@ -23,7 +23,8 @@ from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.graphdef.skeleton import LARGE
 from graphsplit.graph.index import Shape
 from graphsplit.inference.shapes import infer
-from graphsplit.parts.folder import load_parts, save
+from graphsplit.parts.folder import save
+from graphsplit.parts.manifest import load_parts
 from graphsplit.splitting.surgery import split
 from graphsplit.verification.equivalence import verify
 from tests.formats import raw

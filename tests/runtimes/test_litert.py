@@ -15,7 +15,8 @@ from graphsplit.execution.pipeline import Pipeline
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.tflite.model import TFLiteModel
 from graphsplit.inference.sessions import open_session
-from graphsplit.parts.folder import load_parts, save
+from graphsplit.parts.folder import save
+from graphsplit.parts.manifest import load_parts
 from graphsplit.parts.parts import Part, Parts, Port, Source
 from graphsplit.runtimes.litert import LiteRTSession
 from graphsplit.splitting.surgery import split
