@@ -1,27 +1,29 @@
-"""What an engine tells, source by source in their order: a row for each frame, then the end of the source."""
+"""What an engine yields, source by source in their order: a row for each frame, then the end of the source."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
-__all__ = ["End", "Event", "Row"]
+from graphsplit.detection.sinks import DetectionsJson
+
+__all__ = ["End", "Event", "Reject", "Row"]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One frame.
 
-    source  its place in the list of items
-    frame   counted from 0 in its source
-    found   {boxes: [[ymin, xmin, ymax, xmax]] normalised, scores, classes}; None for a frame that could not be answered
-    reason  why not
+    Attributes:
+        source: Index of its source in the list of items.
+        frame: Index in its source, counted from 0.
+        detections: None for a frame on which the model failed.
+        reason: Why it failed.
     """
 
     source: int
     frame: int
-    found: Mapping[str, Any] | None
+    detections: DetectionsJson | None
     reason: str = ""
 
 
@@ -29,8 +31,10 @@ class Row:
 class End:
     """The end of a source.
 
-    frames  how many could be read
-    reason  why it is rejected, as a whole or from its last frame on; nothing where all is well
+    Attributes:
+        source: Index of the source in the list of items.
+        frames: How many frames could be read.
+        reason: Why the source, or what follows its last frame, is rejected; empty if it was read to its end.
     """
 
     source: int
@@ -39,3 +43,15 @@ class End:
 
 
 Event = Row | End
+
+
+class Reject(TypedDict):
+    """What could not be read or answered.
+
+    Attributes:
+        source: Name of the source.
+        reason: Why; begins with the frame if a single frame failed.
+    """
+
+    source: str
+    reason: str

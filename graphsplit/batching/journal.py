@@ -1,5 +1,7 @@
-"""What is finished, a line a part. A line is appended after its part took its name, and one that was torn off counts for
-nothing: what the journal lists is there, what it does not list is done again.
+"""The finished parts of a batch, one per line.
+
+A line is appended after its part took its name, and an incomplete last line is dropped: what the journal lists exists, what it
+does not list is done again.
 """
 
 from __future__ import annotations
@@ -9,8 +11,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO, TypeVar
 
+import msgspec
+
+from graphsplit.batching.events import Reject
 from graphsplit.errors import FormatError, OverwriteError
 from graphsplit.version import VERSION
 
@@ -18,38 +23,55 @@ __all__ = ["JOURNAL", "Done", "Journal"]
 
 JOURNAL = "batch.journal"
 _SCHEMA = 1
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
     """A finished part.
 
-    part     its number
-    file     its name; None where no frame of its sources could be answered
-    frames   how many rows it has
-    sources  names of the sources in it, those among them that were rejected
-    rejects  [{source, reason}]
+    Attributes:
+        part: Its number.
+        file: The name of its file; None if no frame of its sources could be answered.
+        frames: The number of rows in it.
+        sources: Names of its sources, including rejected ones.
+        rejects: What was rejected.
     """
 
     part: int
     file: str | None
     frames: int
     sources: list[str]
-    rejects: list[dict[str, str]]
+    rejects: list[Reject]
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """The first line."""
+
+    graphsplit: str
+    schema: int
+    settings: dict[str, object]
 
 
 class Journal:
     """The journal of a folder, open and locked.
 
-    done  the finished parts, in the order they were finished
+    Args:
+        folder: The folder of the batch.
+        settings: What rows depend on, as JSON.
+
+    Attributes:
+        path: Of the file.
+        done: The finished parts, in the order in which they were finished.
+
+    Raises:
+        OverwriteError: while another run writes into the folder.
+        FormatError: for a journal with other settings (which are named) or of a later version, and for another or a damaged file
+            (with the line and what is wrong in it).
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        """Opens it, or begins it.
-
-        Raises OverwriteError while another run writes into the folder, FormatError for a journal of other settings (which
-        are named), of a later version, or that is none.
-        """
+    def __init__(self, folder: Path, settings: Mapping[str, object]) -> None:
         self.path = folder / JOURNAL
         self._file = open(self.path, "a+b")  # noqa: SIM115
         try:
@@ -59,55 +81,59 @@ class Journal:
             self._file.close()
             raise
 
-    def _read(self, settings: dict[str, Any]) -> list[Done]:
+    def _read(self, settings: dict[str, object]) -> list[Done]:
         self._file.seek(0)
         content = self._file.read()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) != len(content):
-            self._file.truncate(len(whole))
+        whole = content[: content.rfind(b"\n") + 1]  # without a line that a killed run left incomplete
         lines = whole.splitlines()
         if not lines:
             if content and not content.startswith(b'{"graphsplit"'[: len(content)]):
                 raise FormatError("not the journal of a batch", path=self.path)
+            self._file.truncate(0)
             self._append({"graphsplit": VERSION, "schema": _SCHEMA, "settings": settings})
             return []
-        try:
-            head, *parts = [json.loads(line) for line in lines]
-            schema, before = head["schema"], dict(head["settings"])
-            done = [Done(**part) for part in parts]
-        except (ValueError, TypeError, KeyError) as error:
-            raise FormatError("not the journal of a batch, or a damaged one", path=self.path) from error
-        if schema != _SCHEMA:
-            raise FormatError(f"schema {schema!r} of a later version; known is {_SCHEMA}", path=self.path)
-        other = [
+        head = self._decoded(1, lines[0], _Head)
+        if head.schema != _SCHEMA:
+            raise FormatError(f"schema {head.schema} of a later version; this version reads schema {_SCHEMA}", path=self.path)
+        done = [self._decoded(number, line, Done) for number, line in enumerate(lines[1:], 2)]
+        before = head.settings
+        differing = [
             f"{key}: {before.get(key)} then, {settings.get(key)} now"
             for key in dict.fromkeys((*before, *settings))
             if before.get(key) != settings.get(key)
         ]
-        if other:
-            raise FormatError(f"begun with other settings ({'; '.join(other)}): use those, or another folder", path=self.path)
+        if differing:
+            listed = "; ".join(differing)
+            raise FormatError(f"begun with other settings ({listed}): use those, or another folder", path=self.path)
+        self._file.truncate(len(whole))
         return done
 
+    def _decoded(self, number: int, line: bytes, kind: type[_T]) -> _T:
+        try:
+            return msgspec.json.decode(line, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise FormatError(f"line {number}: not the journal of a batch, or a damaged one: {error}", path=self.path) from error
+
     def add(self, done: Done) -> None:
-        """One more part is finished."""
+        """Record a finished part."""
         self._append(asdict(done))
         self.done.append(done)
 
-    def _append(self, line: Mapping[str, Any]) -> None:
+    def _append(self, line: Mapping[str, object]) -> None:
         self._file.write(json.dumps(line).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Close it and let the folder go. May be called twice."""
+        """Close the file and release the lock. May be called twice."""
         self._file.close()
 
 
-def _lock(file: Any, folder: Path) -> None:
-    """Hold the journal until it is closed; the system lets it go when this process is killed."""
+def _lock(file: BinaryIO, folder: Path) -> None:
+    """Lock the journal until it is closed; the system releases the lock of a killed process."""
     try:
         import fcntl
-    except ImportError:  # Windows: nothing holds off a second run
+    except ImportError:  # Windows: a second run is not kept out
         return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

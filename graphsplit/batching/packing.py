@@ -5,24 +5,61 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias, TypedDict
 
 import numpy as np
 
 from graphsplit.batching.work import Failed
 from graphsplit.inference.adapters import RUNTIMES
 from graphsplit.parts.parts import Part, Port
+from graphsplit.runtimes.arrays import Array
 
-__all__ = ["PackedPart", "pack", "unpack"]
+__all__ = ["Batch", "FrameInfo", "PackedPart", "Values", "pack", "unpack"]
 
-_HEAD, _FAILED = "head", "failed"
+_HEAD = "head"
+
+
+class FrameInfo(TypedDict, total=False):
+    """What travels with the tensors of a frame, as JSON.
+
+    Attributes:
+        source: Index of its source in the list of items.
+        frame: Index in its source.
+        size: [height, width] of the image, in pixels.
+        end: In place of a frame: the fields of the `End` of a source.
+    """
+
+    source: int
+    frame: int
+    size: list[int]
+    end: dict[str, int | str]
+
+
+class _Spec(TypedDict, total=False):
+    """How a tensor was packed: `failed`, or `shape` with `dtype`, or for strings with the lengths in `bytes`."""
+
+    failed: str
+    bytes: list[int]
+    dtype: str
+    shape: list[int]
+
+
+Values: TypeAlias = dict[str, "Array | Failed"]
+#: Column → its entries, one per frame.
+Batch: TypeAlias = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
 class PackedPart:
-    """A section as it lies in the object store.
+    """A section in the object store.
 
-    data  uint8 [bytes of its file]: a numpy array, which actors of one machine read in place
+    Attributes:
+        name: Of the section.
+        format: Of its model.
+        device: That it is to run on.
+        inputs: As of `Part`.
+        outputs: As of `Part`.
+        data: uint8 [bytes of its file]: a numpy array, which the actors of a machine share without copying.
     """
 
     name: str
@@ -30,58 +67,62 @@ class PackedPart:
     device: str
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
-    data: Any
+    data: Array
 
     @classmethod
     def of(cls, part: Part, device: str) -> PackedPart:
-        """A section that is to run on a device."""
+        """Pack a section that is to run on a device."""
         data = np.frombuffer(part.model.serialized(), np.uint8)
         return cls(part.name, part.format, device, part.inputs, part.outputs, data)
 
     def part(self) -> Part:
-        """The section again."""
-        model = RUNTIMES[self.format].read(memoryview(self.data))
+        """Unpack the section."""
+        model = RUNTIMES[self.format].read(self.data.data)
         return Part(self.name, model, self.inputs, self.outputs, self.device)
 
 
-def pack(frames: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], tensors: Sequence[str]) -> dict[str, Any]:
-    """Frames → columns of a batch, one entry a frame.
+def pack(frames: Sequence[tuple[FrameInfo, Mapping[str, object]]], tensors: Sequence[str]) -> dict[str, Array]:
+    """Pack frames into the columns of a batch.
 
-    frames   (what is said of the frame: plain JSON, {tensor: array or `Failed`})
-    tensors  those that travel on
+    Frames have different sizes, while the rows of a column have one type: a tensor travels as its bytes, uint8 [n], with its
+    dtype and shape in the head of the frame. No bit changes.
 
-    Pictures have sizes of their own, and a batch in a table has one: a tensor travels as its bytes, uint8 [n], its dtype
-    and shape in the head of the frame. Bits are what they were.
+    Args:
+        frames: (info, {tensor: array or `Failed`}) of each frame.
+        tensors: Those that are packed.
+
+    Returns:
+        Column → its entries, one per frame.
     """
     heads: list[str] = []
-    columns: dict[str, list[Any]] = {t: [] for t in tensors}
-    for said, values in frames:
-        specs: dict[str, Any] = {}
+    columns: dict[str, list[Array]] = {t: [] for t in tensors}
+    for info, values in frames:
+        specs: dict[str, _Spec | None] = {}
         for tensor in tensors:
             value = values.get(tensor)
             if isinstance(value, Failed) or value is None:
-                specs[tensor] = None if value is None else {_FAILED: value.reason}
+                specs[tensor] = None if value is None else {"failed": value.reason}
                 columns[tensor].append(np.zeros(0, np.uint8))
                 continue
             array = np.asarray(value)
-            if array.dtype.hasobject:  # strings of TensorFlow: bytes of any length
+            shape = list(array.shape)
+            if array.dtype.hasobject:  # TensorFlow's strings: bytes of any length
                 texts = [t if isinstance(t, bytes) else str(t).encode() for t in array.reshape(-1)]
-                specs[tensor] = {"bytes": [len(t) for t in texts], "shape": list(array.shape)}
+                specs[tensor] = {"bytes": [len(t) for t in texts], "shape": shape}
                 columns[tensor].append(np.frombuffer(b"".join(texts), np.uint8))
                 continue
-            specs[tensor] = {"dtype": array.dtype.str, "shape": list(array.shape)}
-            if array.dtype.kind == "V":  # bfloat16 and the like, by their names
-                specs[tensor]["dtype"] = array.dtype.name
+            # bfloat16 and the like are known by name only
+            specs[tensor] = {"dtype": array.dtype.name if array.dtype.kind == "V" else array.dtype.str, "shape": shape}
             columns[tensor].append(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
-        heads.append(json.dumps({"said": dict(said), "tensors": specs}))
-    made: dict[str, Any] = {_HEAD: np.asarray(heads, dtype=object)}
+        heads.append(json.dumps({"info": info, "tensors": specs}))
+    batch: dict[str, Array] = {_HEAD: np.asarray(heads, dtype=object)}
     for number, tensor in enumerate(tensors):
-        made[f"tensor_{number}"] = _ragged(columns[tensor])
-    return made
+        batch[f"tensor_{number}"] = _ragged(columns[tensor])
+    return batch
 
 
-def unpack(batch: Mapping[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """The frames again: (what is said of it, {tensor: array or `Failed`}). The arrays are views of the batch."""
+def unpack(batch: Batch) -> list[tuple[FrameInfo, Values]]:
+    """Unpack the frames of a batch: (info, {tensor: array or `Failed`}) of each. The arrays are views of the batch."""
     frames = []
     for row, text in enumerate(batch[_HEAD]):
         head = json.loads(str(text))
@@ -90,13 +131,14 @@ def unpack(batch: Mapping[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any
             for number, (tensor, spec) in enumerate(head["tensors"].items())
             if spec is not None
         }
-        frames.append((head["said"], values))
+        info: FrameInfo = head["info"]
+        frames.append((info, values))
     return frames
 
 
-def _value(spec: Mapping[str, Any], data: Any) -> Any:
-    if _FAILED in spec:
-        return Failed(spec[_FAILED])
+def _value(spec: _Spec, data: Array) -> Array | Failed:
+    if "failed" in spec:
+        return Failed(spec["failed"])
     data = np.ascontiguousarray(data, np.uint8)
     if "bytes" in spec:
         content, texts, start = data.tobytes(), np.empty(len(spec["bytes"]), dtype=object), 0
@@ -107,17 +149,18 @@ def _value(spec: Mapping[str, Any], data: Any) -> Any:
     return data.view(_dtype(spec["dtype"])).reshape(spec["shape"])
 
 
-def _dtype(name: str) -> Any:
+def _dtype(name: str) -> np.dtype[np.generic]:
     try:
-        return np.dtype(name)
+        dtype: np.dtype[np.generic] = np.dtype(name)
     except TypeError:
         import ml_dtypes
 
-        return np.dtype(getattr(ml_dtypes, name))
+        dtype = np.dtype(getattr(ml_dtypes, name))
+    return dtype
 
 
-def _ragged(arrays: Sequence[Any]) -> Any:
-    made = np.empty(len(arrays), dtype=object)
+def _ragged(arrays: Sequence[Array]) -> Array:
+    column = np.empty(len(arrays), dtype=object)
     for i, array in enumerate(arrays):
-        made[i] = array
-    return made
+        column[i] = array
+    return column

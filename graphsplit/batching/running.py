@@ -1,4 +1,4 @@
-"""A batch from its beginning to its end: inputs and a model → a folder of rows."""
+"""A batch from start to end: inputs and a model → a folder of rows."""
 
 from __future__ import annotations
 
@@ -8,37 +8,49 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from graphsplit.batching.archive import Archive
-from graphsplit.batching.events import Event
+from graphsplit.batching.events import Event, Reject
 from graphsplit.batching.inventory import Item, inventory
-from graphsplit.batching.tables import Format, check_format
+from graphsplit.batching.options import BatchOptions, RayOptions
+from graphsplit.batching.tables import FORMATS, Format, check_format
 from graphsplit.batching.work import Work
 from graphsplit.detection.extras import opencv, supervision
 from graphsplit.detection.images import picture_input
 from graphsplit.detection.models import detectable
-from graphsplit.formats import Model
+from graphsplit.detection.options import check_threshold, separate_options
+from graphsplit.errors import OptionError
+from graphsplit.formats import ModelLike
+from graphsplit.graph.options import check_choice, check_options
 from graphsplit.parts.parts import Parts
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["ENGINES", "Engine", "Summary", "run_batch"]
 
-ENGINES = ("ray", "local")
 Engine = Literal["ray", "local"]
-_SEGMENTED = 513  # pixels: the longest side that DeepLab's exporter was told of
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+_ARGUMENTS = ("engine", "format", "threshold", "resume", "sources_per_part", "pixels", "fuse_nms", "ray", "progress")
+_LOCAL = ("cluster", "target", "strict", "config", "delegates")  # options that Ray's actors do not have
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a batch came to.
+    """The result of a batch.
 
-    folder, files  where the rows are; names of the files, those of earlier runs among them
-    sources        how many there are, rejected ones among them
-    resumed        how many of them were finished before this run
-    frames         rows in all files; `answered` of them by this run
-    rejects        ({source, reason}, …), of all runs
-    seconds        of this run, without loading and splitting the model
-    cut, notes     as of `graphsplit.Detector`
+    Attributes:
+        folder: Where the rows are.
+        files: Names of the files of rows, including those of earlier runs.
+        sources: The number of sources, including rejected ones.
+        resumed: How many of them were finished before this run.
+        frames: Rows in all files.
+        answered: Rows of this run.
+        rejects: Of all runs.
+        seconds: Of this run, without loading and splitting the model.
+        cut: Where the cut comes from, as `Detector.cut`.
+        notes: What else was decided, as `Detector.notes`.
     """
 
     folder: Path
@@ -47,14 +59,14 @@ class Summary:
     resumed: int
     frames: int
     answered: int
-    rejects: tuple[Mapping[str, str], ...]
+    rejects: tuple[Reject, ...]
     seconds: float
     cut: str
     notes: tuple[str, ...]
 
 
 def run_batch(
-    model: Model | Parts | str | PathLike[str],
+    model: ModelLike | Parts,
     sources: Iterable[str | PathLike[str]],
     out: str | PathLike[str],
     *,
@@ -63,55 +75,74 @@ def run_batch(
     threshold: float = 0.5,
     resume: bool = False,
     sources_per_part: int = 64,
-    threads: int = 1,
-    devices: Mapping[str, str] | None = None,
     pixels: tuple[float, float] | None = None,
-    trust: bool = False,
-    cluster: Mapping[str, Any] | None = None,
+    fuse_nms: bool = False,
+    ray: RayOptions | None = None,
     progress: Callable[[Event, Sequence[Item]], None] | None = None,
-    **cut: Any,
+    **options: Unpack[BatchOptions],
 ) -> Summary:
-    """Detect in every frame of every source; the rows go into files in `out`.
+    """Detect the objects in every frame of every source, and write them as files of rows.
 
-    model     a model, its parts, or the path of a model or of a split folder; cut as `graphsplit.Detector` does it
-    sources   pictures, videos, folders of them
-    out       a folder, new or empty, or one to `resume` in
-    engine    "local": a pipeline in this process; "ray": actors of a cluster. Both write the same bytes
-    sources_per_part  whole sources in one file; what was not finished with its part is done again after an interruption
-    threads   of each section's own pool. One number gives the same rows on every machine; another may round differently
-    cluster   options of `graphsplit.batching.ray_engine.run_ray`
+    A source that cannot be read, or a frame on which the model fails, is listed in `rejects` and does not raise.
 
-    A source that cannot be read, or a frame that the model fails on, is listed in `rejects`, and raises nothing.
+    Args:
+        model: As of `graphsplit.Detector`, and split in the same way.
+        sources: Images, videos, and folders of them.
+        out: A folder, new or empty, or with `resume` one with an unfinished batch.
+        engine: "local": a pipeline in this process; "ray": actors of a cluster. Both write the same bytes.
+        format: Of the files: "jsonl" or "parquet".
+        threshold: The lowest score of a detection, 0 … 1.
+        resume: Continue the batch in `out`, if there is one.
+        sources_per_part: Whole sources in one file; after an interruption the sources of an unfinished file are done again.
+        pixels: As of `graphsplit.Detector`.
+        fuse_nms: As of `graphsplit.Detector`.
+        ray: What to ask of Ray, for `engine` "ray".
+        progress: Called with each event, after it was written, and the list of items that `Event.source` counts in.
+        **options: Where to cut and how to run, as of `graphsplit.Detector`; also `devices`. `threads` is 1 by default: the same
+            number gives the same rows on every machine, another may round differently. Ray decides where sections run:
+            `cluster`, `target`, `strict`, `config` and `delegates` are for `engine` "local".
 
-    Raises FormatError for an input that is not there, OverwriteError for a folder with something in it, MissingExtraError,
-    PlacementError for actors that the cluster can never hold, and what loading, planning and splitting raise.
+    Raises:
+        OptionError: for an option or value that does not exist, or that the engine does not have.
+        FormatError: for an input that does not exist.
+        OverwriteError: for a folder that holds files.
+        MissingExtraError: without supervision, OpenCV, Ray for its engine, or pyarrow for its format.
+        PlacementError: for actors that the cluster can never hold, and as of `graphsplit.Detector`.
+        FeedError, CutError, TensorNotFoundError, TrustError: as of `graphsplit.Detector`.
     """
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold is a score from 0 to 1, not {threshold!r}")
-    supervision(), opencv()  # missing ones are told before any work
+    check_options("run_batch", options, {*_ARGUMENTS, *BatchOptions.__annotations__})
+    check_options("RayOptions", ray or {}, RayOptions.__annotations__)
+    check_choice("engine", engine, ENGINES)
+    check_choice("format", format, FORMATS)
+    check_threshold(threshold)
+    if sources_per_part < 1:
+        raise OptionError(f"sources_per_part must be at least 1, not {sources_per_part!r}", option="sources_per_part")
+    cut, run = separate_options(options)
+    _check_engine(engine, run)
+    supervision(), opencv()  # if missing, say so before any work
     check_format(format)
     if engine == "ray":
         from graphsplit.batching.ray_engine import check_ray
 
         check_ray()
+    run = {"threads": 1, **run}
     items = inventory(sources, out=out)
-    made = detectable(model, trust=trust, **cut)
-    longest = _SEGMENTED if made.layout.labels else 0
-    fed = picture_input(made.inputs, pixels=pixels, longest=longest, quantised=made.quantised)
-    work = Work(made.parts, fed, made.layout, threshold, dict(devices or {}), threads, trust)
+    target = detectable(model, trust=run.get("trust", False), fuse_nms=fuse_nms, **cut)
+    fed = picture_input(target.inputs, pixels=pixels, longest=target.layout.longest_side, quantised=target.quantised)
     settings = {
-        "model": made.parts.source.sha256,
-        "sections": {p.name: [o.tensor for o in p.outputs] for p in made.parts},
-        "rewrites": [dict(r) for r in made.parts.rewrites],
+        "model": target.parts.source.sha256,
+        "sections": {p.name: [o.tensor for o in p.outputs] for p in target.parts},
+        "rewrites": [dict(r) for r in target.parts.rewrites],
         "threshold": threshold,
-        "threads": threads,
+        "threads": run["threads"],
         "pixels": list(fed.pixels),
         "format": format,
     }
+    work = Work(target.parts, fed, target.layout, threshold, run)
     with Archive(out, settings, format=format, sources_per_part=sources_per_part, resume=resume) as archive:
         left = [item for item in items if item.name not in archive.finished]
-        begun, before = perf_counter(), sum(d.frames for d in archive.done)
-        with closing(_events(engine, work, left, cluster or {})) as events, closing(archive.write(left, events)) as written:
+        started, before = perf_counter(), sum(d.frames for d in archive.done)
+        with closing(_events(engine, work, left, ray or {})) as events, closing(archive.write(left, events)) as written:
             for event in written:
                 if progress is not None:
                     progress(event, left)
@@ -125,19 +156,25 @@ def run_batch(
             frames=frames,
             answered=frames - before,
             rejects=rejects,
-            seconds=perf_counter() - begun,
-            cut=made.cut,
-            notes=made.notes,
+            seconds=perf_counter() - started,
+            cut=target.cut,
+            notes=target.notes,
         )
 
 
-def _events(engine: Engine, work: Work, items: Sequence[Item], cluster: Mapping[str, Any]) -> Generator[Event, None, None]:
+def _check_engine(engine: Engine, run: Mapping[str, object]) -> None:
+    local = next((name for name in _LOCAL if run.get(name)), None)
+    if engine == "ray" and local is not None:
+        raise OptionError(f"{local} goes with engine 'local'; Ray decides where sections run", option=local)
+
+
+def _events(engine: Engine, work: Work, items: Sequence[Item], ray: RayOptions) -> Generator[Event, None, None]:
     if not items:
         return
     if engine == "ray":
         from graphsplit.batching.ray_engine import run_ray
 
-        yield from run_ray(work, items, **cluster)
+        yield from run_ray(work, items, ray)
     else:
         from graphsplit.batching.local import run_local
 

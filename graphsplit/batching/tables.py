@@ -1,55 +1,69 @@
-"""Files of rows: JSON lines, or Parquet. One row a frame: source, frame, boxes, scores, classes."""
+"""Files of rows: JSON lines, or Parquet. One row per frame: source, frame, boxes, scores, classes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any, BinaryIO, Literal, Protocol
+from types import ModuleType
+from typing import BinaryIO, Literal, Protocol
 
+from graphsplit.detection.sinks import DetectionsJson
 from graphsplit.errors import MissingExtraError
 
-__all__ = ["FORMATS", "Format", "Table", "check_format", "open_table"]
+__all__ = ["FORMATS", "Format", "RowJson", "Table", "check_format", "open_table"]
 
 Format = Literal["jsonl", "parquet"]
 FORMATS: tuple[Format, ...] = ("jsonl", "parquet")
-_GROUP = 4096  # rows that are held back for one row group of Parquet
+_GROUP = 4096  # rows that are buffered for one row group of Parquet
+
+
+class RowJson(DetectionsJson):
+    """A row as JSON.
+
+    Attributes:
+        source: Name of the source.
+        frame: Index of the frame in its source, counted from 0.
+    """
+
+    source: str
+    frame: int
 
 
 class Table(Protocol):
     """A file of rows, open for writing."""
 
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Take one more row."""
+    def write(self, row: RowJson) -> None:
+        """Add a row."""
 
     def finish(self) -> None:
-        """Write what is held back; the file itself stays open."""
+        """Write the rows that are buffered; the file itself stays open."""
 
 
 def check_format(format: Format) -> None:
-    """Raises MissingExtraError where rows cannot be written in a format."""
+    """Raise MissingExtraError if a format cannot be written."""
     if format == "parquet":
         _pyarrow()
 
 
 def open_table(file: BinaryIO, format: Format) -> Table:
-    """A table in a file. Raises MissingExtraError for Parquet without pyarrow."""
+    """Start a table in a file. Raises MissingExtraError for Parquet without pyarrow."""
     return _Parquet(file) if format == "parquet" else _Lines(file)
 
 
-def _pyarrow() -> Any:
+def _pyarrow() -> ModuleType:
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
         raise MissingExtraError("pyarrow", extra="ray") from error
-    return pyarrow
+    module: ModuleType = pyarrow
+    return module
 
 
 class _Lines:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
 
-    def write(self, row: Mapping[str, Any]) -> None:
+    def write(self, row: RowJson) -> None:
         self._file.write(json.dumps(row).encode() + b"\n")
 
     def finish(self) -> None:
@@ -69,9 +83,9 @@ class _Parquet:
         }
         self._schema = arrow.schema(list(columns.items()))
         self._writer = arrow.parquet.ParquetWriter(file, self._schema)
-        self._rows: list[Mapping[str, Any]] = []
+        self._rows: list[RowJson] = []
 
-    def write(self, row: Mapping[str, Any]) -> None:
+    def write(self, row: RowJson) -> None:
         self._rows.append(row)
         if len(self._rows) == _GROUP:
             self._flush()

@@ -1,13 +1,13 @@
-"""What is done to a frame, whichever engine does it: read, run through the sections, answered.
+"""What is done to a frame, in either engine: it is read, run through the sections and decoded.
 
-A frame is always run alone, as a batch of one: its row depends neither on the frames beside it nor on the engine.
+A frame is always run alone, as a batch of one: its row depends neither on other frames nor on the engine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 from graphsplit.batching.events import End, Row
 from graphsplit.batching.inventory import Item
@@ -15,89 +15,105 @@ from graphsplit.detection.decoding import decode
 from graphsplit.detection.extras import opencv
 from graphsplit.detection.images import Input
 from graphsplit.detection.layouts import Layout
-from graphsplit.detection.sinks import found_json
-from graphsplit.detection.sources import Picture, open_source
+from graphsplit.detection.sinks import detections_json
+from graphsplit.detection.sources import Notice, Picture, open_source, reason_of
 from graphsplit.errors import FormatError, GraphSplitError
+from graphsplit.execution.options import RunOptions
 from graphsplit.execution.stages import Stage
 from graphsplit.parts.parts import Parts
-from graphsplit.runtimes.arrays import error_text
+from graphsplit.runtimes.arrays import Array, error_text
 
 __all__ = ["Failed", "Work", "guarded", "read"]
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """What stands for the tensors that a section could not make of a frame."""
+    """Takes the place of the tensors that a section failed to compute for a frame.
+
+    Attributes:
+        reason: Why.
+    """
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Work:
-    """The model, and what is asked of it.
+    """The model, and how to run it.
 
-    parts      its sections
-    input      how a picture becomes what it is fed
-    layout     where its answer is
-    threshold  scores below it are left out
-    devices    section → device, over what the parts say
-    threads    of each section's own pool. Another number may round the last bit of a score in another way
-    trust      run parts that reach files, the network or Python
+    Attributes:
+        parts: Its sections.
+        input: How an image becomes the input of the model.
+        layout: Which outputs detections are read from.
+        threshold: The lowest score of a detection.
+        run: How to run the sections. The number of threads may change the last bit of a score.
     """
 
     parts: Parts
     input: Input
     layout: Layout
     threshold: float
-    devices: Mapping[str, str]
-    threads: int = 1
-    trust: bool = False
+    run: RunOptions = field(default_factory=RunOptions)
 
-    def answer(self, source: int, frame: int, size: tuple[int, int], values: Mapping[str, Any]) -> Row:
-        """The row of a frame.
+    def answer(self, source: int, frame: int, size: tuple[int, int], values: Mapping[str, Array | Failed]) -> Row:
+        """Decode the row of a frame.
 
-        size    (height, width) of the picture, in pixels
-        values  the tensors of the layout, or `Failed` in their place
+        Args:
+            source: Index of its source in the list of items.
+            frame: Index in its source.
+            size: (height, width) of the image, in pixels.
+            values: The tensors of the layout, or `Failed` in their place.
         """
         failed = next((v for v in values.values() if isinstance(v, Failed)), None)
         if failed is not None:
             return Row(source, frame, None, failed.reason)
+        tensors = {name: value for name, value in values.items() if not isinstance(value, Failed)}
         try:
-            found = decode(values, self.layout, image=size, fed=self.input.fed(size), threshold=self.threshold)
+            detections = decode(tensors, self.layout, image=size, fed=self.input.fed(size), threshold=self.threshold)
         except GraphSplitError as error:
             return Row(source, frame, None, str(error))
-        return Row(source, frame, found_json(found, *size))
+        return Row(source, frame, detections_json(detections, *size))
 
 
 def read(item: Item, number: int) -> Iterator[Picture | End]:
-    """The pictures of a source, and its end, always last. What cannot be read is told there and never raised."""
+    """Read the images of a source.
+
+    Args:
+        item: The source.
+        number: Its index in the list of items.
+
+    Yields:
+        Its images, and always its end, which says what could not be read; nothing is raised for that.
+    """
     frames = 0
+    notices: list[Notice] = []
     try:
         with open_source(item.path) as source:
-            for picture in source:
+            for picture in source.read(notices.append):
                 yield picture
                 frames += 1
-            note = source.note
+        reason = "; ".join(notice.reason for notice in notices)
     except (FormatError, OSError, opencv().error) as error:
-        note = str(error).replace(f"{item.path}: ", "").strip() or type(error).__name__
-    yield End(number, frames, " ".join(note.split()))
+        reason = reason_of(error)
+    yield End(number, frames, reason)
 
 
 def guarded(stage: Stage) -> Stage:
-    """The stage, giving `Failed` for a frame on which it fails, so that the frames behind it go on.
+    """Make a stage return `Failed` for a frame on which it fails, so that later frames are not affected.
 
-    Lack of memory is no fault of a frame and is raised.
+    Lack of memory is not the fault of a frame and is raised.
     """
 
-    def call(values: Sequence[Any]) -> Sequence[Any]:
+    def call(values: Sequence[Array | Failed]) -> Sequence[Array | Failed]:
         failed = next((v for v in values if isinstance(v, Failed)), None)
         if failed is None:
             try:
-                return stage.call(values)
+                return stage.call(cast(Sequence[Array], values))
             except Exception as error:
                 if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
                     raise
                 failed = Failed(f"section {stage.name!r} failed: {error_text(error)}")
         return [failed] * len(stage.outputs)
 
-    return replace(stage, call=call)
+    # Between guarded stages a `Failed` travels like an array.
+    return replace(stage, call=cast(Callable[[Sequence[Array]], Sequence[Array]], call))

@@ -29,6 +29,7 @@ from graphsplit.cli.quiet import quiet_tensorflow
 if TYPE_CHECKING:
     from graphsplit.batching import Item, Summary
     from graphsplit.batching.events import Event
+    from graphsplit.batching.options import RayOptions
     from graphsplit.batching.running import Engine
 
 __all__ = ["add"]
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     engine: Engine = args.engine or ("ray" if find_spec("ray") else "local")
     if not args.verbose:  # OpenCV and its FFmpeg log to stderr, where one line of ours is promised
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    cluster = {
+    ray: RayOptions = {
         "address": args.address,
         "batch_size": args.batch_size,
         "actors": dict(args.actors),
@@ -119,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
             devices=dict(args.device),
             pixels=args.pixels,
             trust=args.trust,
-            cluster=cluster,
+            ray=ray,
             progress=progress,
             fuse_nms=args.fuse_nms,
             **cut_of(args),

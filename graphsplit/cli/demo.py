@@ -34,12 +34,12 @@ def run(args: argparse.Namespace) -> int:
     with quiet_tensorflow(args.verbose):
         from graphsplit.demo.run import run_demo
 
-        def tell(what: str) -> None:
+        def progress(step: str) -> None:
             if not args.json:
-                print(f"{what} …", file=sys.stderr, flush=True)
+                print(f"{step} …", file=sys.stderr, flush=True)
 
         with working("demo"):
-            demo = run_demo(Path(args.directory), overwrite=args.overwrite, tell=tell)
+            demo = run_demo(Path(args.directory), overwrite=args.overwrite, progress=progress)
     if args.json:
         print_json(
             {
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
                 "folder": str(demo.folder),
                 "cut": demo.cut,
                 "verified": demo.proof.equal,
-                "video": {"frames": demo.frames, "detections": demo.found},
+                "video": {"frames": demo.frames, "detections": demo.detections},
                 "files": list(demo.files),
             }
         )
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     say(f"cut at: {demo.cut}")
     say(f"proven: {demo.proof.summary()}")
     print_report(demo.bench)
-    say(f"{demo.frames} frames, {demo.found} shapes found")
+    say(f"{demo.frames} frames, {demo.detections} detections")
     for name in demo.files:
         say(f"wrote {demo.folder / name}")
     return 0

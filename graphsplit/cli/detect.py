@@ -1,9 +1,10 @@
-"""graphsplit detect: find things in images, videos and cameras; sections of the model work on several frames at once."""
+"""graphsplit detect: detect objects in images, videos and cameras; sections of the model work on several frames at once."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
 import warnings
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["add"]
 
+_REJECTED = 4  # finished, with some inputs rejected
+
 
 def add(commands: Subparsers) -> None:
     """Add the command."""
@@ -46,31 +49,40 @@ def add(commands: Subparsers) -> None:
         commands,
         "detect",
         run,
-        "find things in an image, a folder of images, a video, a camera or a stream",
-        "Find things in an image, a folder of images, a video, a camera or a stream. Ctrl-C ends it cleanly: what was done until "
-        "then is kept (status 130, of cameras and streams 0). After an error nothing is left behind.",
+        "detect objects in images, folders of images, videos, a camera or a stream",
+        "Detect objects in images, folders of images, videos, a camera or a stream. Images that cannot be read are listed on "
+        "stderr and skipped (status 4). Ctrl-C ends it cleanly and keeps the results so far (status 130, of cameras and streams "
+        "0). After an error nothing is left behind.",
     )
     add_model(parser, or_split=True)
-    parser.add_argument("source", metavar="SOURCE", help="image, folder of images, video file, camera:0, rtsp://…")
+    parser.add_argument(
+        "sources", metavar="SOURCE", nargs="+", help="image, folder of images or video file, also several; camera:0; rtsp://…"
+    )
     add_cut(parser)
-    parser.add_argument("--no-split", action="store_true", help="run the whole as one section")
-    out = parser.add_argument_group("what to do with the answers")
-    out.add_argument("--save", metavar="OUT", help="annotated image, folder of images, or video with the source's size and rate")
-    out.add_argument("--jsonl", metavar="OUT", help="one JSON object a frame: boxes (normalised), scores, classes, times")
-    out.add_argument("--show", action="store_true", help="a window; q, Escape or its button ends it")
+    parser.add_argument("--no-split", action="store_true", help="run the whole model as one section")
+    out = parser.add_argument_group("what to do with the results")
+    out.add_argument(
+        "--save",
+        metavar="OUT",
+        help="annotated image, or video with the size and frame rate of the source; of a folder or several sources, a folder",
+    )
+    out.add_argument("--jsonl", metavar="OUT", help="one JSON object per frame: source, boxes (normalised), scores, classes, times")
+    out.add_argument("--show", action="store_true", help="show a window; q, Escape or its button ends the run")
     add_overwrite(out, replaces="OUT")
     out.add_argument(
-        "--labels", metavar="FILE", help="label map (.pbtxt), a name a line, or `coco` (default: COCO's for a model of 90 classes)"
+        "--labels",
+        metavar="FILE",
+        help="label map (.pbtxt), a name per line, or `coco` (default: COCO's for a model of 90 classes)",
     )
-    out.add_argument("--threshold", type=score, default=0.5, metavar="T", help="leave out scores below it (default 0.5)")
+    out.add_argument("--threshold", type=score, default=0.5, metavar="T", help="omit detections with a lower score (default 0.5)")
     how = parser.add_argument_group("how to run")
     how.add_argument(
         "--policy",
         choices=("block", "latest"),
-        help="block: no frame is lost (default for files); latest: the newest wins, others are dropped and counted (default for "
-        "cameras and streams)",
+        help="block: no frame is lost (default for files); latest: the newest frame wins, the others are dropped and counted "
+        "(default for cameras and streams)",
     )
-    how.add_argument("--max-frames", type=count, metavar="N", help="stop after so many frames")
+    how.add_argument("--max-frames", type=count, metavar="N", help="stop after N frames")
     add_devices(how, default="as the split says, else main=/gpu:0, the others /cpu:0")
     add_cluster(how)
     add_delegates(how)
@@ -87,7 +99,7 @@ def add(commands: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     with ExitStack() as opened:
-        if not args.verbose:  # OpenCV and its FFmpeg log to stderr, where one line of ours is promised
+        if not args.verbose:  # OpenCV and its FFmpeg log to stderr, which is for our own lines
             os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
             opened.enter_context(_quiet_opencv())
         source, window, sinks = _open(args, opened)
@@ -99,14 +111,18 @@ def run(args: argparse.Namespace) -> int:
             for sink in sinks:
                 sink.keep()
                 tally.written.append(str(sink.path))
+        for notice in tally.rejects:
+            print(f"graphsplit: {notice.source}: {notice.reason}", file=sys.stderr)
         if args.json:
             print_json(answer_of(args, detector, tally))
         else:
             print_answer(args, detector, tally)
         if window is not None and source.kind == "image" and not tally.stopped:
             window.wait()
-    # A camera is always ended by its user; a file that was not read to its end is worth a status.
-    return 130 if tally.stopped == "interrupted" and not source.live else 0
+    # A camera is always ended by its user; a file that was not read to its end deserves a status.
+    if tally.stopped == "interrupted" and not source.live:
+        return 130
+    return _REJECTED if tally.rejects else 0
 
 
 def _quiet_opencv() -> AbstractContextManager[None]:
@@ -116,32 +132,32 @@ def _quiet_opencv() -> AbstractContextManager[None]:
 
 
 def _open(args: argparse.Namespace, opened: ExitStack) -> tuple[Source, Window | None, list[Sink]]:
-    """Everything that may be wrong and can be told before a model is loaded."""
+    """Check everything that can be checked before a model is loaded."""
     from graphsplit.detection.labels import read_labels
     from graphsplit.detection.saving import check_place, saver
     from graphsplit.detection.sinks import JsonLines
-    from graphsplit.detection.sources import open_source
+    from graphsplit.detection.sources import open_sources
     from graphsplit.detection.window import Window
 
     if find_manifest(args.model) is None:
-        recognise(Path(args.model))  # pictures given first are told as such
+        recognise(Path(args.model))  # says so if an image comes first
     if args.labels is not None and args.labels != "coco":
         read_labels(args.labels)
     window = None
     if args.show:
-        window = Window(f"graphsplit: {args.source}")
+        window = Window(f"graphsplit: {', '.join(args.sources)}")
         opened.callback(window.close)
-    source = open_source(args.source)
+    source = opened.enter_context(open_sources(args.sources))
     sinks: list[Sink] = []
     if args.save is not None:
         sinks.append(saver(source, args.save, overwrite=args.overwrite))
     if args.jsonl is not None:
         check_place(source, Path(args.jsonl), overwrite=args.overwrite)
         if sinks and sinks[0].path.absolute() == Path(args.jsonl).absolute():
-            raise OverwriteError(f"{args.jsonl} is named by --save and by --jsonl", paths=[args.jsonl])
+            raise OverwriteError(f"{args.jsonl} is named by both --save and --jsonl", paths=[args.jsonl])
         sinks.append(JsonLines(Path(args.jsonl)))
     for sink in sinks:
-        opened.callback(sink.drop)  # what is not kept until then
+        opened.callback(sink.drop)  # removes what has not been kept
     return source, window, sinks
 
 
@@ -149,7 +165,7 @@ def _detector(args: argparse.Namespace) -> Detector:
     from graphsplit.detection.detector import Detector
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # where sections really run is part of the answer
+        warnings.simplefilter("ignore", UserWarning)  # the answer says where sections run
         return Detector(
             args.model,
             args.labels,
@@ -171,7 +187,7 @@ def _loop(
 ) -> None:
     with progress(source, args.max_frames, detector) as advance:
         try:
-            for frame in detector.stream(source, policy=args.policy, max_frames=args.max_frames):
+            for frame in detector.stream(source, policy=args.policy, max_frames=args.max_frames, report=tally.notices.append):
                 for sink in sinks:
                     sink.write(frame)
                 tally.add(frame)

@@ -1,4 +1,4 @@
-"""What `graphsplit detect` says: how it goes while it runs, and what was found in the end."""
+"""What `graphsplit detect` prints: its progress, and a summary of the detections."""
 
 from __future__ import annotations
 
@@ -15,17 +15,22 @@ from graphsplit.cli.progress import bar
 if TYPE_CHECKING:
     from graphsplit.detection.detector import Detector
     from graphsplit.detection.frame import Frame
-    from graphsplit.detection.sources import Source
+    from graphsplit.detection.sources import Notice, Source
 
 __all__ = ["Tally", "answer_of", "print_answer", "progress"]
 
 
 class Tally:
-    """What was found so far.
+    """The results so far.
 
-    found    class → (how often, in how many frames, best score)
-    written  the files and folders that were written
-    stopped  "interrupted" or "window closed"; empty when the source ended, or enough frames were seen
+    Attributes:
+        frames: The number of frames.
+        stopped: "interrupted" or "window closed"; empty if the source ended, or `--max-frames` was reached.
+        written: The files and folders that were written.
+        classes: Class → (detections, frames with them, best score).
+        files: The files of a folder or of several sources that were read, as keys in their order.
+        notices: What the source reported.
+        last: The last frame.
     """
 
     def __init__(self, source: Source) -> None:
@@ -33,7 +38,9 @@ class Tally:
         self.frames = 0
         self.stopped = ""
         self.written: list[str] = []
-        self.found: dict[str, tuple[int, int, float]] = {}
+        self.classes: dict[str, tuple[int, int, float]] = {}
+        self.files: dict[str, None] = {}
+        self.notices: list[Notice] = []
         self.last: Frame | None = None
         self._times: deque[float] = deque(maxlen=30)
 
@@ -42,37 +49,45 @@ class Tally:
         self.frames += 1
         self.last = frame
         self._times.append(perf_counter())
+        if self.source.kind in ("folder", "several"):
+            folder = f"{self.source.given}/" if self.source.kind == "folder" else ""
+            self.files[frame.source.removeprefix(folder)] = None
         names = [str(n) for n in frame.detections.data["class_name"]]
         for name in dict.fromkeys(names):
             scores = [float(s) for n, s in zip(names, frame.detections.confidence, strict=True) if n == name]
-            times, frames, best = self.found.get(name, (0, 0, 0.0))
-            self.found[name] = (times + len(scores), frames + 1, max(best, *scores))
+            count, frames, best = self.classes.get(name, (0, 0, 0.0))
+            self.classes[name] = (count + len(scores), frames + 1, max(best, *scores))
+
+    @property
+    def rejects(self) -> list[Notice]:
+        """The files that could not be read."""
+        return [notice for notice in self.notices if notice.rejected]
 
     @property
     def fps(self) -> float:
-        """Frames a second, of late."""
+        """Frames per second, over the last 30 frames."""
         elapsed = self._times[-1] - self._times[0] if len(self._times) > 1 else 0.0
         return (len(self._times) - 1) / elapsed if elapsed > 0 else 0.0
 
 
 @contextmanager
 def progress(source: Source, max_frames: int | None, detector: Detector) -> Iterator[Callable[[Tally], None]]:
-    """Where sections run, and a bar with the current rate; nothing for a single picture."""
+    """Show where sections run, and a progress bar with the current rate; nothing for a single image."""
     known = [n for n in (source.count, max_frames) if n is not None]
     where = ", ".join(f"{name} on {device}" for name, device in detector.devices.items())
     with bar(source.name, note=where, quiet=source.kind == "image") as move:
 
         def advance(tally: Tally) -> None:
             dropped = detector.pipeline.statistics.dropped
-            found = len(tally.last.detections) if tally.last is not None else 0
-            text = f"{tally.fps:.1f} frames/s, {found} found" + (f", {dropped} dropped" if dropped else "")
+            detected = len(tally.last.detections) if tally.last is not None else 0
+            text = f"{tally.fps:.1f} frames/s, {detected} detected" + (f", {dropped} dropped" if dropped else "")
             move(tally.frames, min(known) if known else None, text)
 
         yield advance
 
 
 def answer_of(args: argparse.Namespace, detector: Detector, tally: Tally) -> dict[str, object]:
-    """The answer as one JSON object. Times in milliseconds."""
+    """The summary as one JSON object. Times in milliseconds."""
     figures = detector.pipeline.statistics.summary()
     return {
         "source": tally.source.name,
@@ -83,8 +98,9 @@ def answer_of(args: argparse.Namespace, detector: Detector, tally: Tally) -> dic
         "fps": figures.fps,
         "latency_ms": {"p50": figures.latency_p50, "p95": figures.latency_p95},
         "sections": {n: {"ms_p50": ms, "device": detector.devices[n]} for n, ms in figures.sections.items()},
-        "found": {n: {"count": c, "frames": f, "best": best} for n, (c, f, best) in sorted(tally.found.items())},
-        "files": list(tally.source.files[: tally.frames]),
+        "found": {n: {"count": c, "frames": f, "best": best} for n, (c, f, best) in sorted(tally.classes.items())},
+        "files": list(tally.files),
+        "rejects": [{"source": notice.source, "reason": notice.reason} for notice in tally.rejects],
         "written": tally.written,
         "stopped": tally.stopped or None,
         "notes": _notes(args, detector, tally),
@@ -92,23 +108,23 @@ def answer_of(args: argparse.Namespace, detector: Detector, tally: Tally) -> dic
 
 
 def print_answer(args: argparse.Namespace, detector: Detector, tally: Tally) -> None:
-    """Tables of the sections and of what was found, and a line of figures."""
+    """Print tables of the sections and of the detections, and a line of figures."""
     figures = detector.pipeline.statistics.summary()
     say(f" cut at: {detector.cut}", bold=args.model)
     rows = [(name, detector.devices[name], f"{ms:.1f}") for name, ms in figures.sections.items()]
-    table("Sections", ["section", "runs on", "ms a frame (median)"], rows)
+    table("Sections", ["section", "runs on", "ms per frame (median)"], rows)
     if tally.source.kind == "image" and tally.last is not None:
-        found = tally.last.detections
-        boxes = [", ".join(f"{v:.0f}" for v in box) for box in found.xyxy]
-        scores = [f"{s:.3f}" for s in found.confidence]
-        names = [str(n) for n in found.data["class_name"]]
-        table("Found", ["class", "score", "xmin, ymin, xmax, ymax"], zip(names, scores, boxes, strict=True))
-    elif tally.found:
-        ordered = sorted(tally.found.items(), key=lambda f: (-f[1][0], f[0]))
-        counted = [(name, f"{times:,}", f"{frames:,}", f"{best:.3f}") for name, (times, frames, best) in ordered]
-        table("Found", ["class", "count", "in frames", "best score"], counted)
-    if not tally.found:
-        say(f"nothing found with a score of {args.threshold:g} or more")
+        detections = tally.last.detections
+        boxes = [", ".join(f"{v:.0f}" for v in box) for box in detections.xyxy]
+        scores = [f"{s:.3f}" for s in detections.confidence]
+        names = [str(n) for n in detections.data["class_name"]]
+        table("Detections", ["class", "score", "xmin, ymin, xmax, ymax"], zip(names, scores, boxes, strict=True))
+    elif tally.classes:
+        ordered = sorted(tally.classes.items(), key=lambda f: (-f[1][0], f[0]))
+        counted = [(name, f"{count:,}", f"{frames:,}", f"{best:.3f}") for name, (count, frames, best) in ordered]
+        table("Detections", ["class", "count", "in frames", "best score"], counted)
+    if not tally.classes:
+        say(f"no detections with a score of {args.threshold:g} or more")
     latency = f"latency {figures.latency_p50:.1f} ms (median), {figures.latency_p95:.1f} ms (95 %)"
     if tally.frames == 1:
         say(f"1 frame, latency {figures.latency_p50:.1f} ms")
@@ -125,10 +141,9 @@ def _notes(args: argparse.Namespace, detector: Detector, tally: Tally) -> list[s
     notes = list(detector.notes)
     for name, device in detector.devices.items():
         if asked[name] != device:
-            notes.append(f"{asked[name]} is not here: section {name!r} runs on {device}")
-    if tally.source.note:
-        notes.append(tally.source.note)
+            notes.append(f"{asked[name]} is not available: section {name!r} runs on {device}")
+    notes += [f"{notice.source}: {notice.reason}" for notice in tally.notices if not notice.rejected]
     if tally.stopped:
-        kept = "; what was done until then is kept" if tally.written else ""
+        kept = "; the results so far are kept" if tally.written else ""
         notes.append(f"{tally.stopped} after {tally.frames} frames{kept}")
     return notes

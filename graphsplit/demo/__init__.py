@@ -1,1 +1,1 @@
-"""Everything at once on the shipped detector."""
+"""Everything at once on the detector that comes with the package."""

@@ -1,10 +1,10 @@
-"""The demo: a small detector of shapes, split, proven, measured and run, from nothing but this package.
+"""The demo: a small detector of shapes, split, verified, measured and run, without a download.
 
 folder/ shapes_ssd.pb          the model, trained by models/shapes/train.py
-        shapes.mp4             a made video of moving shapes
+        shapes.mp4             a synthetic video of moving shapes
         split/                 shapes_ssd_main.pb, shapes_ssd_post.pb, split.json
-        detections.mp4, .png   what the split model found
-        bench.png              what each stage did when
+        detections.mp4, .png   the detections of the split model
+        bench.png              the timeline of each stage
         report.md              the figures
 """
 
@@ -36,18 +36,25 @@ from graphsplit.verification.report import Report
 
 __all__ = ["Demo", "run_demo"]
 
-_SIZE = (480, 360)  # width, height of the video
-_FRAMES, _RATE = 96, 24
+_SIZE = (480, 360)  # (width, height) of the video, in pixels
+_FRAMES, _RATE = 96, 24  # frames, frames per second
 _SEED = 7
 
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What the demo made and measured.
+    """The results of the demo.
 
-    found    detections in the whole video
-    devices  section → where it really ran
-    files    in the order they were written, relative to the folder
+    Attributes:
+        folder: Where its files are.
+        cut: Where the cut comes from, one sentence.
+        parts: The sections.
+        proof: The comparison of the sections with the whole.
+        bench: Whole and pipeline, measured.
+        frames: Frames of the video.
+        detections: Detections in all frames.
+        devices: Section → the device it actually ran on.
+        files: The files in the order in which they were written, relative to the folder.
     """
 
     folder: Path
@@ -56,18 +63,23 @@ class Demo:
     proof: Report
     bench: BenchReport
     frames: int
-    found: int
+    detections: int
     devices: dict[str, str]
     files: tuple[str, ...]
 
 
-def run_demo(folder: Path, *, overwrite: bool = False, tell: Callable[[str], object] = lambda what: None) -> Demo:
-    """Run the demo into a folder.
+def run_demo(folder: Path, *, overwrite: bool = False, progress: Callable[[str], object] = lambda step: None) -> Demo:
+    """Run the demo.
 
-    tell  called with what is being done
+    Args:
+        folder: Where its files are written.
+        overwrite: Replace the files of an earlier demo.
+        progress: Called with each step before it starts.
 
-    Raises OverwriteError when the folder holds something already, MissingExtraError without OpenCV, supervision or
-    Matplotlib.
+    Raises:
+        OverwriteError: if the folder is not empty.
+        MissingExtraError: without OpenCV, supervision or Matplotlib.
+        EquivalenceError: if the sections do not compute what the whole computes.
     """
     check_folder(folder, overwrite=overwrite, then="--overwrite replaces the files of an earlier demo")
     opencv()
@@ -76,33 +88,33 @@ def run_demo(folder: Path, *, overwrite: bool = False, tell: Callable[[str], obj
     with as_file(model()) as packed:
         shutil.copyfile(packed, whole_path)
 
-    tell("drawing a video of moving shapes")
+    progress("drawing a video of moving shapes")
     video = folder / "shapes.mp4"
     _make_video(video)
 
-    tell("splitting the model where its preset says")
+    progress("splitting the model at its preset")
     whole = load(whole_path)
     planned = plan(whole)
-    parts = split(whole, planned, devices=_here())
-    tell("proving that the sections compute what the whole computes")
+    parts = split(whole, planned, devices=_devices())
+    progress("verifying that the sections compute what the whole computes")
     proof = verify(whole, parts)
     proof.check()
     save(parts, folder / "split", overwrite=overwrite)
 
-    tell("measuring whole and pipeline in turns")
+    progress("measuring whole and pipeline in turns")
     measured = bench(whole, parts, made_feeds(whole)[0], frames=60)
-    draw_chart(measured, folder / "bench.png", title="graphsplit demo: what each stage did")
+    draw_chart(measured, folder / "bench.png", title="graphsplit demo: timeline of the stages")
 
-    tell("running the pipeline over the video")
-    frames, found, devices = _detect(parts, video, folder)
+    progress("running the pipeline over the video")
+    frames, detections, devices = _detect(parts, video, folder)
     files = ("shapes_ssd.pb", "shapes.mp4", "split/split.json", "detections.mp4", "detections.png", "bench.png", "report.md")
-    demo = Demo(folder, planned.origin, parts, proof, measured, frames, found, devices, files)
+    demo = Demo(folder, planned.origin, parts, proof, measured, frames, detections, devices, files)
     (folder / "report.md").write_text(_report(demo), encoding="utf-8")
     return demo
 
 
-def _here() -> dict[str, str] | None:
-    """Devices for this machine: the defaults where there is a GPU, else the CPU for all, and no warning about it."""
+def _devices() -> dict[str, str] | None:
+    """The default devices if there is a GPU, else the CPU for all, which avoids a warning."""
     from graphsplit.inference.devices import available_devices
     from graphsplit.runtimes.tensorflow import session_config
 
@@ -128,7 +140,7 @@ def _make_video(path: Path) -> None:
 def _detect(parts: Parts, video: Path, folder: Path) -> tuple[int, int, dict[str, str]]:
     movie = VideoFile(folder / "detections.mp4", fps=float(_RATE))
     picture = ImageFile(folder / "detections.png")
-    frames = found = 0
+    frames = detections = 0
     with Detector(parts, labels=labels(), threshold=0.5) as detector:
         try:
             for frame in detector.stream(open_source(video)):
@@ -136,14 +148,14 @@ def _detect(parts: Parts, video: Path, folder: Path) -> tuple[int, int, dict[str
                 if frames == _FRAMES // 3:
                     picture.write(frame)
                 frames += 1
-                found += len(frame.detections)
+                detections += len(frame.detections)
             movie.keep()
             picture.keep()
         except BaseException:
             movie.drop()
             picture.drop()
             raise
-        return frames, found, detector.devices
+        return frames, detections, detector.devices
 
 
 def _report(demo: Demo) -> str:
@@ -152,7 +164,7 @@ def _report(demo: Demo) -> str:
     measured = demo.bench
     modes = [
         ("whole model", measured.whole),
-        ("sections, one after the other", measured.sequential),
+        ("sections in sequence", measured.sequential),
         ("pipelined", measured.pipelined),
     ]
     lines = [
@@ -162,7 +174,7 @@ def _report(demo: Demo) -> str:
         "",
         f"Proof: {demo.proof.summary()} ({'; '.join(demo.proof.feeds)}).",
         "",
-        f"Video: {demo.frames} frames, {demo.found} shapes found at a threshold of 0.5.",
+        f"Video: {demo.frames} frames, {demo.detections} detections at a threshold of 0.5.",
         "",
         "![frame](detections.png)",
         "",
@@ -170,7 +182,7 @@ def _report(demo: Demo) -> str:
         "|---|---|---|---|",
         *(f"| {name} | {m.fps:.1f} | {m.p50:.1f} | {m.p95:.1f} |" for name, m in modes),
         "",
-        "| section | ms alone | ran on | border tensors it gives |",
+        "| section | ms alone | ran on | outputs |",
         "|---|---|---|---|",
         *(
             f"| {p.name} | {measured.sections[p.name]:.1f} | {demo.devices[p.name]} | {', '.join(o.tensor for o in p.outputs)} |"

@@ -1,8 +1,8 @@
-"""Detection in pictures and streams: sources, labels, the answer of a model as boxes with names, and where it goes."""
+"""Object detection in images, videos and cameras: sources, class names, decoding of a model's outputs, and sinks."""
 
 from graphsplit.detection.detector import Detector
 from graphsplit.detection.frame import Frame
 from graphsplit.detection.labels import coco, read_labels
-from graphsplit.detection.sources import Picture, Source, open_source
+from graphsplit.detection.sources import Notice, Picture, Source, open_source, open_sources
 
-__all__ = ["Detector", "Frame", "Picture", "Source", "coco", "open_source", "read_labels"]
+__all__ = ["Detector", "Frame", "Notice", "Picture", "Source", "coco", "open_source", "open_sources", "read_labels"]

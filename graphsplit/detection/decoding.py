@@ -1,35 +1,48 @@
-"""What a model answers for one picture → ``supervision.Detections``."""
+"""The outputs of a model for one image → ``supervision.Detections``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graphsplit.detection.extras import opencv, supervision
-from graphsplit.detection.images import Array
 from graphsplit.detection.layouts import Layout
 from graphsplit.errors import GraphSplitError
+from graphsplit.runtimes.arrays import Array
 
-__all__ = ["decode", "named", "paste"]
+if TYPE_CHECKING:
+    from supervision import Detections
+
+__all__ = ["decode", "name_classes", "paste"]
 
 
-def decode(values: Mapping[str, Array], layout: Layout, *, image: tuple[int, int], fed: tuple[int, int], threshold: float) -> Any:
-    """The detections of a picture whose score is at or above the threshold, in the order of the model. A box that is not
-    finite is no detection.
+def decode(
+    values: Mapping[str, Array], layout: Layout, *, image: tuple[int, int], fed: tuple[int, int], threshold: float
+) -> Detections:
+    """Decode the detections of an image whose score is at or above a threshold, in the order of the model.
 
-    values     the tensors of the layout
-    image, fed  (height, width) of the picture, and of what the model was fed
+    Boxes with a coordinate that is not finite are left out.
 
-    xyxy float32 [n, 4] in pixels of the picture, confidence float32 [n], class_id int [n] as the model numbers them, mask
-    bool [n, height, width] where the model gives masks. For a map of labels: one entry for each class in it but 0, its
-    mask, what encloses it, and confidence 1.
+    Args:
+        values: The tensors of the layout.
+        layout: Which tensor is what.
+        image: (height, width) of the image.
+        fed: (height, width) of the model's input.
+        threshold: The lowest score, 0 … 1.
 
-    Raises GraphSplitError for values that are not shaped as the layout says.
+    Returns:
+        `xyxy` float32 [n, 4] in pixels of the image, `confidence` float32 [n], `class_id` int [n] as the model numbers them,
+        `mask` bool [n, height, width] if the model has masks. Of a segmentation map: one detection for each class in it but
+        0, with its mask, the box around it, and confidence 1.
+
+    Raises:
+        GraphSplitError: for values whose shapes do not fit the layout.
     """
-    if layout.labels:
-        return _regions(values[layout.labels], image)
+    if layout.segmentation:
+        return _regions(values[layout.segmentation], image)
     if layout.packed:
         return _packed(values[layout.packed], image, fed, threshold)
     boxes, scores, classes = (_first(values[t], rank) for t, rank in zip(layout.tensors[:3], (3, 2, 2), strict=True))
@@ -39,7 +52,7 @@ def decode(values: Mapping[str, Array], layout: Layout, *, image: tuple[int, int
     if boxes.shape != (len(scores), 4) or len(classes) != len(scores):
         raise GraphSplitError(
             f"{layout.boxes} has shape {list(boxes.shape)}, {layout.scores} {list(scores.shape)} and {layout.classes} "
-            f"{list(classes.shape)}: these are no boxes with a score and a class each"
+            f"{list(classes.shape)}; expected [N, 4], [N] and [N]"
         )
     kept = np.flatnonzero((scores[:count] >= threshold) & np.isfinite(boxes[:count]).all(axis=1))
     height, width = image
@@ -49,12 +62,12 @@ def decode(values: Mapping[str, Array], layout: Layout, *, image: tuple[int, int
 
 
 def _first(value: Array, rank: int) -> Array:
-    """The values of the first picture of a batch; a batch of one may have been left out."""
+    """The values of the first image of a batch; the batch dimension may be missing."""
     value = np.asarray(value)
     return value[0] if value.ndim == rank else value
 
 
-def _detections(xyxy: Array, scores: Array, classes: Array, masks: Array | None = None) -> Any:
+def _detections(xyxy: Array, scores: Array, classes: Array, masks: Array | None = None) -> Detections:
     return supervision().Detections(
         xyxy=np.asarray(xyxy, np.float32).reshape(-1, 4),
         confidence=np.asarray(scores, np.float32),
@@ -63,27 +76,27 @@ def _detections(xyxy: Array, scores: Array, classes: Array, masks: Array | None 
     )
 
 
-def _packed(value: Array, image: tuple[int, int], fed: tuple[int, int], threshold: float) -> Any:
+def _packed(value: Array, image: tuple[int, int], fed: tuple[int, int], threshold: float) -> Detections:
     rows = _first(value, 3)
     if rows.ndim != 2 or rows.shape[1] != 6:
-        raise GraphSplitError(f"the detections have shape {list(np.shape(value))}; known are [1, N, 6]")
+        raise GraphSplitError(f"the detections have shape {list(np.shape(value))}; expected [1, N, 6]")
     rows = rows[(rows[:, 4] >= threshold) & np.isfinite(rows).all(axis=1)]
     across, down = image[1] / fed[1], image[0] / fed[0]
     return _detections(rows[:, :4] * np.asarray([across, down, across, down], np.float32), rows[:, 4], rows[:, 5])
 
 
-def _regions(value: Array, image: tuple[int, int]) -> Any:
-    labels = _first(value, 3)
-    if labels.ndim != 2:
-        raise GraphSplitError(f"the map of labels has shape {list(np.shape(value))}; known is [1, height, width]")
-    if labels.shape != image:
-        labels = opencv().resize(labels.astype(np.int32), image[::-1], interpolation=opencv().INTER_NEAREST)
-    classes = np.asarray([c for c in np.unique(labels) if c != 0], dtype=int)
-    masks = labels[None] == classes[:, None, None]
-    return _detections(_enclosing(masks), np.ones(len(classes)), classes, masks)
+def _regions(value: Array, image: tuple[int, int]) -> Detections:
+    pixels = _first(value, 3)
+    if pixels.ndim != 2:
+        raise GraphSplitError(f"the segmentation map has shape {list(np.shape(value))}; expected [1, height, width]")
+    if pixels.shape != image:
+        pixels = opencv().resize(pixels.astype(np.int32), image[::-1], interpolation=opencv().INTER_NEAREST)
+    classes = np.asarray([c for c in np.unique(pixels) if c != 0], dtype=int)
+    masks = pixels[None] == classes[:, None, None]
+    return _detections(_boxes_around(masks), np.ones(len(classes)), classes, masks)
 
 
-def _enclosing(masks: Array) -> Array:
+def _boxes_around(masks: Array) -> Array:
     """bool [n, height, width], none of them empty → [n, 4]: xmin, ymin, xmax, ymax in pixels."""
     boxes = np.zeros((len(masks), 4), np.float32)
     for i, mask in enumerate(masks):
@@ -93,12 +106,15 @@ def _enclosing(masks: Array) -> Array:
 
 
 def paste(masks: Array, xyxy: Array, image: tuple[int, int]) -> Array:
-    """Masks of boxes → masks of the picture.
+    """Turn masks of boxes into masks of the image.
 
-    masks  float [n, h, w]: probabilities inside of each box; more than one half is inside
-    xyxy   float [n, 4]: the boxes, in pixels; what lies outside of the picture is cut off
+    Args:
+        masks: float [n, h, w]: probabilities inside each box; above one half is inside.
+        xyxy: float [n, 4]: the boxes in pixels; what lies outside the image is cut off.
+        image: (height, width) of the image.
 
-    bool [n, height, width].
+    Returns:
+        bool [n, height, width].
     """
     cv2 = opencv()
     height, width = image
@@ -106,7 +122,7 @@ def paste(masks: Array, xyxy: Array, image: tuple[int, int]) -> Array:
     for mask, box, target in zip(masks, xyxy, pasted, strict=True):
         left, top = np.floor(box[:2]).astype(int)
         right, bottom = np.maximum(np.ceil(box[2:]).astype(int), (left + 1, top + 1))
-        if max(right - left, bottom - top) > 4 * max(height, width):  # nonsense of an untrained model, not worth the memory
+        if max(right - left, bottom - top) > 4 * max(height, width):  # a bogus box must not cost memory
             left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
         if right <= max(left, 0) or bottom <= max(top, 0) or left >= width or top >= height:
             continue
@@ -116,8 +132,7 @@ def paste(masks: Array, xyxy: Array, image: tuple[int, int]) -> Array:
     return pasted
 
 
-def named(detections: Any, names: Mapping[int, str]) -> Any:
-    """The same detections with ``data["class_name"]``; a class without a name is called by its number."""
-    found = [names.get(int(c), str(int(c))) for c in detections.class_id]
-    detections.data["class_name"] = np.asarray(found, dtype=str)
-    return detections
+def name_classes(detections: Detections, names: Mapping[int, str]) -> Detections:
+    """Copy detections and add ``data["class_name"]``; a class without a name is called by its id."""
+    class_names = [names.get(int(c), str(int(c))) for c in detections.class_id]
+    return replace(detections, data={**detections.data, "class_name": np.asarray(class_names, dtype=str)})

@@ -1,4 +1,4 @@
-"""A detector: pictures in, boxes with names out. The sections of the model are at work on several pictures at once."""
+"""A detector: images in, boxes with class names out. The sections of its model work on several images at once."""
 
 from __future__ import annotations
 
@@ -6,158 +6,187 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from os import PathLike
+from textwrap import shorten
 from types import TracebackType
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast, get_args
 
 import numpy as np
 
-from graphsplit.detection.decoding import decode, named
+from graphsplit.detection.decoding import decode, name_classes
 from graphsplit.detection.extras import opencv, supervision
 from graphsplit.detection.frame import Frame
-from graphsplit.detection.images import as_image, picture_input
+from graphsplit.detection.images import ImageLike, as_image, picture_input
 from graphsplit.detection.labels import Labels, for_model
-from graphsplit.detection.models import Detectable, class_count, detectable
-from graphsplit.detection.sources import Picture, Source, open_source
+from graphsplit.detection.models import class_count, detectable
+from graphsplit.detection.options import DetectorOptions, check_threshold, separate_options
+from graphsplit.detection.sources import Picture, Report, Source, open_source, source_name
+from graphsplit.errors import OptionError
 from graphsplit.execution.pipeline import Pipeline, Policy
 from graphsplit.execution.stages import open_sections
-from graphsplit.formats import Model
-from graphsplit.inference.endpoints import ClusterLike
+from graphsplit.formats import ModelLike
+from graphsplit.graph.options import check_choice, check_options
 from graphsplit.parts.parts import Parts
+
+if TYPE_CHECKING:
+    from supervision import Detections
+    from typing_extensions import Unpack
 
 __all__ = ["Detector"]
 
-# What a picture is called among the tensors of its frame: it travels with them, so that an answer knows its picture even
-# when others were dropped on the way. No tensor has this name.
+# The image travels with the tensors of its frame under a name that no tensor has, so that a result knows its image even if
+# other frames were dropped.
 _PICTURE = "\0picture"
-_SEGMENTED = 513  # pixels: the longest side that DeepLab's exporter was told of
+_ARGUMENTS = ("labels", "threshold", "devices", "split", "pixels", "fuse_nms")
 
 
 class Detector:
-    """Finds things in pictures.
+    """Detects objects in images, videos and cameras.
 
         det = Detector("frozen_inference_graph.pb")
-        found = det.detect("street.jpg")                  # supervision.Detections
-        for frame in det.stream("traffic.mp4"):           # or "camera:0", "rtsp://…", a folder, any iterable of pictures
+        detections = det.detect("street.jpg")             # supervision.Detections
+        for frame in det.stream("traffic.mp4"):           # or "camera:0", "rtsp://…", a folder, any iterable of images
             print(frame.number, frame.detections.data["class_name"])
 
-    model      a model, its parts, or the path of a model or of a split folder. A model is split where its preset says, else
-               where the minimum cut finds one, without proof, for a quick start. Where nothing is worth cutting off,
-               it runs whole, and `notes` says so
-    labels     names of the classes: a file, "coco", a list, a dict {class id as the model gives it: name}. None: COCO's for
-               a model of 90 classes (or of 80 counted from 0), else numbers
-    threshold  scores below are left out
-    devices    section → device
-    split      False: run the whole as one section
-    pixels     what 0 and 255 become in a float or quantised input; see `graphsplit.detection.images.picture_input`
-    fuse_nms   one op for the non-maximum suppression of all classes, without proof; see `graphsplit.rewrites`
-    cut        outputs, inputs, preset, autocrop, affinity, crop_file, model_outputs, repair: as of `graphsplit.split`
-    cluster, target, threads, strict, trust, delegates: as of `graphsplit.execution.pipeline.Pipeline`
+    A model is split at its preset, else where the minimum cut finds a cut, and the split is not verified, for a quick start.
+    If nothing is worth cutting off, it runs whole, and `notes` says so.
 
-    notes      what was decided, in sentences
-    cut        where the cut comes from, in a sentence
+    Args:
+        model: A model or anything else that `graphsplit.load` takes, its parts, or the path of the folder of a split.
+        labels: Class names: a file, "coco", a list, or a dict {class id as the model numbers them: name}. None: COCO's for a
+            model of 90 classes (or of 80 counted from 0), else ids.
+        threshold: The lowest score of a detection, 0 … 1.
+        devices: Section → device, overriding what the parts say.
+        split: False: run the whole as one section.
+        pixels: The values of a float or quantised input that pixels of 0 and 255 become; see
+            `graphsplit.detection.images.picture_input`.
+        fuse_nms: Replace the non-maximum suppression of all classes by one op, not verified; see `graphsplit.rewrites`.
+        **options: Where to cut, as of `graphsplit.plan`: `outputs`, `inputs`, `preset`, `autocrop`, `affinity`, `crop_file`,
+            `model_outputs`, `repair`; and how to run, as of `graphsplit.Pipeline`: `cluster`, `target`, `threads`, `strict`,
+            `trust`, `config`, `delegates`.
 
-    Raises MissingExtraError without supervision and OpenCV, FormatError for a model whose outputs are not known (they are
-    listed) and for labels that cannot be read, FeedError for a model that is not fed one picture, and what `split` and
-    `Pipeline` raise.
+    Attributes:
+        parts: The sections.
+        cut: Where the cut comes from, one sentence.
+        notes: What else was decided, one sentence each.
+        threshold: The lowest score of a detection; may be changed at any time.
+        pipeline: The running sections; `pipeline.statistics` has the times of the last stream.
+
+    Raises:
+        OptionError: for an option that does not exist, or a threshold outside 0 … 1.
+        MissingExtraError: without supervision or OpenCV.
+        FormatError: for a model whose outputs are not recognised (they are listed), and for labels that cannot be read.
+        FeedError: for a model whose only input is not an image.
+        CutError, TensorNotFoundError: as of `graphsplit.plan`.
+        PlacementError, TrustError: as of `graphsplit.Pipeline`.
     """
 
     def __init__(
         self,
-        model: Model | Parts | str | PathLike[str],
+        model: ModelLike | Parts,
         labels: Labels | None = None,
         threshold: float = 0.5,
         devices: Mapping[str, str] | None = None,
         *,
         split: bool = True,
-        cluster: ClusterLike | None = None,
-        target: str | None = None,
-        threads: int | None = None,
-        strict: bool = False,
-        trust: bool = False,
         pixels: tuple[float, float] | None = None,
         fuse_nms: bool = False,
-        delegates: Mapping[str, str | PathLike[str]] | None = None,
-        **cut: Any,
+        **options: Unpack[DetectorOptions],
     ) -> None:
-        if not 0 <= threshold <= 1:
-            raise ValueError(f"threshold is a score from 0 to 1, not {threshold!r}")
-        supervision(), opencv()  # missing ones are told before any work
-        made: Detectable = detectable(model, split=split, trust=trust, fuse_nms=fuse_nms, **cut)
+        check_options("Detector", options, {*_ARGUMENTS, *DetectorOptions.__annotations__})
+        check_threshold(threshold)
+        supervision(), opencv()  # if missing, say so before any work
+        cut, run = separate_options(options)
+        target = detectable(model, split=split, trust=run.get("trust", False), fuse_nms=fuse_nms, **cut)
         self.threshold = threshold
-        self.parts, self.cut, self.notes = made.parts, made.cut, made.notes
-        self.layout = made.layout
-        longest = _SEGMENTED if self.layout.labels else 0
-        self._input = picture_input(made.inputs, pixels=pixels, longest=longest, quantised=made.quantised)
+        self.parts, self.cut, self.notes = target.parts, target.cut, target.notes
+        self.layout = target.layout
+        self._input = picture_input(target.inputs, pixels=pixels, longest=self.layout.longest_side, quantised=target.quantised)
         self._labels = labels if labels is None or isinstance(labels, (str, PathLike, Mapping)) else list(labels)
-        self._names: dict[int, str] | None = None
-        for_model(self._labels, classes=None, first=self.layout.first)  # a wrong file is told before any work
+        # Provisional: the number of classes is known after the first image.
+        self._names = for_model(self._labels, classes=None, first=self.layout.first)
+        self._named = False
         self._borders = self.parts.borders
-        stages = open_sections(
-            self.parts.sections,
-            devices=devices,
-            cluster=cluster,
-            target=target,
-            threads=threads,
-            strict=strict,
-            trust=trust,
-            delegates=delegates,
-        )
+        run["devices"] = devices
+        stages = open_sections(self.parts.sections, **run)
         outputs = (*dict.fromkeys((*self.layout.tensors, *self._borders)), _PICTURE)
         self.pipeline = Pipeline.from_stages(stages, inputs=self.parts.inputs, outputs=outputs)
         self._warm = False
-        # A detector that is let go, or still there when the interpreter ends, closes its pipeline.
+        # A detector that is garbage-collected, or still exists when the interpreter exits, closes its pipeline.
         self._close = weakref.finalize(self, self.pipeline.close)
 
     @property
     def devices(self) -> dict[str, str]:
-        """Section → the device it really runs on."""
+        """Section → the device it actually runs on."""
         return {stage.name: stage.device for stage in self.pipeline.stages}
 
     @property
     def names(self) -> dict[int, str]:
-        """Class id as the model gives it → name. Known for sure once a picture was seen, which tells how many classes there are."""
-        return dict(self._names or for_model(self._labels, classes=None, first=self.layout.first))
+        """Class id as the model numbers them → name. Final after the first image, which shows how many classes there are."""
+        return dict(self._names)
 
-    def detect(self, image: Any) -> Any:
-        """What is in a picture, as ``supervision.Detections`` (see `Frame`).
+    def detect(self, image: ImageLike) -> Detections:
+        """Detect the objects in one image.
 
-        image  uint8 RGB array (height, width, 3), also grey and RGBA; a PIL image; a path
+        Args:
+            image: uint8 array, RGB [height, width, 3], grey or RGBA; a PIL image; or a path.
 
-        Raises FeedError for anything else, FormatError for a file that is no picture, SectionRunError.
+        Returns:
+            ``supervision.Detections``, as in `Frame.detections`.
+
+        Raises:
+            FeedError: for anything else.
+            FormatError: for a file that is not an image.
+            SectionRunError: if a section fails.
         """
         picture = Picture(0, 0.0, as_image(image))
         return self._frame(self.pipeline.run(self._feed(picture))).detections
 
     def stream(
         self,
-        source: Source | str | PathLike[str] | Iterable[Any],
+        source: Source | ImageLike | Iterable[ImageLike],
         *,
         policy: Policy | None = None,
         max_frames: int | None = None,
+        report: Report | None = None,
     ) -> Iterator[Frame]:
-        """The pictures of a source with what is in them, in order, as `Frame`.
+        """Detect the objects in every image of a source, in order.
 
-        source      a path, ``camera:0``, ``rtsp://…`` (see `open_source`), a `Source`, or an iterable of pictures
-        policy      "block": no picture is lost; "latest": the newest wins, others are dropped and counted
-                    (``pipeline.statistics.dropped``). None: "latest" for cameras and streams, else "block"
-        max_frames  stop after so many
+        Args:
+            source: A path, ``camera:0``, ``rtsp://…`` (see `open_source`), a `Source`, one image, or an iterable of images.
+            policy: "block": no frame is lost; "latest": the newest frame wins, the others are dropped and counted
+                (``pipeline.statistics.dropped``). None: "latest" for cameras and streams, else "block".
+            max_frames: Stop after this many.
+            report: Called with a `Notice` for each file that cannot be read, which is then skipped, and for a source that
+                ended early; from another thread. None: a file that cannot be read raises FormatError.
 
-        Raises FormatError for a source that is not there or not readable, and what `detect` raises.
+        Yields:
+            `Frame`, as soon as its detections are there.
+
+        Raises:
+            OptionError: for a policy that does not exist, or `max_frames` below 1.
+            FormatError: for a source that does not exist or cannot be read.
+            FeedError, SectionRunError: as of `detect`.
         """
         if max_frames is not None and max_frames < 1:
-            raise ValueError(f"max_frames is a whole number from 1, not {max_frames!r}")
+            raise OptionError(f"max_frames must be at least 1, not {max_frames!r}", option="max_frames")
+        if policy is not None:
+            check_choice("policy", policy, get_args(Policy))
         if isinstance(source, (str, PathLike)):
             source = open_source(source)
-        if hasattr(source, "convert") or getattr(source, "ndim", None) in (2, 3):  # one picture, not its rows
-            source = [source]
         if not isinstance(source, Source):
-            return self._stream(_numbered(source), policy or "block", max_frames)
+            single = hasattr(source, "convert") or getattr(source, "ndim", None) in (2, 3)  # one image, not its rows
+            images = cast("Iterable[ImageLike]", [source] if single else source)
+            return self._stream(_numbered(images), policy or "block", max_frames)
         if source.size is not None and source.count != 1 and max_frames != 1:
             self.warm_up(source.size)
-        return self._stream(iter(source), policy or ("latest" if source.live else "block"), max_frames)
+        return self._stream(source.read(report), policy or ("latest" if source.live else "block"), max_frames)
 
     def warm_up(self, size: tuple[int, int] = (640, 480)) -> None:
-        """Run once on nothing, so that the slow first run does not hit a picture. size: (width, height) of what will come."""
+        """Run once on a blank image, since the first run is slow.
+
+        Args:
+            size: (width, height) of the images to come.
+        """
         if not self._warm:
             blank = np.zeros((size[1], size[0], 3), np.uint8)
             self.pipeline.warm_up(self._feed(Picture(0, 0.0, blank)))
@@ -173,31 +202,46 @@ class Detector:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        if (close := getattr(self, "_close", None)) is None:  # __init__ has not finished
+            return "Detector(not open)"
+        sections = " → ".join(f"{name} on {device}" for name, device in self.devices.items())
+        classes = f"{len(self._names)} classes" if self._names else "unnamed classes"
+        return f"Detector({sections}; cut: {shorten(self.cut, 80, placeholder=' …')}; {classes}{'' if close.alive else '; closed'})"
+
     def _stream(self, pictures: Iterator[Picture], policy: Policy, max_frames: int | None) -> Iterator[Frame]:
         self.pipeline.statistics.clear()
-        if policy == "block":  # not one picture more is asked for than will be answered
+        if policy == "block":  # never read more images than will be answered
             pictures = islice(pictures, max_frames)
-        # What is not read to its end ends here with this generator, the pipeline's stream with it.
+        # If the consumer stops early, the pipeline's stream ends with this generator.
         for count, values in enumerate(self.pipeline.stream(map(self._feed, pictures), policy=policy), 1):
             yield self._frame(values)
             if count == max_frames:
                 return
 
-    def _feed(self, picture: Picture) -> dict[str, Any]:
+    def _feed(self, picture: Picture) -> dict[str, object]:
         return {self._input.tensor: self._input.feed(picture.image), _PICTURE: picture}
 
-    def _frame(self, values: Mapping[str, Any]) -> Frame:
+    def _frame(self, values: Mapping[str, object]) -> Frame:
         self._warm = True
         picture = cast(Picture, values[_PICTURE])
         size = (picture.image.shape[0], picture.image.shape[1])
-        found = decode(values, self.layout, image=size, fed=self._input.fed(size), threshold=self.threshold)
-        if self._names is None:
-            count = class_count(self.parts, self.layout, [np.shape(values[t]) for t in self._borders])
-            self._names = for_model(self._labels, classes=count, first=self.layout.first)
-        latency = 1000 * self.pipeline.statistics.recent[-1].latency
-        return Frame(*picture, named(found, self._names), latency, regions=bool(self.layout.labels))
+        tensors = {name: np.asarray(value) for name, value in values.items() if name != _PICTURE}
+        detections = decode(tensors, self.layout, image=size, fed=self._input.fed(size), threshold=self.threshold)
+        if not self._named:
+            count = class_count(self.parts, self.layout, [tensors[t].shape for t in self._borders])
+            self._names, self._named = for_model(self._labels, classes=count, first=self.layout.first), True
+        return Frame(
+            picture.number,
+            picture.time_s,
+            picture.image,
+            name_classes(detections, self._names),
+            latency_ms=1000 * self.pipeline.statistics.recent[-1].latency,
+            regions=bool(self.layout.segmentation),
+            source=picture.source,
+        )
 
 
-def _numbered(images: Iterable[Any]) -> Iterator[Picture]:
+def _numbered(images: Iterable[ImageLike]) -> Iterator[Picture]:
     for number, image in enumerate(images):
-        yield Picture(number, 0.0, as_image(image))
+        yield Picture(number, 0.0, as_image(image), source_name(image) if isinstance(image, (str, PathLike)) else "")

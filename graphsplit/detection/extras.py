@@ -1,11 +1,11 @@
-"""The libraries of the extra `detect`, imported when they are needed."""
+"""The libraries of the extra `detect`, imported when they are first needed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from types import ModuleType
 
 from graphsplit.errors import GraphSplitError, MissingExtraError
 
@@ -15,15 +15,21 @@ __all__ = ["opencv", "quiet_opencv", "supervision"]
 _SILENT = 0  # OpenCV's LOG_LEVEL_SILENT
 
 
-def opencv() -> Any:
-    """The module ``cv2``. Raises MissingExtraError, and GraphSplitError where it is installed but cannot be loaded."""
+def opencv() -> ModuleType:
+    """Import ``cv2``.
+
+    Raises:
+        MissingExtraError: if it is not installed.
+        GraphSplitError: if it is installed but cannot be loaded.
+    """
     return _import("cv2", "OpenCV (cv2)")
 
 
 @contextmanager
 def quiet_opencv() -> Iterator[None]:
-    """Keep OpenCV from logging to stderr, where it is installed. What FFmpeg logs can only be stilled before its first use,
-    by OPENCV_FFMPEG_LOGLEVEL.
+    """Silence OpenCV's log on stderr, if OpenCV is installed.
+
+    FFmpeg's log can only be silenced before its first use, by the environment variable OPENCV_FFMPEG_LOGLEVEL.
     """
     try:
         cv2 = opencv()
@@ -39,12 +45,17 @@ def quiet_opencv() -> Iterator[None]:
         logging.setLogLevel(before)
 
 
-def supervision() -> Any:
-    """The module ``supervision``. Raises MissingExtraError, and GraphSplitError where it is installed but cannot be loaded."""
+def supervision() -> ModuleType:
+    """Import ``supervision``.
+
+    Raises:
+        MissingExtraError: if it is not installed.
+        GraphSplitError: if it is installed but cannot be loaded.
+    """
     return _import("supervision", "supervision")
 
 
-def _import(module: str, what: str) -> Any:
+def _import(module: str, what: str) -> ModuleType:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:

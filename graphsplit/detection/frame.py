@@ -1,42 +1,49 @@
-"""One picture of a stream and what was found in it."""
+"""One frame of a stream with its detections."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 from graphsplit.detection.drawing import draw
-from graphsplit.detection.images import Array
+from graphsplit.runtimes.arrays import Array
+
+if TYPE_CHECKING:
+    from supervision import Detections
 
 __all__ = ["Frame"]
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture with its detections.
+    """An image with its detections.
 
-    number      of the picture in its source, counted from 0; a live source leaves out the numbers that were dropped
-    time_s      seconds from the beginning of the source
-    image       uint8 RGB (height, width, 3)
-    detections  ``supervision.Detections``: xyxy in pixels, confidence, class_id, data["class_name"], mask where there is one
-    latency_ms  milliseconds from the door of the first section to the end of the last one
-    regions     whether they are regions of a segmented picture, of which boxes say nothing
+    Attributes:
+        number: Index in its source, counted from 0; a live source skips the numbers of dropped frames.
+        time_s: Seconds since the beginning of the source.
+        image: uint8 [height, width, 3], RGB.
+        detections: ``supervision.Detections``: `xyxy` in pixels, `confidence`, `class_id`, ``data["class_name"]``, and `mask`
+            for models with masks.
+        latency_ms: Milliseconds from entering the first section to leaving the last.
+        regions: Whether the detections are regions of a segmentation map, for which boxes mean little.
+        source: The source, or the file of a folder, as `Picture.source`.
     """
 
     number: int
     time_s: float
     image: Array
-    detections: Any = field(repr=False)
+    detections: Detections = field(repr=False)
     latency_ms: float
     regions: bool = False
+    source: str = ""
 
     @cached_property
     def drawn(self) -> Array:
-        """The picture with its detections drawn on it, uint8 **BGR** as OpenCV wants it for files and windows."""
+        """The image with its detections drawn on it: uint8 [height, width, 3] in OpenCV's order **BGR**, for files and windows."""
         return draw(self.image, self.detections, boxes=not self.regions)
 
     @property
     def annotated(self) -> Array:
-        """The picture with its detections drawn on it, uint8 RGB (height, width, 3)."""
+        """The image with its detections drawn on it: uint8 [height, width, 3], RGB."""
         return self.drawn[:, :, ::-1]

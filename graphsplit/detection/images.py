@@ -1,4 +1,4 @@
-"""Pictures: what is accepted as one, how a file of one is read, and how one becomes what a model is fed."""
+"""Images: what is accepted as one, how a file is read, and how an image becomes the input of a model."""
 
 from __future__ import annotations
 
@@ -6,57 +6,76 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from graphsplit.detection.extras import opencv
 from graphsplit.errors import FeedError, FormatError
+from graphsplit.graph.text import shape_text
 from graphsplit.parts.parts import Port
+from graphsplit.runtimes.arrays import Array
 
-__all__ = ["Array", "Input", "as_image", "picture_input", "read_image"]
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
-Array = np.ndarray[Any, Any]
+__all__ = ["ImageLike", "Input", "as_image", "picture_input", "read_image"]
+
+#: What `as_image` takes: a path, a uint8 array or a PIL image.
+ImageLike: TypeAlias = "str | PathLike[str] | Array | Image"
 
 _FLOATS = ("float32", "float16", "float64")
 _DEEP = ("I", "F")  # modes of PIL with more than eight bits
 
 
-def as_image(image: Any) -> Array:
-    """A picture as uint8 RGB (height, width, 3).
+def as_image(image: object) -> Array:
+    """Convert an image to RGB.
 
-    image  an array of uint8: RGB (height, width, 3), grey (height, width) or (height, width, 1), RGBA (height, width, 4),
-           whose alpha is dropped; a PIL image; the path of a picture
+    Args:
+        image: A uint8 array, RGB [height, width, 3], grey [height, width] or [height, width, 1], or RGBA [height, width, 4],
+            whose alpha is dropped; a PIL image; or the path of an image.
 
-    Raises FeedError for anything else, FormatError for a file that is no picture.
+    Returns:
+        uint8 [height, width, 3], RGB.
+
+    Raises:
+        FeedError: for anything else.
+        FormatError: for a file that is not an image.
     """
     if isinstance(image, (str, PathLike)):
         return read_image(image)
     if hasattr(image, "convert") and hasattr(image, "mode"):  # a PIL image
         if str(image.mode).startswith(_DEEP):
-            raise FeedError([f"the image is of mode {image.mode!r}; scale its values to 0 … 255 first"])
+            raise FeedError([f"the image has mode {image.mode!r}; scale its values to 0 … 255 first"])
         image = image.convert("RGB")
     elif not hasattr(image, "__array__"):
         raise FeedError([f"an image is an array, a PIL image or a path, not {type(image).__name__}"])
-    array = np.asarray(image)
+    array: Array = np.asarray(image)
     if array.dtype != np.uint8:
         hint = "a float image from 0 to 1 is (255 * image).round().astype('uint8')"
-        raise FeedError([f"the image is {array.dtype}; give uint8 from 0 to 255 ({hint})"])
+        raise FeedError([f"the image is {array.dtype}; pass uint8 from 0 to 255 ({hint})"])
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim == 2:
         array = np.repeat(array[:, :, None], 3, axis=2)
     if array.ndim != 3 or array.shape[2] not in (3, 4):
-        raise FeedError([f"the image has shape {list(array.shape)}; give one picture: [height, width, 3], RGB"])
+        raise FeedError([f"the image has shape {list(array.shape)}; pass one RGB image: [height, width, 3]"])
     if 0 in array.shape:
-        raise FeedError([f"the image has shape {list(array.shape)}: there is nothing in it"])
+        raise FeedError([f"the image has shape {list(array.shape)}: it is empty"])
     return np.ascontiguousarray(array[:, :, :3])
 
 
 def read_image(path: str | PathLike[str]) -> Array:
-    """A picture file as uint8 RGB (height, width, 3), turned as its EXIF data says; of several frames the first.
+    """Read an image file, rotated as its EXIF data say; the first frame if there are several.
 
-    Raises FormatError.
+    Args:
+        path: Of the file.
+
+    Returns:
+        uint8 [height, width, 3], RGB.
+
+    Raises:
+        FormatError: for a file that does not exist, cannot be read or is not an image.
     """
     cv2 = opencv()
     where = Path(path)
@@ -69,25 +88,28 @@ def read_image(path: str | PathLike[str]) -> Array:
     except OSError as error:
         raise FormatError(f"cannot be read: {error.strerror or error}", path=where) from error
     try:
-        found = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+        decoded = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
     except cv2.error as error:
-        raise FormatError(f"a damaged picture: {str(error).strip().splitlines()[-1]}", path=where) from error
-    if found is None:
-        raise FormatError("not a picture that OpenCV reads, or a damaged one", path=where)
-    image: Array = cv2.cvtColor(found, cv2.COLOR_BGR2RGB)
+        raise FormatError(f"a damaged image: {str(error).strip().splitlines()[-1]}", path=where) from error
+    if decoded is None:
+        raise FormatError("not an image that OpenCV can read, or a damaged one", path=where)
+    image: Array = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
     return image
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """The picture input of a model, and how a picture becomes its value.
+    """The image input of a model, and how an image becomes its value.
 
-    dtype      "uint8", "int8" or a float
-    size       (height, width); None where any goes
-    pixels     what 0 and 255 become in a float input, or stand for in a quantised one
-    longest    the model takes no picture with a side longer than this; 0: any
-    quantised  scale and zero point, where pixels are to be brought to them; None: uint8 is fed as it is, int8 128 less,
-               which is right where the range of the input is that of the pixels, whatever they stand for
+    Attributes:
+        tensor: Its name.
+        dtype: "uint8", "int8" or a float type.
+        size: (height, width); None: any.
+        pixels: The values of a float input that pixels of 0 and 255 become; of a quantised input, the real values that they
+            represent.
+        longest: The longest side that the model takes, in pixels; 0: any.
+        quantised: (scale, zero point) to quantise pixels with. None: uint8 is fed unchanged and int8 shifted by 128, which is
+            right if the range of the input is the range of the pixels, whatever real values they represent.
     """
 
     tensor: str
@@ -98,9 +120,15 @@ class Input:
     quantised: tuple[float, int] | None = None
 
     def feed(self, image: Array) -> Array:
-        """uint8 RGB (height, width, 3) → the input's dtype (1, height, width, 3).
+        """Convert an image to a value of the input.
 
-        A picture is resized (bilinear, its sides scaled each for itself) where the size is fixed, or it is too large.
+        It is resized (bilinear, without keeping the aspect ratio) if the input has a fixed size, or the image is too large.
+
+        Args:
+            image: uint8 [height, width, 3], RGB.
+
+        Returns:
+            [1, height, width, 3] of the input's dtype.
         """
         height, width = self.fed((image.shape[0], image.shape[1]))
         if (height, width) != image.shape[:2]:
@@ -121,7 +149,7 @@ class Input:
         return scaled.astype(self.dtype)
 
     def fed(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The (height, width) that a picture of some size is fed with."""
+        """The (height, width) to which an image of some (height, width) is resized."""
         height, width = size
         if self.longest and max(height, width) > self.longest:
             scale = self.longest / max(height, width)
@@ -136,30 +164,31 @@ def picture_input(
     longest: int = 0,
     quantised: Mapping[str, tuple[float, int]] | None = None,
 ) -> Input:
-    """The picture input among what a model is fed.
+    """Find the image input of a model.
 
-    pixels     what 0 and 255 become in a float input, or stand for in a quantised one; None: −1 and 1 where its name begins
-               with "normalized", as the API names what it feeds normalised, else 0 and 255 (of a quantised input: its range)
-    quantised  scale and zero point of inputs of 8 bits
+    Args:
+        ports: The inputs of the model.
+        pixels: The values of a float input that pixels of 0 and 255 become; of a quantised input, the real values that they
+            represent. None: −1 and 1 if its name begins with "normalized", the Object Detection API's name for such an input,
+            else 0 and 255 (of a quantised input: its range).
+        longest: The longest side that the model takes, in pixels; 0: any.
+        quantised: Tensor → (scale, zero point), of inputs of 8 bits.
 
-    Raises FeedError for a model that is not fed one picture, and nothing else.
+    Raises:
+        FeedError: if the model does not have exactly one input, or that input is not an image.
     """
-    listed = ", ".join(f"{p.tensor} {p.dtype} {_shape(p)}" for p in ports) or "nothing"
+    listed = ", ".join(f"{p.tensor} {p.dtype} {shape_text(p.shape)}" for p in ports) or "nothing"
     if len(ports) != 1:
-        raise FeedError([f"a detector is fed one picture; this model is fed {listed}"])
+        raise FeedError([f"a detector takes one image; this model takes {listed}"])
     port = ports[0]
     if port.dtype not in ("uint8", "int8", *_FLOATS):
-        raise FeedError([f"a detector is fed a picture, uint8, int8 or float; this model is fed {listed}"])
+        raise FeedError([f"a detector takes an image, uint8, int8 or float; this model takes {listed}"])
     shape = port.shape if port.shape is not None else (None, None, None, 3)
     if len(shape) != 4 or shape[0] not in (None, 1) or shape[3] not in (None, 3):
-        raise FeedError([f"a detector is fed a picture [1, height, width, 3]; this model is fed {listed}"])
+        raise FeedError([f"a detector takes an image [1, height, width, 3]; this model takes {listed}"])
     known = (quantised or {}).get(port.tensor) if port.dtype in ("uint8", "int8") else None
     if pixels is None:
         normalised = port.tensor.rpartition("/")[2].startswith("normalized")
         known = known if normalised else None
         pixels = (-1.0, 1.0) if normalised else (0.0, 255.0)
     return Input(port.tensor, port.dtype, (shape[1], shape[2]), pixels, longest, known)
-
-
-def _shape(port: Port) -> list[Any] | str:
-    return "of unknown shape" if port.shape is None else ["?" if d is None else d for d in port.shape]

@@ -1,7 +1,7 @@
-"""Names of classes: COCO's, label maps of the Object Detection API, plain lists. Read without TensorFlow.
+"""Class names: COCO's, label maps of the Object Detection API, plain lists. Read without TensorFlow.
 
-A label id counts from 1; what a model gives counts from 1 (the API's frozen graphs) or from 0 (TFLite, CenterNet).
-`for_model` brings the two together.
+Label ids count from 1; the class ids of a model count from 1 (the API's frozen graphs) or from 0 (TFLite, CenterNet).
+`for_model` reconciles the two.
 """
 
 from __future__ import annotations
@@ -20,22 +20,26 @@ __all__ = ["Labels", "coco", "for_model", "read_labels"]
 Names = Mapping[int, str]
 Labels = str | PathLike[str] | Names | Iterable[str]
 
-_LIMIT = 16 * 2**20  # bytes of a file of labels
+_LIMIT = 16 * 2**20  # bytes of a label file
 _COCO_IDS, _COCO_CLASSES = 90, 80  # the ids of COCO go to 90, ten of them unused
 
 
 def for_model(labels: Labels | None, *, classes: int | None, first: int) -> dict[int, str]:
-    """Class id as the model gives it → name.
+    """Map the class ids of a model to names.
 
-    labels   None: COCO's for a model of 90 classes, or of 80 counted from 0, else none;
-             "coco", or the path of a file (see `read_labels`); a list of names in order; a dict, whose keys are class ids
-             as the model gives them
-    classes  how many classes the model has, where that is known
-    first    the id that the model gives for its first class: 1 or 0
+    If the model has as many classes as there are labels, they are matched by order, else by id.
 
-    Where a model has as many classes as there are labels, they go by their order; else by their ids.
+    Args:
+        labels: None: COCO's for a model of 90 classes, or of 80 counted from 0, else none; "coco"; the path of a file (see
+            `read_labels`); a list of names in order; or a dict whose keys are class ids as the model numbers them.
+        classes: The number of classes, if known.
+        first: The id of the model's first class: 1 or 0.
 
-    Raises FormatError.
+    Returns:
+        Class id as the model numbers them → name.
+
+    Raises:
+        FormatError: for a file that cannot be read.
     """
     if isinstance(labels, Mapping):
         return {int(key): str(name) for key, name in labels.items()}
@@ -58,28 +62,35 @@ def coco() -> dict[int, str]:
 
 
 def read_labels(path: str | PathLike[str]) -> dict[int, str]:
-    """Label id → name, from a file. Three kinds are told apart by their content:
+    """Read a label file of one of three kinds, recognised by content:
 
         item { id: 1 name: "/m/01g317" display_name: "person" }    a label map (.pbtxt); the display name is preferred
-        1 person                                                   an id and a name a line
-        person                                                     a name a line; the first line is id 1
+        1 person                                                   an id and a name per line
+        person                                                     a name per line; the first line is id 1
 
-    Raises FormatError that names the file and the line.
+    Args:
+        path: Of the file.
+
+    Returns:
+        Label id → name.
+
+    Raises:
+        FormatError: names the file and the line.
     """
     where = Path(path)
     try:
         if where.exists() and not where.is_file():
-            raise FormatError("not a file; labels are a .pbtxt label map, or a name a line", path=where)
+            raise FormatError("not a file; labels are a .pbtxt label map, or a name per line", path=where)
         if where.stat().st_size > _LIMIT:
-            raise FormatError(f"too large for a file of labels ({where.stat().st_size:,} bytes)", path=where)
+            raise FormatError(f"too large for a label file ({where.stat().st_size:,} bytes)", path=where)
         text = where.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise FormatError(f"cannot be read: {error.strerror or error}", path=where) from error
     except UnicodeDecodeError as error:
-        raise FormatError("not a text file; labels are a .pbtxt label map, or a name a line", path=where) from error
+        raise FormatError("not a text file; labels are a .pbtxt label map, or a name per line", path=where) from error
     names = _unique(label_map(text, where), where) if is_label_map(text) else _lines(text, where)
     if not names:
-        raise FormatError("no labels in it", path=where)
+        raise FormatError("it holds no labels", path=where)
     return names
 
 
@@ -87,7 +98,7 @@ def _unique(entries: Iterable[Entry], path: Path) -> dict[int, str]:
     seen: dict[int, Entry] = {}
     for entry in entries:
         if entry.id in seen:
-            raise FormatError(f"line {entry.line}: id {entry.id} stands on line {seen[entry.id].line} already", path=path)
+            raise FormatError(f"line {entry.line}: id {entry.id} is already defined on line {seen[entry.id].line}", path=path)
         seen[entry.id] = entry
     return {e.id: e.name for e in seen.values()}
 
@@ -95,11 +106,11 @@ def _unique(entries: Iterable[Entry], path: Path) -> dict[int, str]:
 def _lines(text: str, path: Path) -> dict[int, str]:
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
     filled = [(number, line) for number, line in lines if line]
-    found = [(number, re.fullmatch(r"(\d+)\s*[\s:,;=]\s*(\S.*)", line)) for number, line in filled]
-    with_ids = [number for number, match in found if match]
+    matches = [(number, re.fullmatch(r"(\d+)\s*[\s:,;=]\s*(\S.*)", line)) for number, line in filled]
+    with_ids = [number for number, match in matches if match]
     if len(with_ids) < len(filled) or not filled:
         if len(with_ids) > len(filled) // 2 > 0:
             number, line = next((n, li) for n, li in filled if n not in with_ids)
-            raise FormatError(f"line {number}: {line[:60]!r} has no id, as other lines have (`1 person`)", path=path)
+            raise FormatError(f"line {number}: {line[:60]!r} has no id, while most lines do (`1 person`)", path=path)
         return dict(filled)
-    return _unique((Entry(number, int(m[1]), m[2].strip("\"'")) for number, m in found if m), path)
+    return _unique((Entry(number, int(m[1]), m[2].strip("\"'")) for number, m in matches if m), path)

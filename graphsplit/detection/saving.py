@@ -1,59 +1,101 @@
-"""Where answers are saved: what is written for which source, and what is never written over."""
+"""Where results are saved: the sink for each kind of source, and what is never overwritten."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 
 from graphsplit.detection.extras import opencv
-from graphsplit.detection.sinks import CODECS, ImageFile, ImageFolder, Sink, VideoFile
-from graphsplit.detection.sources import Source
-from graphsplit.errors import FormatError
+from graphsplit.detection.sinks import CODECS, ImageFile, ImageFolder, Sink, SinkPerSource, VideoFile
+from graphsplit.detection.sources import Source, source_name
+from graphsplit.errors import FormatError, OverwriteError
 from graphsplit.formats.atomic import check_folder, check_free, check_parent
 
 __all__ = ["check_place", "saver"]
 
 
 def saver(source: Source, out: str | PathLike[str], *, overwrite: bool) -> Sink:
-    """What takes the annotated frames of a source: a picture for a picture, a folder for a folder, else a video.
+    """Open the sink for the annotated frames of a source: an image for an image, a folder for a folder or several sources,
+    else a video.
 
-    out  its place; for a picture or video also a folder that is there, in which it is called as its source
+    Args:
+        source: The source.
+        out: The destination. An image or video may also go into an existing folder, where it keeps the name of its source.
+        overwrite: Replace existing files.
 
-    Raises OverwriteError, and FormatError for an ending that OpenCV does not write.
+    Raises:
+        OverwriteError: for an existing file, a file in place of a folder, and for the source itself.
+        FormatError: for a file name extension that OpenCV does not write, or a destination in a folder that does not exist.
     """
-    path = Path(out)
+    path, own = Path(out), list(_files(source))
+    if source.kind == "several":
+        check_folder(path)
+    elif source.kind != "folder" and path.is_dir() and source.path is not None:
+        path = path / source.path.name
+    check_parent(path)
+    if source.kind == "several":
+        return SinkPerSource(path, _sinks(source, path, own, overwrite))
+    return _sink(source, path, own, overwrite)
+
+
+def _sinks(source: Source, folder: Path, own: Sequence[Path], overwrite: bool) -> dict[str, Sink]:
+    """`Picture.source` → the sink of its source, each under its own name in a folder."""
+    sinks: dict[str, Sink] = {}
+    owners: dict[Path, Source] = {}
+    for part in source.parts:
+        if part.kind == "unreadable" or part.path is None:
+            continue
+        place = folder / Path(os.path.abspath(part.path)).name  # also of . and ..
+        if place in owners:
+            raise OverwriteError(f"{owners[place].given} and {part.given} would both be saved as {place}", paths=[place])
+        owners[place] = part
+        sink = _sink(part, place, own, overwrite)
+        sinks.update(dict.fromkeys([source_name(part.path / f) for f in part.files] or [part.given], sink))
+    return sinks
+
+
+def _sink(source: Source, path: Path, own: Sequence[Path], overwrite: bool) -> ImageFile | ImageFolder | VideoFile:
     if source.kind == "folder":
         check_folder(path)
-        _check_free(source, [path / f for f in source.files], overwrite)
-        bad = next((f for f in source.files if not _is_image(Path(f))), None)
-        if bad is not None:
-            raise FormatError("OpenCV reads this kind of picture but does not write it; move it away", path=bad)
-        check_parent(path)
+        check_free([path / f for f in source.files], sources=own, overwrite=overwrite)
+        unwritable = next((f for f in source.files if not _is_image(Path(f))), None)
+        if unwritable is not None:
+            raise FormatError("OpenCV reads this image format but does not write it; move the file elsewhere", path=unwritable)
         return ImageFolder(path, source.files)
-    if path.is_dir() and source.path is not None:
-        path = path / source.path.name
-    ending = path.suffix or "without an ending"
-    if source.kind == "image":
-        if not _is_image(path):
-            raise FormatError(f"a picture is written as .png, .jpg or what else OpenCV writes, not {ending}", path=path)
-    elif path.suffix.lower() not in CODECS:
-        raise FormatError(f"a video is written as {', '.join(CODECS)}, not {ending}", path=path)
-    check_place(source, path, overwrite=overwrite)
+    extension = path.suffix or "a name without extension"
+    if source.kind == "image" and not _is_image(path):
+        raise FormatError(f"an image is written as .png, .jpg or another format of OpenCV, not {extension}", path=path)
+    if source.kind != "image" and path.suffix.lower() not in CODECS:
+        raise FormatError(f"a video is written as {', '.join(CODECS)}, not {extension}", path=path)
+    check_free([path], sources=own, overwrite=overwrite)
     return ImageFile(path) if source.kind == "image" else VideoFile(path, fps=source.fps)
 
 
 def check_place(source: Source, path: Path, *, overwrite: bool) -> None:
-    """Refuse to write over the source, over what is there unless told to, and into a folder that is not there.
+    """Check that a file may be written.
 
-    Raises OverwriteError, FormatError.
+    Args:
+        source: The source, which is never overwritten.
+        path: Of the file.
+        overwrite: Replace an existing file.
+
+    Raises:
+        OverwriteError: for an existing file or folder, and for the source itself.
+        FormatError: for a path in a folder that does not exist.
     """
-    _check_free(source, [path], overwrite)
+    check_free([path], sources=_files(source), overwrite=overwrite)
     check_parent(path)
 
 
-def _check_free(source: Source, paths: list[Path], overwrite: bool) -> None:
-    own = [] if source.path is None else [source.path, *(source.path / f for f in source.files)]
-    check_free(paths, sources=own, overwrite=overwrite)
+def _files(source: Source) -> Iterator[Path]:
+    """The files and folders of a source."""
+    for part in source.parts:
+        yield from _files(part)
+    if source.path is not None:
+        yield source.path
+        yield from (source.path / f for f in source.files)
 
 
 def _is_image(path: Path) -> bool:

@@ -1,102 +1,170 @@
-"""Where answers go: JSON lines, pictures, a video. Each is written whole or not at all.
+"""Where results go: JSON lines, image files, videos. Each is written whole or not at all.
 
-Everything is written under another name beside its place, and takes its own when it is kept (`keep`); what is not kept is
-removed (`drop`).
+Everything is written aside, and moved to its destination by `keep` or removed by `drop`.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 from graphsplit.detection.extras import opencv
 from graphsplit.detection.frame import Frame
-from graphsplit.detection.images import Array
 from graphsplit.errors import FormatError
 from graphsplit.formats.atomic import Staging
+from graphsplit.runtimes.arrays import Array
 
-__all__ = ["CODECS", "ImageFile", "ImageFolder", "JsonLines", "Sink", "VideoFile", "found_json", "record"]
+if TYPE_CHECKING:
+    from cv2 import VideoWriter
+    from supervision import Detections
 
-# The ending of a video says what it is; OpenCV's own encoders, which are there wherever OpenCV is.
+__all__ = [
+    "CODECS",
+    "DetectionsJson",
+    "FrameJson",
+    "ImageFile",
+    "ImageFolder",
+    "JsonLines",
+    "Sink",
+    "SinkPerSource",
+    "VideoFile",
+    "detections_json",
+    "record",
+]
+
+# File name extension → codec: OpenCV's own encoders, available wherever OpenCV is.
 CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
-_RATE = 30.0  # pictures a second, where a camera does not tell
+_RATE = 30.0  # frames per second, if a camera does not state them
+
+
+class DetectionsJson(TypedDict):
+    """The detections of a frame as JSON.
+
+    Attributes:
+        boxes: [ymin, xmin, ymax, xmax] of each detection, normalised.
+        scores: The score of each.
+        classes: The class id of each.
+    """
+
+    boxes: list[list[float]]
+    scores: list[float]
+    classes: list[int]
+
+
+class FrameJson(DetectionsJson):
+    """A frame as JSON.
+
+    Attributes:
+        source: The source or the file of a folder, as `Picture.source`.
+        frame: Index of the image in its source, counted from 0.
+        time_s: Seconds since the beginning of the source.
+        labels: The class name of each detection.
+        latency_ms: Milliseconds from entering the first section to leaving the last.
+    """
+
+    source: str
+    frame: int
+    time_s: float
+    labels: list[str]
+    latency_ms: float
 
 
 class Sink(Protocol):
-    """Somewhere frames go."""
+    """A destination of frames.
+
+    Attributes:
+        path: Of the file or folder.
+    """
 
     path: Path
 
     def write(self, frame: Frame) -> None:
-        """Take one more frame."""
+        """Add a frame."""
 
     def keep(self) -> None:
-        """Finish, and put what was written in its place."""
+        """Finish, and move what was written to its destination."""
 
     def drop(self) -> None:
-        """Remove what was written."""
+        """Remove what was written and not kept."""
 
 
-def record(frame: Frame) -> dict[str, Any]:
-    """A frame as JSON: {frame, time_s, boxes: [[ymin, xmin, ymax, xmax]] normalised, scores, classes, latency_ms}."""
+def record(frame: Frame) -> FrameJson:
+    """Convert a frame to its line of JSON."""
     height, width = frame.image.shape[:2]
     return {
+        "source": frame.source,
         "frame": frame.number,
         "time_s": round(frame.time_s, 6),
-        **found_json(frame.detections, height, width),
+        **detections_json(frame.detections, height, width),
+        "labels": [str(name) for name in frame.detections.data["class_name"]],
         "latency_ms": round(frame.latency_ms, 3),
     }
 
 
-def found_json(detections: Any, height: int, width: int) -> dict[str, Any]:
-    """Detections in a picture of that size in pixels as JSON: {boxes, scores, classes}, boxes normalised."""
+def detections_json(detections: Detections, height: int, width: int) -> DetectionsJson:
+    """Convert detections to JSON.
+
+    Args:
+        detections: Boxes in pixels, scores and class ids.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+    """
     boxes = detections.xyxy[:, [1, 0, 3, 2]] / [height, width, height, width]
     return {
         "boxes": [[round(float(v), 7) for v in box] for box in boxes],
-        # The shortest number that is this float32: 0.7 stays 0.7, and at or above a threshold of 0.7.
+        # The shortest decimal of this float32: 0.7 stays 0.7, at or above a threshold of 0.7.
         "scores": [float(str(score)) for score in detections.confidence],
         "classes": [int(c) for c in detections.class_id],
     }
 
 
 class JsonLines:
-    """One JSON object a frame and line."""
+    """One line of JSON per frame, see `FrameJson`.
+
+    Args:
+        path: Of the file.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path, self._staging = path, Staging(path.parent)
         self._file = open(self._staging.place(path), "x", encoding="utf-8")  # noqa: SIM115
 
     def write(self, frame: Frame) -> None:
-        """Take one more frame."""
+        """Add a frame."""
         self._file.write(json.dumps(record(frame)) + "\n")
 
     def keep(self) -> None:
-        """Finish, and put what was written in its place."""
+        """Finish, and move the file to its destination."""
         self._file.close()
         self._staging.keep()
 
     def drop(self) -> None:
-        """Remove what was written."""
+        """Remove what was written and not kept."""
         self._file.close()
         self._staging.drop()
 
 
 class VideoFile:
-    """A video with the size and rate of its source (OpenCV's encoders leave out an odd row or column).
+    """A video with the size and frame rate of its source (OpenCV's encoders drop an odd row or column).
 
-    A picture that was dropped before it is filled in with the one that follows, so that time goes by as it did.
+    A dropped frame is replaced by the one that follows it, so that the video keeps its length.
+
+    Args:
+        path: Of the file; its extension is one of `CODECS`.
+        fps: Frames per second; None: 30.
     """
 
     def __init__(self, path: Path, *, fps: float | None) -> None:
         self.path, self._staging = path, Staging(path.parent)
         self._fps = fps or _RATE
-        self._writer: Any = None
+        self._writer: VideoWriter | None = None
         self._size = (0, 0)
         self._next = 0
 
     def write(self, frame: Frame) -> None:
-        """Take one more frame. Raises FormatError when it cannot be written."""
+        """Add a frame. Raises FormatError if OpenCV cannot write the video."""
         cv2 = opencv()
         drawn = frame.drawn
         size = (drawn.shape[1], drawn.shape[0])
@@ -105,68 +173,113 @@ class VideoFile:
             code = cv2.VideoWriter_fourcc(*CODECS[self.path.suffix.lower()])
             self._writer = cv2.VideoWriter(str(self._staging.place(self.path)), code, self._fps, size)
             if not self._writer.isOpened():
-                raise FormatError("OpenCV cannot write this video; another ending (.avi) may do", path=self.path)
-        if size != self._size:  # a stream may change it on its way
+                raise FormatError("OpenCV cannot write this video; try another file name extension, such as .avi", path=self.path)
+        if size != self._size:  # a stream may change its size
             drawn = cv2.resize(drawn, self._size)
         for _ in range(max(1, frame.number + 1 - self._next)):
             self._writer.write(drawn)
         self._next = frame.number + 1
 
+    def finish(self) -> None:
+        """Release the encoder; no more frames follow."""
+        if self._writer is not None:
+            self._writer.release()
+
     def keep(self) -> None:
-        """Finish, and put what was written in its place. Raises FormatError for a video without a picture."""
+        """Finish, and move the file to its destination. Raises FormatError for a video without frames."""
         if self._writer is None:
-            raise FormatError("there was no picture to write", path=self.path)
-        self._writer.release()
+            raise FormatError("there was no frame to write", path=self.path)
+        self.finish()
         self._staging.keep()
 
     def drop(self) -> None:
-        """Remove what was written."""
-        if self._writer is not None:
-            self._writer.release()
+        """Remove what was written and not kept."""
+        self.finish()
         self._staging.drop()
 
 
 class ImageFile:
-    """The picture of a source that is one picture."""
+    """One annotated image.
+
+    Args:
+        path: Of the file; its extension is the format.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path, self._staging = path, Staging(path.parent)
 
     def write(self, frame: Frame) -> None:
-        """Take the frame."""
+        """Write the frame."""
         _write_image(self._staging.place(self.path), frame.drawn)
 
     def keep(self) -> None:
-        """Put it in its place."""
+        """Move the file to its destination."""
         self._staging.keep()
 
     def drop(self) -> None:
-        """Remove it."""
+        """Remove what was written and not kept."""
         self._staging.drop()
 
 
 class ImageFolder:
-    """The pictures of a folder, called as they are there."""
+    """The annotated images of a folder, under the same names.
+
+    Args:
+        path: Of the new folder, or of an existing one.
+        files: The images, relative to the folder, by the number of their frame.
+    """
 
     def __init__(self, path: Path, files: tuple[str, ...]) -> None:
         self.path, self._files = path, files
         self._staging = Staging(path.absolute().parent)
 
     def write(self, frame: Frame) -> None:
-        """Take one more frame."""
+        """Add a frame."""
         _write_image(self._staging.place(self.path / self._files[frame.number]), frame.drawn)
 
     def keep(self) -> None:
-        """Put what was written in its place."""
+        """Move the images into the folder."""
         self._staging.keep()
 
     def drop(self) -> None:
-        """Remove what was written."""
+        """Remove what was written and not kept."""
         self._staging.drop()
 
 
+class SinkPerSource:
+    """A folder with a sink for each of several sources.
+
+    Args:
+        path: Of the folder, new or existing.
+        sinks: `Picture.source` → the sink of its source.
+    """
+
+    def __init__(self, path: Path, sinks: Mapping[str, Sink]) -> None:
+        self.path, self._sinks = path, sinks
+        self._written: list[Sink] = []
+
+    def write(self, frame: Frame) -> None:
+        """Add a frame to the sink of its source. Sources come one after the other."""
+        sink = self._sinks[frame.source]
+        if sink not in self._written:
+            if self._written and isinstance(video := self._written[-1], VideoFile):
+                video.finish()
+            self._written.append(sink)
+        sink.write(frame)
+
+    def keep(self) -> None:
+        """Finish, and move what was written into the folder."""
+        for sink in self._written:
+            sink.keep()
+
+    def drop(self) -> None:
+        """Remove what was written and not kept."""
+        for sink in self._written:
+            sink.drop()
+
+
 def _write_image(path: Path, image: Array) -> None:
-    there, data = opencv().imencode(path.suffix, image)
-    if not there:
-        raise FormatError("OpenCV cannot write this picture", path=path)
+    written, data = opencv().imencode(path.suffix, image)
+    if not written:
+        raise FormatError("OpenCV cannot write this image", path=path)
     path.write_bytes(data.tobytes())

@@ -1,4 +1,4 @@
-"""A window that shows frames as they come, where there is a display and OpenCV can draw windows."""
+"""A window that shows frames as they come, if there is a display and OpenCV was built with windows."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ _KEYS = {ord("q"), ord("Q"), 27}  # Escape
 
 
 class Window:
-    """A window of OpenCV's. It is closed by q, Escape, or its own button.
+    """A window of OpenCV, closed by q, Escape or its button.
 
-    Raises GraphSplitError that says what to do where there is no display, or where OpenCV was built without windows.
+    Args:
+        title: Its title.
+
+    Raises:
+        GraphSplitError: without a display, or with an OpenCV that was built without windows; says what to do.
     """
 
     def __init__(self, title: str) -> None:
         cv2 = opencv()
         self._title = title
         if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-            raise GraphSplitError(
-                "--show needs a display, and there is none (DISPLAY is not set); --save writes what it would show"
-            )
+            raise GraphSplitError("--show needs a display, and DISPLAY is not set; --save writes the annotated frames to a file")
         try:
             cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
         except cv2.error as error:
             raise GraphSplitError(
-                "--show needs an OpenCV that draws windows, and this one was built without (opencv-python-headless): pip uninstall "
-                "opencv-python-headless, then pip install opencv-python; or --save what would be shown"
+                "--show needs an OpenCV with windows, and this one has none (opencv-python-headless): pip uninstall "
+                "opencv-python-headless, then pip install opencv-python; or --save the annotated frames to a file"
             ) from error
         self._sized = False
 
     def show(self, frame: Frame) -> bool:
-        """Show a frame. False when the user closed the window."""
+        """Show a frame. Returns False once the user has closed the window."""
         cv2 = opencv()
         if not self._sized:
             height, width = frame.image.shape[:2]
@@ -48,7 +50,7 @@ class Window:
         return self._open(1)
 
     def wait(self) -> None:
-        """Stay until the user closes the window; for a single picture."""
+        """Wait until the user closes the window; for a single image."""
         while self._open(50):
             pass
 

@@ -8,14 +8,13 @@ from typing import Any, TypedDict
 
 from graphsplit.inference.endpoints import ClusterLike
 
-__all__ = ["RunOptions"]
+__all__ = ["RunOptions", "SessionOptions"]
 
 
-class RunOptions(TypedDict, total=False):
-    """How to run the sections of a split.
+class SessionOptions(TypedDict, total=False):
+    """`RunOptions` without the devices, for functions that take `devices` separately.
 
     Attributes:
-        devices: Section → device, overriding what the parts say; ``/job:NAME/task:N/gpu:0`` is a device of a worker.
         cluster: Where the workers are: {"job": ["host:port", …]}, or the path of such a JSON file.
         target: ``grpc://host:port`` of the worker that runs all of them (default: each section asks its own).
         threads: Threads of each section's own pool (default: the cores, shared between the sections that run on the CPU).
@@ -25,7 +24,6 @@ class RunOptions(TypedDict, total=False):
         delegates: Section → path of a TFLite delegate, a library that runs it on an accelerator.
     """
 
-    devices: Mapping[str, str] | None
     cluster: ClusterLike | None
     target: str | None
     threads: int | None
@@ -33,3 +31,13 @@ class RunOptions(TypedDict, total=False):
     trust: bool
     config: Any
     delegates: Mapping[str, str | PathLike[str]] | None
+
+
+class RunOptions(SessionOptions, total=False):
+    """How to run the sections of a split: the options of `SessionOptions`, and the devices.
+
+    Attributes:
+        devices: Section → device, overriding what the parts say; ``/job:NAME/task:N/gpu:0`` is a device of a worker.
+    """
+
+    devices: Mapping[str, str] | None

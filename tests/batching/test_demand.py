@@ -41,13 +41,13 @@ def test_what_is_asked_for_is_what_is_taken():
 @pytest.mark.parametrize(
     ("nodes", "options", "said"),
     [
-        ([(2, 0)], {"cpus": {"read": 1, "main": 1}}, r"ask for 2 CPUs, and the cluster has 2: nothing is left for answer"),
+        ([(2, 0)], {"cpus": {"read": 1, "main": 1}}, r"request 2 CPUs and the cluster has 2: none is left for answer"),
         (
             [(2, 0)],
             {"cpus": dict.fromkeys(STAGES, 1)},
             r"'answer' can never be scheduled: .*answer 1 × 1 CPU; the machines have 2 CPU",
         ),
-        ([(4, 0)], {"actors": {"main": 9}, "cpus": {"main": 1}}, "the actors ask for 9 CPUs, and the cluster has 4"),
+        ([(4, 0)], {"actors": {"main": 9}, "cpus": {"main": 1}}, "the actors request 9 CPUs and the cluster has 4"),
         (
             [(4, 0)],
             {"gpus": {"main": 1}},
@@ -56,7 +56,7 @@ def test_what_is_asked_for_is_what_is_taken():
         ([(4, 1)], {"actors": {"main": 2}}, "'main' can never be scheduled"),
         ([(2, 0), (2, 0)], {"cpus": {"main": 3}}, "'main' can never be scheduled"),
         ([(4, 0)], {"actors": {"post": 1}}, "no stage 'post'; there are read, main, answer"),
-        ([], {}, "nothing is left for read"),
+        ([], {}, "none is left for read"),
     ],
 )
 def test_what_can_never_be_scheduled_is_refused(nodes, options, said):

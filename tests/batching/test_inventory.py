@@ -44,6 +44,7 @@ def test_a_file_that_is_met_twice_is_one_source_with_the_first_name(there):
     ("given", "said"),
     [
         ("none.png", "none.png: no such file or folder"),
+        ("", "^'' is not an input; name an image"),
         ("bare", "no files in this folder"),
         ("camera:0", "graphsplit detect` takes cameras"),
         ("rtsp://here/1", "graphsplit detect` takes cameras"),

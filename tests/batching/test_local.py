@@ -10,7 +10,9 @@ import time
 
 import pytest
 
+from graphsplit.batching import run_batch
 from graphsplit.batching.work import Failed, guarded
+from graphsplit.errors import OptionError, PlacementError
 from graphsplit.execution.stages import Stage
 from tests.batching.conftest import frames, rejects, rows
 
@@ -36,9 +38,9 @@ def test_good_frames_are_answered_once_and_bad_sources_listed(call, spotter, arc
     ]
     said = {name.rpartition("/")[2]: reason for name, reason in rejects(out).items()}
     assert said == {
-        "b.png": "not a picture that OpenCV reads, or a damaged one",
+        "b.png": "not an image that OpenCV can read, or a damaged one",
         "empty.jpg": "the file is empty",
-        "short.avi": f"short.avi ended early: {early} of 24 pictures could be read",
+        "short.avi": f"ended early: {early} of 24 frames could be read",
     }
     assert list(found[0]) == ["source", "frame", "boxes", "scores", "classes"]
     assert found[0]["boxes"] == [pytest.approx([12 / 48, 16 / 64, 24 / 48, 32 / 64])]
@@ -56,6 +58,35 @@ def test_rows_say_what_detect_says(call, spotter, moving, tmp_path):
         assert {k: one[k] for k in ("frame", "boxes", "scores", "classes")} == {
             k: other[k] for k in ("frame", "boxes", "scores", "classes")
         }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"otuputs": "heat"}, r"^run_batch\(\) got an unexpected keyword argument 'otuputs'; did you mean 'outputs'\?$"),
+        ({"sources_per_prt": 2}, r"did you mean 'sources_per_part'\?"),
+        ({"ray": {"adress": "auto"}}, r"^RayOptions\(\) got an unexpected keyword argument 'adress'; did you mean 'address'\?$"),
+        ({"engine": "rey"}, "engine is one of ray, local, not 'rey'"),
+        ({"format": "csv"}, "format is one of jsonl, parquet, not 'csv'"),
+        ({"threshold": -1}, "threshold must be a score from 0 to 1, not -1"),
+        ({"sources_per_part": 0}, "sources_per_part must be at least 1, not 0"),
+        ({"engine": "ray", "target": "grpc://h:1"}, "target goes with engine 'local'; Ray decides where sections run"),
+    ],
+)
+def test_wrong_options_are_refused_at_the_call(spotter, tmp_path, options, message):
+    with pytest.raises(OptionError, match=message):
+        run_batch(spotter, ["none.png"], tmp_path / "out", **options)
+
+
+def test_run_options_reach_the_sections(spotter, pictures, tmp_path):
+    with pytest.raises(PlacementError, match="/gpu:7"):
+        run_batch(spotter, [pictures], tmp_path / "out", devices={"main": "/gpu:7"}, strict=True)
+    assert not (tmp_path / "out").exists()
+    cpu = {"main": "/cpu:0", "post": "/cpu:0"}
+    run_batch(spotter, [pictures], tmp_path / "out", devices=cpu, outputs="heat", threads=2, strict=True)
+    assert '"threads": 2' in (tmp_path / "out" / "batch.journal").read_text()
+    run_batch(spotter, [pictures], tmp_path / "one", devices=cpu, outputs="heat")
+    assert '"threads": 1' in (tmp_path / "one" / "batch.journal").read_text()
 
 
 def test_a_finished_run_is_resumed_without_running_anything(call, spotter, pictures, tmp_path):

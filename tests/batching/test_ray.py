@@ -56,7 +56,7 @@ class TestOnTwoCores:
     def test_both_engines_write_the_same_bytes(self, cluster, spotter, archive, tmp_path):
         for engine, options in (("local", {}), ("ray", {"batch_size": 5})):
             made = run_batch(
-                spotter, [archive], tmp_path / engine, engine=engine, cluster=options, outputs=["heat"], sources_per_part=4
+                spotter, [archive], tmp_path / engine, engine=engine, ray=options, outputs=["heat"], sources_per_part=4
             )
             assert len(made.rejects) == 3
         for file in ("part-00000.jsonl", "part-00001.jsonl", "rejects.jsonl"):
@@ -95,7 +95,7 @@ class TestOnTwoCores:
             seen.update(there)
 
         made = run_batch(
-            spotter, [pictures], tmp_path / "out", engine="ray", cluster={"batch_size": 1}, progress=kill, outputs=["heat"]
+            spotter, [pictures], tmp_path / "out", engine="ray", ray={"batch_size": 1}, progress=kill, outputs=["heat"]
         )
         assert killed
         assert not made.rejects
@@ -105,8 +105,8 @@ class TestOnTwoCores:
 
     def test_what_can_never_be_scheduled_is_refused_and_nothing_written(self, cluster, spotter, pictures, tmp_path):
         for ask in ({"cpus": {"main": 3}}, {"cpus": {"read": 1, "main": 1, "answer": 1}}, {"gpus": {"main": 1}}):
-            with pytest.raises(PlacementError, match=r"can never be scheduled|nothing is left for"):
-                run_batch(spotter, [pictures], tmp_path / "out", engine="ray", cluster=ask, outputs=["heat"])
+            with pytest.raises(PlacementError, match=r"can never be scheduled|none is left for"):
+                run_batch(spotter, [pictures], tmp_path / "out", engine="ray", ray=ask, outputs=["heat"])
         assert not (tmp_path / "out").exists()
 
 

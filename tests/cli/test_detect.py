@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 from PIL import Image
 
 from graphsplit.cli.detect_answer import Tally
+from graphsplit.errors import FormatError
 from tests.detection import conftest
 from tests.detection.spotter import white_box
 
@@ -21,7 +21,7 @@ cv2 = pytest.importorskip("cv2")
 pytest.importorskip("supervision")
 
 spotter, moving = conftest.spotter, conftest.moving
-KEYS = ["frame", "time_s", "boxes", "scores", "classes", "latency_ms"]
+KEYS = ["source", "frame", "time_s", "boxes", "scores", "classes", "labels", "latency_ms"]
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_an_image_prints_what_is_in_it(call, spotter, picture, tmp_path):
     assert "16, 12, 32, 24" in answer.out
     assert "1 frame, latency" in answer.out
     assert "note: the model runs whole, as one section: nothing to crop" in answer.out
-    assert "note: /gpu:0 is not here: section 'main' runs on /cpu:0" in answer.out
+    assert "note: /gpu:0 is not available: section 'main' runs on /cpu:0" in answer.out
 
 
 def test_json_lines_have_the_keys_that_others_read(call, spotter, moving, tmp_path):
@@ -60,7 +60,8 @@ def test_json_lines_have_the_keys_that_others_read(call, spotter, moving, tmp_pa
     assert [f["frame"] for f in found] == list(range(24))
     assert found[6]["time_s"] == pytest.approx(0.5)
     assert np.abs(np.array(found[6]["boxes"][0]) - [8 / 48, 12 / 64, 24 / 48, 28 / 64]).max() < 0.05
-    assert found[6]["classes"] == [1]
+    assert {f["source"] for f in found} == {str(moving)}
+    assert (found[6]["classes"], found[6]["labels"]) == ([1], ["1"])
     assert all(f["latency_ms"] > 0 for f in found)
     assert "24 frames, " in answer.out
     assert ", 0 dropped" in answer.out
@@ -108,7 +109,54 @@ def test_an_image_is_saved_annotated_and_a_folder_as_a_folder(call, spotter, pic
     assert answer.json["kind"] == "folder"
     assert (tmp_path / "marked" / "a" / "1.png").is_file()
     assert names(tmp_path / "marked") == ["2.png", "a"]
-    assert len(lines(tmp_path / "o.jsonl")) == 2
+    rows = lines(tmp_path / "o.jsonl")
+    assert [(row["source"], row["frame"]) for row in rows] == [(f"{tmp_path}/in/2.png", 0), (f"{tmp_path}/in/a/1.png", 1)]
+
+
+def test_several_sources_are_one_run_and_rows_name_them(call, spotter, picture, moving, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "y.png").write_bytes(picture.read_bytes())
+    out, saved = tmp_path / "o.jsonl", tmp_path / "out"
+    answer = call("detect", spotter, picture, tmp_path / "in", moving, "--jsonl", out, "--save", saved, "--json")
+    assert (answer.status, answer.err) == (0, "")
+    assert (answer.json["frames"], answer.json["kind"], answer.json["source"]) == (26, "several", "3 sources")
+    assert answer.json["files"] == [str(picture), f"{tmp_path}/in/y.png", str(moving)]
+    rows = [(row["source"], row["frame"]) for row in lines(out)]
+    assert rows == [(str(picture), 0), (f"{tmp_path}/in/y.png", 0), *((str(moving), i) for i in range(24))]
+    assert sorted(p.relative_to(saved).as_posix() for p in saved.rglob("*") if p.is_file()) == ["in/y.png", "moving.avi", "x.png"]
+    capture = cv2.VideoCapture(str(saved / "moving.avi"))
+    assert [capture.get(p) for p in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT)] == [12, 24]
+    capture.release()
+
+
+def test_what_cannot_be_read_is_listed_on_stderr_and_the_rest_is_done(call, spotter, picture, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("1.png", "3.png"):
+        (folder / name).write_bytes(picture.read_bytes())
+    (folder / "2.png").write_bytes(b"\x89PNG")
+    reason = "not an image that OpenCV can read, or a damaged one"
+    saved, out = tmp_path / "out", tmp_path / "o.jsonl"
+    answer = call("detect", spotter, folder, "--save", saved, "--jsonl", out)
+    assert (answer.status, answer.err) == (4, f"graphsplit: {folder}/2.png: {reason}\n")
+    assert [(row["source"], row["frame"]) for row in lines(out)] == [(f"{folder}/1.png", 0), (f"{folder}/3.png", 2)]
+    assert names(saved) == ["1.png", "3.png"]
+    answer = call("detect", spotter, folder / "2.png", picture, "--json")
+    assert answer.status == 4
+    assert answer.json["rejects"] == [{"source": f"{folder}/2.png", "reason": reason}]
+    assert (answer.json["frames"], answer.json["files"]) == (1, [str(picture)])
+
+
+def test_if_nothing_can_be_read_nothing_is_written(call, spotter, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("1.png", "2.png"):
+        (folder / name).write_bytes(b"\x89PNG")
+    for sources in ([folder], [folder / "1.png", folder / "2.png"]):
+        answer = call("detect", spotter, *sources, "--save", tmp_path / "out", "--jsonl", tmp_path / "o.jsonl")
+        assert (answer.status, len(answer.err.splitlines())) == (4, 2)
+        assert "0 frames" in answer.out
+        assert names(tmp_path) == ["in"]
 
 
 def test_only_so_many_frames(call, spotter, moving, tmp_path):
@@ -124,7 +172,7 @@ def test_a_threshold_leaves_out_what_is_below(call, spotter, moving):
 
 def test_nothing_found_is_said(call, spotter, tmp_path):
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "dark.png")
-    assert "nothing found with a score of 0.5 or more" in call("detect", spotter, tmp_path / "dark.png").out
+    assert "no detections with a score of 0.5 or more" in call("detect", spotter, tmp_path / "dark.png").out
 
 
 def test_a_split_folder_is_run_as_it_was_split_and_whole_when_asked(call, spotter, picture, tmp_path):
@@ -150,8 +198,7 @@ def test_the_newest_frame_wins_when_asked_for_and_the_video_keeps_its_length(cal
 
 @pytest.fixture
 def camera(monkeypatch):
-    """A camera of 40 pictures that do not wait for anybody; set when there are no more."""
-    over = threading.Event()
+    """A camera of 40 pictures that do not wait for anybody."""
 
     class Camera:
         def __init__(self, what):
@@ -165,16 +212,14 @@ def camera(monkeypatch):
             return {cv2.CAP_PROP_FRAME_WIDTH: 64.0, cv2.CAP_PROP_FRAME_HEIGHT: 48.0, cv2.CAP_PROP_FPS: 200.0}.get(what, 0.0)
 
         def read(self):
+            time.sleep(0.002)
             self.left -= 1
-            if self.left < 0:
-                over.set()
             return self.left >= 0, np.ascontiguousarray(white_box(48, 64, (10, 8, 30, 24))[..., ::-1])
 
         def release(self):
             pass
 
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
-    return over
 
 
 def test_of_a_camera_the_newest_frame_is_taken_and_drops_are_counted(call, spotter, camera, tmp_path, monkeypatch):
@@ -182,7 +227,7 @@ def test_of_a_camera_the_newest_frame_is_taken_and_drops_are_counted(call, spott
 
     def slow(self, frame):
         add(self, frame)
-        assert camera.wait(60)
+        time.sleep(0.02)
 
     monkeypatch.setattr(Tally, "add", slow)
     answer = call("detect", spotter, "camera:3", "--jsonl", tmp_path / "o.jsonl", "--json")
@@ -192,7 +237,7 @@ def test_of_a_camera_the_newest_frame_is_taken_and_drops_are_counted(call, spott
     assert found["dropped"] > 10
     assert found["frames"] + found["dropped"] == 40
     assert [line["frame"] for line in lines(tmp_path / "o.jsonl")][-1] == 39, "the newest is never dropped"
-    assert "camera:3 gave no more pictures after 40" in found["notes"]
+    assert "camera:3: ended after 40 frames" in found["notes"]
 
 
 def test_ending_a_camera_is_no_failure(call, spotter, camera, tmp_path, monkeypatch):
@@ -209,12 +254,17 @@ def test_ending_a_camera_is_no_failure(call, spotter, camera, tmp_path, monkeypa
     ("args", "message"),
     [
         (["nowhere.mp4"], "nowhere.mp4: no such file or folder"),
+        (["{picture}", "nowhere.mp4"], "nowhere.mp4: no such file or folder"),
+        (["{picture}", "camera:0"], "camera:0: a camera or a stream must be the only source"),
+        ([""], "'' is not a source; name an image"),
+        (["{picture}", "", "--save", "out"], "'' is not a source; name an image"),
+        (["{picture}", "{folder}/x.png", "{folder}", "--save", "out", "--jsonl", "there.jsonl"], "there.jsonl exists already"),
         (["camera:99"], "camera:99: no such camera, or it is in use"),
         (["{picture}", "--labels", "nowhere.txt"], "nowhere.txt: cannot be read"),
-        (["{picture}", "--save", "out.xyz"], "a picture is written as .png"),
+        (["{picture}", "--save", "out.xyz"], "an image is written as .png"),
         (["{picture}", "--save", "{picture}", "--overwrite"], "is the source itself; name another place"),
         (["{picture}", "--jsonl", "there.jsonl"], "there.jsonl exists already; --overwrite (overwrite=True) replaces it"),
-        (["{picture}", "--save", "a.png", "--jsonl", "a.png"], "a.png is named by --save and by --jsonl"),
+        (["{picture}", "--save", "a.png", "--jsonl", "a.png"], "a.png is named by both --save and --jsonl"),
         (["{picture}", "--jsonl", "nowhere/a.jsonl"], "there is no folder"),
         (["{picture}", "--outputs", "haet"], "no tensor named 'haet'; did you mean 'heat'"),
         (["{picture}", "--outputs", "heat", "--no-split"], "outputs says where to cut, but the model is to run whole"),
@@ -227,7 +277,7 @@ def test_an_error_is_one_line_on_stderr_and_nothing_is_left_behind(call, spotter
     monkeypatch.delenv("DISPLAY", raising=False)
     (tmp_path / "there.jsonl").write_text("mine")
     before = names(tmp_path)
-    answer = call("detect", spotter, *[a.format(picture=picture) for a in args])
+    answer = call("detect", spotter, *[a.format(picture=picture, folder=tmp_path) for a in args])
     assert answer.status == 1
     assert answer.out == ""
     assert answer.err.count("\n") == 1
@@ -240,13 +290,19 @@ def test_pictures_given_before_the_model_are_told_as_such(call, spotter, picture
     assert (answer.status, "this is a picture; the model comes first" in answer.err) == (1, True)
 
 
-def test_after_an_error_on_the_way_nothing_is_left_behind(call, spotter, picture, tmp_path):
+def test_after_an_error_on_the_way_nothing_is_left_behind(call, spotter, picture, tmp_path, monkeypatch):
+    def fail(self, frame):
+        if frame.source.endswith("2.png"):
+            raise FormatError("the disk is full")
+
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "1.png").write_bytes(picture.read_bytes())
-    (tmp_path / "in" / "2.png").write_bytes(b"\x89PNG")
-    answer = call("detect", spotter, tmp_path / "in", "--save", tmp_path / "out", "--jsonl", tmp_path / "o.jsonl")
-    assert (answer.status, "2.png: not a picture" in answer.err) == (1, True)
-    assert names(tmp_path) == ["in", "x.png"]
+    for name in ("1.png", "2.png"):
+        (tmp_path / "in" / name).write_bytes(picture.read_bytes())
+    monkeypatch.setattr(Tally, "add", fail)
+    for sources in ([tmp_path / "in"], [tmp_path / "in", picture]):
+        answer = call("detect", spotter, *sources, "--save", tmp_path / "out", "--jsonl", tmp_path / "o.jsonl")
+        assert (answer.status, answer.err) == (1, "graphsplit: the disk is full\n")
+        assert names(tmp_path) == ["in", "x.png"]
 
 
 @pytest.mark.parametrize(
@@ -273,7 +329,7 @@ def test_an_interrupt_ends_cleanly_and_what_was_done_is_kept(call, spotter, movi
     monkeypatch.setattr(Tally, "add", interrupted)
     answer = call("detect", spotter, moving, "--jsonl", tmp_path / "o.jsonl", "--save", tmp_path / "o.mp4")
     assert answer.status == 130
-    assert "interrupted after 7 frames; what was done until then is kept" in answer.out
+    assert "interrupted after 7 frames; the results so far are kept" in answer.out
     assert len(lines(tmp_path / "o.jsonl")) == 7
     capture = cv2.VideoCapture(str(tmp_path / "o.mp4"))
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 7

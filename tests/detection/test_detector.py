@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 import graphsplit as gs
 from graphsplit.detection import open_source
 from graphsplit.detection.detector import Detector
-from graphsplit.errors import CutError, FeedError, FormatError, GraphSplitError, PlacementError
+from graphsplit.errors import CutError, FeedError, FormatError, GraphSplitError, OptionError, PlacementError
 from tests.detection.conftest import CPU
 from tests.detection.spotter import white_box, write_spotter
 
@@ -140,12 +141,68 @@ def test_the_whole_of_a_split_must_be_the_file_that_was_split(spotter, tmp_path)
         ({"model_outputs": "heat"}, FormatError, "none of its outputs is known .*there are heat:0"),
         ({"labels": "nowhere.txt"}, FormatError, r"nowhere\.txt: cannot be read"),
         ({"devices": {"mian": "/cpu:0"}}, PlacementError, "no section 'mian'; there are main"),
-        ({"threshold": 1.5}, ValueError, r"threshold is a score from 0 to 1, not 1\.5"),
+        ({"threshold": 1.5}, ValueError, r"threshold must be a score from 0 to 1, not 1\.5"),
     ],
 )
 def test_what_cannot_be_is_told_with_its_reason(spotter, options, error, message):
     with pytest.raises(error, match=message):
         Detector(spotter, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"otuputs": "heat"}, r"^Detector\(\) got an unexpected keyword argument 'otuputs'; did you mean 'outputs'\?$"),
+        ({"treshold": 0.1}, r"'treshold'; did you mean 'threshold'\?"),
+        ({"thread": 1}, r"'thread'; did you mean 'threads'\?"),
+        ({"xyz": 1}, r"'xyz'; there are affinity, autocrop, cluster, config, crop_file, delegates, devices"),
+    ],
+)
+def test_a_misspelt_option_is_an_error_that_names_the_nearest(options, message):
+    with pytest.raises(OptionError, match=message):
+        Detector("nowhere.pb", **options)
+
+
+def test_every_option_reaches_the_cut_or_the_pipeline(spotter):
+    with Detector(spotter, devices=CPU, outputs="heat", repair="border", threads=1, strict=True) as detector:
+        assert boxes_of(detector) == [[10, 8, 30, 24]]
+    with pytest.raises(PlacementError, match="/gpu:7"):
+        Detector(spotter, devices={"main": "/gpu:7"}, strict=True)
+    with pytest.raises(PlacementError, match="delegate"):
+        Detector(spotter, devices=MAIN, delegates={"main": "libx.so"})
+
+
+def test_a_policy_that_does_not_exist_fails_at_the_call(split):
+    with pytest.raises(OptionError, match="policy is one of block, latest, not 'lates'"):
+        split.stream([IMAGE], policy="lates")
+
+
+def test_its_repr_is_short_and_never_raises(spotter):
+    assert repr(Detector.__new__(Detector)) == "Detector(not open)"
+    detector = Detector(spotter, ["white", "grey"], devices=CPU, outputs="heat")
+    assert repr(detector) == "Detector(main on /cpu:0 → post on /cpu:0; cut: named; 2 classes)"
+    detector.close()
+    assert repr(detector) == "Detector(main on /cpu:0 → post on /cpu:0; cut: named; 2 classes; closed)"
+    with Detector(spotter, devices=MAIN) as detector:
+        assert repr(detector).startswith("Detector(main on /cpu:0; cut: nothing to crop")
+        assert repr(detector).endswith("unnamed classes)")
+        assert len(repr(detector)) < 200
+
+
+def test_a_frame_names_its_source_and_what_cannot_be_read_is_reported_if_asked(split, tmp_path):
+    for name in ("a.png", "c.png"):
+        Image.fromarray(IMAGE).save(tmp_path / name)
+    (tmp_path / "b.png").write_bytes(b"damaged")
+    notices = []
+    frames = list(split.stream(tmp_path, report=notices.append))
+    assert [(f.source, f.number) for f in frames] == [(f"{tmp_path}/a.png", 0), (f"{tmp_path}/c.png", 2)]
+    assert [n.source for n in notices] == [f"{tmp_path}/b.png"]
+    with pytest.raises(FormatError, match=r"b\.png: not an image"):
+        list(split.stream(tmp_path))
+    (frame,) = split.stream([tmp_path / "c.png"])
+    assert frame.source == f"{tmp_path}/c.png"
+    (frame,) = split.stream([IMAGE])
+    assert frame.source == ""
 
 
 def test_a_split_and_a_cut_contradict_each_other(spotter):
@@ -216,13 +273,12 @@ def test_no_more_pictures_are_asked_for_than_wanted(split):
 
     assert len(list(split.stream(images(), max_frames=5))) == 5
     assert asked == [0, 1, 2, 3, 4]
-    with pytest.raises(ValueError, match="max_frames is a whole number from 1, not 0"):
+    with pytest.raises(ValueError, match="max_frames must be at least 1, not 0"):
         split.stream(images(), max_frames=0)
 
 
 def test_the_newest_wins_for_what_is_live_and_each_answer_knows_its_picture(split, moving):
-    source = open_source(moving)
-    source.live = True
+    source = replace(open_source(moving), live=True)
     frames = list(split.stream(source))
     numbers = [f.number for f in frames]
     assert numbers == sorted(set(numbers))
@@ -255,18 +311,23 @@ def test_a_consumer_that_stops_early_leaves_nothing_behind(split, moving):
     assert len(split.detect(IMAGE)) == 1
 
 
+def section_threads():
+    """Without the threads that read sources: one of an earlier stream may be about to end."""
+    return {t for t in threading.enumerate() if t.name.startswith("graphsplit-") and t.name != "graphsplit-source"}
+
+
 def test_a_closed_detector_says_so_and_no_thread_is_left(spotter):
-    before = {t for t in threading.enumerate() if t.name.startswith("graphsplit-")}
+    before = section_threads()
     detector = Detector(spotter, devices=MAIN)
     detector.close()
     detector.close()
     with pytest.raises(GraphSplitError, match="the pipeline is closed"):
         detector.detect(IMAGE)
     forgotten = Detector(spotter, devices=MAIN)
-    assert {t for t in threading.enumerate() if t.name.startswith("graphsplit-")} > before
+    assert section_threads() > before
     del forgotten
     gc.collect()
-    assert {t for t in threading.enumerate() if t.name.startswith("graphsplit-")} == before
+    assert section_threads() == before
 
 
 def test_a_device_that_is_not_there_is_told_and_with_strict_refused(spotter):

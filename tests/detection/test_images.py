@@ -49,13 +49,13 @@ def test_a_picture_is_turned_as_its_camera_was_held(tmp_path):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (RED.astype(np.float32) / 255, r"the image is float32; give uint8 from 0 to 255 \(a float image from 0 to 1 is"),
+        (RED.astype(np.float32) / 255, r"the image is float32; pass uint8 from 0 to 255 \(a float image from 0 to 1 is"),
         (RED.astype(np.int64), "the image is int64"),
-        (RED[None], r"has shape \[1, 4, 6, 3\]; give one picture"),
+        (RED[None], r"has shape \[1, 4, 6, 3\]; pass one RGB image"),
         (RED[:, :, :2], r"has shape \[4, 6, 2\]"),
-        (RED[:0], r"has shape \[0, 6, 3\]: there is nothing in it"),
-        (Image.fromarray(RED).convert("F"), "the image is of mode 'F'; scale its values"),
-        (Image.new("I;16", (4, 4)), "the image is of mode 'I;16'"),
+        (RED[:0], r"has shape \[0, 6, 3\]: it is empty"),
+        (Image.fromarray(RED).convert("F"), "the image has mode 'F'; scale its values"),
+        (Image.new("I;16", (4, 4)), "the image has mode 'I;16'"),
         ([[1, 2], [3, 4]], "an array, a PIL image or a path, not list"),
         (None, "not NoneType"),
     ],
@@ -72,7 +72,7 @@ def test_files_that_are_no_pictures_are_refused(tmp_path):
         read_image(tmp_path)
     for content in (b"", b"no picture"):
         (tmp_path / "x.png").write_bytes(content)
-        with pytest.raises(FormatError, match=r"x\.png: not a picture that OpenCV reads"):
+        with pytest.raises(FormatError, match=r"x\.png: not an image that OpenCV can read"):
             read_image(tmp_path / "x.png")
 
 
@@ -127,12 +127,12 @@ def test_a_longest_side_is_kept_to():
 @pytest.mark.parametrize(
     ("ports", "message"),
     [
-        ([], "this model is fed nothing"),
-        ([port(), port()], r"this model is fed image_tensor:0 uint8 \['\?', '\?', '\?', 3\], image_tensor:0"),
-        ([port("string", (None,))], r"a picture, uint8, int8 or float; this model is fed image_tensor:0 string"),
-        ([port("float32", (None, 784))], r"a picture \[1, height, width, 3\]"),
-        ([port(shape=(8, 300, 300, 3))], r"a picture \[1, height, width, 3\]"),
-        ([port(shape=(1, 300, 300, 1))], r"a picture \[1, height, width, 3\]"),
+        ([], "this model takes nothing"),
+        ([port(), port()], r"this model takes image_tensor:0 uint8 \[\?, \?, \?, 3\], image_tensor:0"),
+        ([port("string", (None,))], r"an image, uint8, int8 or float; this model takes image_tensor:0 string"),
+        ([port("float32", (None, 784))], r"an image \[1, height, width, 3\]"),
+        ([port(shape=(8, 300, 300, 3))], r"an image \[1, height, width, 3\]"),
+        ([port(shape=(1, 300, 300, 1))], r"an image \[1, height, width, 3\]"),
     ],
 )
 def test_a_model_that_is_not_fed_one_picture_is_refused(ports, message):

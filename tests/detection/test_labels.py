@@ -71,7 +71,7 @@ def test_an_item_without_a_name_is_called_by_its_id(file):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("item {\n id: 1\n}\nitem {\n id: 1\n}", r"line 4: id 1 stands on line 1 already"),
+        ("item {\n id: 1\n}\nitem {\n id: 1\n}", r"line 4: id 1 is already defined on line 1"),
         ("item {\n name: 'x'\n}", r"line 1: this item has no id"),
         ("item {\n id: 'one'\n}", r"line 2: .*Couldn't parse integer: 'one'"),
         ("item {\n id: -1\n}", r"line 1: the id -1 is negative"),
@@ -105,9 +105,9 @@ def test_lines_may_state_ids(file, line):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1 a\n2 b\nc\n4 d", "line 3: 'c' has no id, as other lines have"),
-        ("1 a\n1 b", "line 2: id 1 stands on line 1 already"),
-        ("\n \n", "no labels in it"),
+        ("1 a\n2 b\nc\n4 d", "line 3: 'c' has no id, while most lines do"),
+        ("1 a\n1 b", "line 2: id 1 is already defined on line 1"),
+        ("\n \n", "it holds no labels"),
     ],
 )
 def test_a_wrong_list_is_refused(file, text, message):
@@ -125,7 +125,7 @@ def test_what_is_no_text_file_is_refused(tmp_path):
         read_labels(tmp_path / "x.png")
     with open(tmp_path / "huge.txt", "wb") as file:
         file.truncate(2**25)
-    with pytest.raises(FormatError, match="too large for a file of labels"):
+    with pytest.raises(FormatError, match="too large for a label file"):
         read_labels(tmp_path / "huge.txt")
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphsplit.detection.decoding import decode, named, paste
+from graphsplit.detection.decoding import decode, name_classes, paste
 from graphsplit.detection.layouts import Layout, recognise
 from graphsplit.errors import FormatError, GraphSplitError
 
@@ -46,7 +46,7 @@ def test_savedmodels_of_tensorflow_2_lose_their_names_but_not_their_order():
 
 
 def test_deeplab_and_centernet_have_one_output():
-    assert recognise(["SemanticPredictions:0"]) == Layout(labels="SemanticPredictions:0")
+    assert recognise(["SemanticPredictions:0"]) == Layout(segmentation="SemanticPredictions:0")
     assert recognise(["tower_0/detections:0"]) == Layout(packed="tower_0/detections:0", first=0)
 
 
@@ -81,7 +81,7 @@ def test_scores_at_the_threshold_are_kept_and_those_below_are_not():
     assert len(decode(answer(), layout, image=(10, 10), fed=(10, 10), threshold=0.500001)) == 1
     none = decode(answer(), layout, image=(10, 10), fed=(10, 10), threshold=1.0)
     assert (none.xyxy.shape, none.confidence.shape, none.class_id.shape) == ((0, 4), (0,), (0,))
-    assert named(none, {}).data["class_name"].tolist() == []
+    assert name_classes(none, {}).data["class_name"].tolist() == []
 
 
 def test_a_box_that_is_not_finite_is_no_detection():
@@ -103,7 +103,7 @@ def test_packed_rows_are_pixels_of_what_the_model_was_fed():
     found = decode({"detections:0": rows}, layout, image=(300, 400), fed=(512, 512), threshold=0.5)
     assert found.xyxy.tolist() == [[0, 0, 200, 300]]
     assert found.class_id.tolist() == [41]
-    with pytest.raises(GraphSplitError, match=r"shape \[1, 5, 7\]; known are \[1, N, 6\]"):
+    with pytest.raises(GraphSplitError, match=r"shape \[1, 5, 7\]; expected \[1, N, 6\]"):
         decode({"detections:0": np.zeros((1, 5, 7))}, layout, image=(3, 4), fed=(5, 5), threshold=0.5)
 
 
@@ -111,15 +111,15 @@ def test_a_map_of_labels_becomes_a_mask_for_each_class_but_the_background():
     labels = np.zeros((1, 4, 8), np.int64)
     labels[0, 1:3, 2:4] = 15
     layout = recognise(["SemanticPredictions:0"])
-    found = decode({layout.labels: labels}, layout, image=(8, 16), fed=(4, 8), threshold=0.5)
+    found = decode({layout.segmentation: labels}, layout, image=(8, 16), fed=(4, 8), threshold=0.5)
     assert found.class_id.tolist() == [15]
     assert found.mask.shape == (1, 8, 16)
     assert found.mask.sum() == 16
     assert found.xyxy.tolist() == [[4, 2, 8, 6]]
     assert found.confidence.tolist() == [1.0]
-    assert len(decode({layout.labels: np.zeros((1, 4, 8))}, layout, image=(8, 16), fed=(4, 8), threshold=0.5)) == 0
-    with pytest.raises(GraphSplitError, match=r"the map of labels has shape \[4\]"):
-        decode({layout.labels: np.zeros(4)}, layout, image=(8, 16), fed=(4, 8), threshold=0.5)
+    assert len(decode({layout.segmentation: np.zeros((1, 4, 8))}, layout, image=(8, 16), fed=(4, 8), threshold=0.5)) == 0
+    with pytest.raises(GraphSplitError, match=r"the segmentation map has shape \[4\]"):
+        decode({layout.segmentation: np.zeros(4)}, layout, image=(8, 16), fed=(4, 8), threshold=0.5)
 
 
 def test_masks_are_pasted_into_their_boxes_and_cut_off_at_the_picture():
@@ -144,4 +144,5 @@ def test_a_box_far_larger_than_the_picture_takes_no_memory():
 
 def test_classes_are_named_and_without_a_name_called_by_their_number():
     found = decode(answer(), recognise(API), image=(10, 10), fed=(10, 10), threshold=0.0)
-    assert named(found, {1: "cat"}).data["class_name"].tolist() == ["cat", "2"]
+    assert name_classes(found, {1: "cat"}).data["class_name"].tolist() == ["cat", "2"]
+    assert "class_name" not in found.data, "the argument stays as it was"

@@ -11,7 +11,7 @@ from PIL import Image
 from graphsplit.detection.frame import Frame
 from graphsplit.detection.saving import check_place, saver
 from graphsplit.detection.sinks import JsonLines, VideoFile, record
-from graphsplit.detection.sources import open_source
+from graphsplit.detection.sources import open_source, open_sources
 from graphsplit.errors import FormatError, OverwriteError
 from tests.detection.spotter import white_box
 
@@ -37,11 +37,13 @@ def image(tmp_path):
 
 def test_a_record_has_these_keys_and_boxes_are_normalised_with_y_first():
     assert record(frame(3)) == {
+        "source": "",
         "frame": 3,
         "time_s": 0.3,
         "boxes": [[0.25, 0.25, 0.75, 0.75]],
         "scores": [0.7],
         "classes": [1],
+        "labels": ["cat"],
         "latency_ms": 12.346,
     }
     assert record(frame(boxes=(), scores=()))["boxes"] == []
@@ -104,7 +106,7 @@ def test_what_was_dropped_is_filled_in_so_that_time_goes_by_as_it_did(tmp_path):
 
 def test_a_video_without_a_picture_is_refused_and_one_that_is_not_kept_leaves_nothing(tmp_path):
     video = VideoFile(tmp_path / "a.mp4", fps=10)
-    with pytest.raises(FormatError, match="there was no picture to write"):
+    with pytest.raises(FormatError, match="there was no frame to write"):
         video.keep()
     video.write(frame(0))
     video.drop()
@@ -126,7 +128,7 @@ def test_a_video_that_opencv_cannot_write_is_told(tmp_path, monkeypatch):
 
     monkeypatch.setattr(cv2, "VideoWriter", Closed)
     monkeypatch.setattr(cv2, "VideoWriter_fourcc", lambda *code: 0, raising=False)
-    with pytest.raises(FormatError, match=r"OpenCV cannot write this video; another ending \(\.avi\) may do"):
+    with pytest.raises(FormatError, match=r"OpenCV cannot write this video; try another file name extension, such as \.avi"):
         VideoFile(tmp_path / "a.mp4", fps=10).write(frame(0))
 
 
@@ -169,6 +171,49 @@ def test_a_folder_of_pictures_is_saved_under_the_same_names(tmp_path):
         saver(source, tmp_path / "in", overwrite=True)
 
 
+def test_several_sources_are_saved_under_their_names_in_a_folder(moving, tmp_path):
+    """x.png and in/a/c.png and moving.avi and a text → out/x.png, out/in/a/c.png, out/moving.avi"""
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    for name in ("x.png", "in/a/c.png"):
+        Image.fromarray(white_box(48, 64, (10, 8, 30, 24))).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("not a video")
+    source = open_sources([tmp_path / "x.png", tmp_path / "in", moving, tmp_path / "notes.txt"])
+    sink = saver(source, tmp_path / "out", overwrite=False)
+    for name in ("x.png", "in/a/c.png"):
+        sink.write(frame(source=str(tmp_path / name)))
+    sink.write(frame(0, source=str(moving)))
+    sink.write(frame(1, source=str(moving)))
+    assert not [p for p in (tmp_path / "out").rglob("*.*") if not p.name.startswith(".") and ".tmp" not in str(p)]
+    sink.keep()
+    sink.drop()
+    written = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*") if p.is_file())
+    assert written == ["in/a/c.png", "moving.avi", "x.png"]
+    assert len(read_video(tmp_path / "out" / "moving.avi")) == 2
+    with pytest.raises(OverwriteError, match=r"x\.png exists already; --overwrite"):
+        saver(source, tmp_path / "out", overwrite=False)
+
+
+def test_of_several_sources_that_were_not_kept_nothing_is_left(image, moving, tmp_path):
+    source = open_sources([tmp_path / "x.png", moving])
+    sink = saver(source, tmp_path / "out", overwrite=False)
+    sink.write(frame(source=str(tmp_path / "x.png")))
+    sink.write(frame(source=str(moving)))
+    sink.drop()
+    assert [p.name for p in tmp_path.iterdir()] == ["x.png"]
+
+
+def test_two_sources_of_one_name_and_the_sources_themselves_are_not_overwritten(image, tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "x.png").write_bytes((tmp_path / "x.png").read_bytes())
+    with pytest.raises(OverwriteError, match=r"x\.png and .*b/x\.png would both be saved as .*out/x\.png"):
+        saver(open_sources([tmp_path / "x.png", tmp_path / "b" / "x.png"]), tmp_path / "out", overwrite=True)
+    (tmp_path / "y.png").write_bytes((tmp_path / "x.png").read_bytes())
+    with pytest.raises(OverwriteError, match=r"x\.png is the source itself; name another place"):
+        saver(open_sources([tmp_path / "b" / "x.png", tmp_path / "x.png"]), tmp_path, overwrite=True)
+    with pytest.raises(OverwriteError, match=r"y\.png is the source"):
+        check_place(open_sources([tmp_path / "x.png", tmp_path / "y.png"]), tmp_path / "y.png", overwrite=True)
+
+
 def test_a_single_picture_in_a_folder_is_enough_for_a_new_folder(tmp_path):
     (tmp_path / "in").mkdir()
     Image.fromarray(white_box(48, 64, (10, 8, 30, 24))).save(tmp_path / "in" / "x.png")
@@ -189,9 +234,9 @@ def test_places_that_cannot_be_are_refused(image, moving, tmp_path):
         saver(image, tmp_path / "x.png", overwrite=True)
     with pytest.raises(OverwriteError, match=r"x\.png is the source"):
         saver(image, tmp_path, overwrite=True)
-    with pytest.raises(FormatError, match=r"a picture is written as \.png, \.jpg or what else OpenCV writes, not \.xyz"):
+    with pytest.raises(FormatError, match=r"an image is written as \.png, \.jpg or another format of OpenCV, not \.xyz"):
         saver(image, tmp_path / "a.xyz", overwrite=False)
-    with pytest.raises(FormatError, match="not without an ending"):
+    with pytest.raises(FormatError, match="not a name without extension"):
         saver(image, tmp_path / "a", overwrite=False)
     with pytest.raises(FormatError, match=r"a video is written as \.mp4, .*not \.png"):
         saver(video, tmp_path / "a.png", overwrite=False)
@@ -208,5 +253,5 @@ def test_pictures_that_opencv_does_not_write_are_named_before_anything_runs(tmp_
     (tmp_path / "in").mkdir()
     Image.fromarray(white_box(48, 64, (10, 8, 30, 24))).save(tmp_path / "in" / "x.png")
     monkeypatch.setattr(cv2, "haveImageWriter", lambda path: False)
-    with pytest.raises(FormatError, match=r"x\.png: OpenCV reads this kind of picture but does not write it; move it away"):
+    with pytest.raises(FormatError, match=r"x\.png: OpenCV reads this image format but does not write it; move the file elsewhere"):
         saver(open_source(tmp_path / "in"), tmp_path / "out", overwrite=False)

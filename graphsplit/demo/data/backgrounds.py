@@ -1,9 +1,9 @@
-"""Backgrounds without a shape of any class on them: gradients, clouds, stripes and patches, and clutter that distracts."""
+"""Backgrounds without any of the shapes: gradients, clouds, stripes and patches, with distracting clutter."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 from numpy.random import Generator
@@ -14,17 +14,27 @@ from graphsplit.errors import MissingExtraError
 __all__ = ["background", "import_cv2"]
 
 
-def import_cv2() -> Any:
-    """OpenCV, which draws; only needed by whoever makes pictures."""
+def import_cv2() -> ModuleType:
+    """Import OpenCV, which draws. Raises MissingExtraError if it is not installed."""
     try:
         import cv2
     except ImportError as error:
         raise MissingExtraError("OpenCV", extra="demo") from error
-    return cv2
+    module: ModuleType = cv2
+    return module
 
 
 def background(rng: Generator, height: int, width: int) -> NDArray[np.uint8]:
-    """A random background, uint8 [height, width, 3], RGB."""
+    """Draw a random background.
+
+    Args:
+        rng: Decides everything.
+        height: In pixels.
+        width: In pixels.
+
+    Returns:
+        uint8 [height, width, 3], RGB.
+    """
     kind = rng.integers(4)
     image = (_gradient, _clouds, _stripes, _patches)[kind](rng, height, width)
     for _ in range(rng.integers(0, 9)):
@@ -33,7 +43,7 @@ def background(rng: Generator, height: int, width: int) -> NDArray[np.uint8]:
 
 
 def _colours(rng: Generator, count: int) -> NDArray[np.float32]:
-    """`count` colours that lie near one another: float32 [count, 3]."""
+    """`count` similar colours: float32 [count, 3]."""
     base = rng.uniform(20, 235, 3)
     return np.clip(base + rng.uniform(-75, 75, (count, 3)), 0, 255).astype(np.float32)
 
@@ -58,8 +68,8 @@ def _stripes(rng: Generator, height: int, width: int) -> NDArray[np.uint8]:
     return _mixed(rng, np.clip(wave * rng.uniform(1, 6), -1, 1) / 2 + 0.5, height, width)
 
 
-def _mixed(rng: Generator, share: NDArray[Any], height: int, width: int) -> NDArray[np.uint8]:
-    """Two colours mixed by `share`, float [rows, columns] in 0 … 1, brought to the size of the picture."""
+def _mixed(rng: Generator, share: NDArray[np.floating], height: int, width: int) -> NDArray[np.uint8]:
+    """Two colours mixed by `share`, float [rows, columns] in 0 … 1, resized to the image."""
     cv2 = import_cv2()
     one, two = _colours(rng, 2)
     steps = (one + (two - one) * np.linspace(0, 1, 256)[:, None]).astype(np.uint8)
@@ -68,7 +78,7 @@ def _mixed(rng: Generator, share: NDArray[Any], height: int, width: int) -> NDAr
 
 
 def _patches(rng: Generator, height: int, width: int) -> NDArray[np.uint8]:
-    """The plane cut by a few lines: on one side of each, another colour."""
+    """The plane divided by a few lines, with another colour on one side of each."""
     cv2 = import_cv2()
     colours = [tuple(int(v) for v in c) for c in _colours(rng, 5)]
     image = np.full((height, width, 3), colours[0], np.uint8)
@@ -87,7 +97,7 @@ def _random_colour(rng: Generator) -> tuple[int, int, int]:
 
 
 def _line(rng: Generator, image: NDArray[np.uint8]) -> None:
-    """A bent line across the picture."""
+    """A bent line across the image."""
     cv2 = import_cv2()
     height, width = image.shape[:2]
     corners = (rng.random((rng.integers(2, 5), 2)) * (width, height)).astype(np.int32)
@@ -112,7 +122,7 @@ def _ellipse(rng: Generator, image: NDArray[np.uint8]) -> None:
 
 
 def _blob(rng: Generator, image: NDArray[np.uint8]) -> None:
-    """Something lumpy: a closed curve of three random waves, stretched."""
+    """A lumpy blob: a closed curve of three random waves, stretched."""
     height, width = image.shape[:2]
     angles = np.linspace(0, math.tau, 40, endpoint=False)
     waves = [rng.uniform(0.12, 0.3) * np.sin(n * angles + rng.uniform(0, math.tau)) for n in (2, 3, 5)]
@@ -122,8 +132,8 @@ def _blob(rng: Generator, image: NDArray[np.uint8]) -> None:
     _polygon(rng, image, np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius[:, None] * size * stretched, height, width)
 
 
-def _polygon(rng: Generator, image: NDArray[np.uint8], corners: NDArray[Any], height: int, width: int) -> None:
-    """Fill corners [n, 2] of x, y around the origin, turned and moved at random."""
+def _polygon(rng: Generator, image: NDArray[np.uint8], corners: NDArray[np.floating], height: int, width: int) -> None:
+    """Fill a polygon of corners [n, 2], x and y around the origin, rotated and moved at random."""
     cv2 = import_cv2()
     angle = rng.uniform(0, math.tau)
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])

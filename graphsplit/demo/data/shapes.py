@@ -1,11 +1,11 @@
-"""Coloured shapes on cluttered backgrounds: what the demo detector was trained on, and the pictures of a moving demo.
+"""Coloured shapes on cluttered backgrounds: the training images of the demo detector, and the video of the demo.
 
-    scene = Scene.random(numpy.random.default_rng(1), width=640, height=480, count=5)
-    for image, boxes, labels in scene.frames(120):
-        ...
+scene = Scene.random(numpy.random.default_rng(1), width=640, height=480, count=5)
+for image, boxes, labels in scene.frames(120):
+    ...
 
 image   uint8   [480, 640, 3], RGB
-boxes   float32 [5, 4], normalised ymin, xmin, ymax, xmax, cut off at the frame
+boxes   float32 [5, 4], normalised ymin, xmin, ymax, xmax, clipped to the image
 labels  int64   [5], 1 = circle … 8 = moon: positions in `CLASSES`, counted from 1
 """
 
@@ -15,7 +15,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -27,17 +26,32 @@ __all__ = ["CLASSES", "Frame", "Scene", "Shape", "background", "draw_shape", "ou
 
 CLASSES = ("circle", "square", "triangle", "star", "cross", "ring", "heart", "moon")
 
+#: Image, boxes and labels.
 Frame = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]
 Colour = tuple[int, int, int]
 
 _FILLS = ("flat", "flat", "gradient", "stripes")
-_OVERLAP = 0.3  # of the smaller of two shapes, at most, when a scene is set up
-_FRACTION = 4  # bits behind the point in the corners of a polygon
+_OVERLAP = 0.3  # the largest overlap of two shapes in a new scene, as a share of the smaller
+_FRACTION = 4  # fractional bits of a polygon's corners
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A shape in a picture: lengths in pixels, angles in radians, speeds a frame; `radius` is that of the circle around it."""
+    """A shape in an image.
+
+    Attributes:
+        label: Its class, from 1.
+        x: Its centre, in pixels.
+        y: Its centre, in pixels.
+        radius: Of the circle around it, in pixels.
+        angle: In radians.
+        colour: RGB.
+        second: RGB of the second colour of its fill.
+        fill: "flat", "gradient" or "stripes".
+        edge: RGB of its outline; None: no outline.
+        speed: (x, y), in pixels per frame.
+        spin: In radians per frame.
+    """
 
     label: int
     x: float
@@ -52,14 +66,14 @@ class Shape:
     spin: float = 0.0
 
     def contours(self) -> list[NDArray[np.float32]]:
-        """Its closed outlines, one float32 [corners, 2] of x, y each; a ring has two."""
+        """Its closed contours, each float32 [corners, 2]: x, y in pixels; a ring has two."""
         cos, sin = math.cos(self.angle) * self.radius, math.sin(self.angle) * self.radius
         turn = np.array([[cos, sin], [-sin, cos]], np.float32)
         centre = np.array([self.x, self.y], np.float32)
         return [np.asarray(c @ turn + centre, np.float32) for c in outline(CLASSES[self.label - 1])]
 
     def box(self) -> NDArray[np.float32]:
-        """float32 [4]: ymin, xmin, ymax, xmax in pixels, also where that lies outside of the picture."""
+        """float32 [4]: ymin, xmin, ymax, xmax in pixels, not clipped to the image."""
         corners = self.contours()[0]
         (xmin, ymin), (xmax, ymax) = corners.min(axis=0), corners.max(axis=0)
         return np.array([ymin, xmin, ymax, xmax], np.float32)
@@ -67,7 +81,14 @@ class Shape:
 
 @cache
 def outline(name: str) -> tuple[NDArray[np.float32], ...]:
-    """The contours of a class around the origin, in a circle of radius 1: float32 [corners, 2] of x, y, outermost first."""
+    """The contours of a class inside the unit circle, outermost first.
+
+    Args:
+        name: One of `CLASSES`.
+
+    Returns:
+        float32 [corners, 2] each: x, y.
+    """
     if name == "circle":
         return (_arc(1.0, 0.0, math.tau),)
     if name == "ring":
@@ -103,13 +124,21 @@ def _polar(radii: Sequence[float]) -> NDArray[np.float32]:
     return np.asarray(np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.array(radii)[:, None], np.float32)
 
 
-def _unit(corners: NDArray[Any]) -> NDArray[np.float32]:
+def _unit(corners: NDArray[np.floating]) -> NDArray[np.float32]:
     corners = corners - (corners.min(axis=0) + corners.max(axis=0)) / 2
     return np.asarray(corners / np.hypot(corners[:, 0], corners[:, 1]).max(), np.float32)
 
 
 def draw_shape(image: NDArray[np.uint8], shape: Shape) -> NDArray[np.float32]:
-    """Paint a shape into an RGB image, uint8 [height, width, 3], with smooth edges; returns its box as `Shape.box` does."""
+    """Paint a shape into an image, with antialiasing.
+
+    Args:
+        image: uint8 [height, width, 3], RGB; painted into.
+        shape: The shape.
+
+    Returns:
+        Its box, as `Shape.box`.
+    """
     cv2 = import_cv2()
     box = shape.box()
     height, width = image.shape[:2]
@@ -131,7 +160,7 @@ def draw_shape(image: NDArray[np.uint8], shape: Shape) -> NDArray[np.float32]:
 
 
 def _paint(shape: Shape, offset: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """What the shape is filled with from `offset` (x, y) on: float32, broadcasting to [height, width, 3]."""
+    """The fill of a shape from `offset` (x, y) on: float32, broadcasting to [height, width, 3]."""
     one, two = np.array(shape.colour, np.float32), np.array(shape.second, np.float32)
     if shape.fill == "flat":
         return one
@@ -143,7 +172,12 @@ def _paint(shape: Shape, offset: NDArray[np.float32], height: int, width: int) -
 
 
 class Scene:
-    """Shapes that move over a still background; `shapes` are drawn in their order, the last on top."""
+    """Shapes that move over a still background.
+
+    Args:
+        still: The background: uint8 [height, width, 3], RGB.
+        shapes: In the order in which they are drawn, the last on top.
+    """
 
     def __init__(self, still: NDArray[np.uint8], shapes: Sequence[Shape]) -> None:
         self.still, self.shapes = still, list(shapes)
@@ -152,10 +186,15 @@ class Scene:
     def random(
         cls, rng: Generator, *, width: int, height: int, count: int, sizes: tuple[float, float] = (0.16, 0.64), speed: float = 2.0
     ) -> Scene:
-        """A scene of up to `count` shapes.
+        """Draw a random scene.
 
-        sizes  smallest and largest diameter, as a share of √(width · height)
-        speed  the fastest that a shape moves, pixels a frame
+        Args:
+            rng: Decides everything.
+            width: In pixels.
+            height: In pixels.
+            count: The most shapes.
+            sizes: Smallest and largest diameter, as a share of √(width · height).
+            speed: The fastest movement of a shape, in pixels per frame.
         """
         still = background(rng, height, width)
         shapes: list[Shape] = []
@@ -165,7 +204,7 @@ class Scene:
         return cls(still, shapes)
 
     def frame(self) -> Frame:
-        """The picture as it is now, the true boxes and labels."""
+        """The current image, with its true boxes and labels."""
         image = self.still.copy()
         height, width = image.shape[:2]
         boxes = [draw_shape(image, shape) for shape in self.shapes]
@@ -174,12 +213,12 @@ class Scene:
         return image, normal, np.array([s.label for s in self.shapes], np.int64)
 
     def step(self) -> None:
-        """Move every shape on by a frame; at the frame's edge it turns back."""
+        """Move every shape by one frame; it turns back at the border of the image."""
         height, width = self.still.shape[:2]
         self.shapes = [_moved(s, height, width) for s in self.shapes]
 
     def frames(self, count: int) -> Iterator[Frame]:
-        """`count` frames, moving between them."""
+        """Yield `count` frames, one step apart."""
         for _ in range(count):
             yield self.frame()
             self.step()
@@ -196,7 +235,7 @@ def _moved(shape: Shape, height: int, width: int) -> Shape:
 def _random_shape(
     rng: Generator, still: NDArray[np.uint8], others: Sequence[Shape], sizes: tuple[float, float], speed: float
 ) -> Shape | None:
-    """A shape that stands off the background and hardly covers the others, or None: try again."""
+    """A shape that contrasts with the background and hardly covers others, or None: try again."""
     height, width = still.shape[:2]
     low, high = sizes
     radius = low * (high / low) ** rng.random() * math.sqrt(width * height) / 2
@@ -209,7 +248,7 @@ def _random_shape(
     if math.dist(colour, near.reshape(-1, 3).mean(axis=0)) < 100:
         return None
     fill = _FILLS[rng.integers(len(_FILLS))]
-    if fill != "flat":  # the second colour lies near the first, so that the shape remains one thing
+    if fill != "flat":  # the second colour is near the first, so that the shape remains one object
         second = _between(colour, second, 0.45)
     edge = None if rng.random() < 0.6 else _between(colour, (0, 0, 0) if rng.random() < 0.7 else (255, 255, 255), 0.8)
     towards = rng.uniform(0, math.tau)
@@ -240,7 +279,7 @@ def _between(one: Colour, two: Colour, share: float) -> Colour:
 
 
 def _overlap(x: float, y: float, radius: float, other: Shape) -> float:
-    """How much of the smaller one's square the other's square covers, 0 … 1."""
+    """The share of the smaller shape's square that the other's square covers, 0 … 1."""
     reach, smaller = radius + other.radius, 2 * min(radius, other.radius)
     wide, high = (max(0.0, min(smaller, reach - abs(d))) for d in (x - other.x, y - other.y))
     return wide * high / smaller**2
