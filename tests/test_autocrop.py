@@ -9,7 +9,7 @@ import pytest
 from graphsplit.errors import FormatError
 from graphsplit.graph.index import Function, GraphIndex, Group, Node, TensorSpec
 from graphsplit.planning.affinity import read_affinity
-from graphsplit.planning.min_cut import crop
+from graphsplit.planning.min_cut import find_crop
 
 
 def graph(*lines, outputs, groups=None, functions=None, calls=None):
@@ -39,7 +39,7 @@ def graph(*lines, outputs, groups=None, functions=None, calls=None):
 
 def cut(index, sizes=None, affinity=None, **options):
     sizes = sizes or {}
-    return crop(index, lambda t: sizes.get(t.removesuffix(":0"), 100), affinity or read_affinity(), **options)
+    return find_crop(index, lambda t: sizes.get(t.removesuffix(":0"), 100), affinity or read_affinity(), **options)
 
 
 def test_the_cut_is_where_the_fewest_bytes_cross_and_the_latest_of_these():
@@ -146,7 +146,7 @@ def test_nothing_is_cropped_where_nothing_belongs_on_a_host():
     index = graph("conv Conv2D image w1", "soft Softmax conv", outputs=["soft"])
     found = cut(index)
     assert found.back == ()
-    assert found.reason == "nothing to crop behind the network: no op there belongs on a host"
+    assert found.reason == "nothing to crop after the network: no op there belongs on a host"
     assert cut(graph("top TopKV2 image", outputs=["top"])).reason == "nothing to crop: no op of the model belongs on an accelerator"
 
 

@@ -90,7 +90,7 @@ def test_nothing_is_made_up_where_no_op_belongs_on_a_host() -> None:
     )
     cuts = gs.suggest(whole)
     assert len(cuts) == 0
-    assert cuts.reason.startswith("nothing to crop behind the network")
+    assert cuts.reason.startswith("nothing to crop after the network")
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 
 from graphsplit.errors import CutError
 from graphsplit.graph.index import GraphIndex
+from graphsplit.graph.traversal import reachable
 
 __all__ = ["Cut", "check_cut", "make_cut", "nearest_borders"]
 
@@ -73,31 +73,36 @@ def check_cut(index: GraphIndex, cut: Cut, needed: Set[str], outputs: Set[str]) 
 def nearest_borders(index: GraphIndex, tensor: str, limit: int = 3) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Tensors that enter and tensors that leave the group around a tensor, the nearest first.
 
-    For a loop these are the inputs of its Enter nodes and the outputs of its Exit nodes (or what its TensorArrays are
-    filled from and gathered into).
+    Of a loop these are the inputs of its Enter nodes and the outputs of its Exit nodes, or what its TensorArrays are filled
+    from and gathered into.
+
+    Args:
+        index: The graph.
+        tensor: A tensor inside a group.
+        limit: How many of each.
     """
-    node = index.name_to_node_map[index.producer[tensor]]
-    members = set(index.groups[node.group or ""].nodes)
+    nodes, consumers = index.name_to_node_map, index.consumers
+    start = nodes[index.producer[tensor]]
+    members = set(index.groups[start.group or ""].nodes)
     before: dict[str, None] = {}
     after: dict[str, None] = {}
-    seen, queue = {node.name}, deque([node.name])
-    while queue:
-        here = index.name_to_node_map[queue.popleft()]
-        for read in here.inputs:
-            maker = index.name_to_node_map[index.producer[read]]
-            if maker.name in members:
-                if maker.name not in seen:
-                    seen.add(maker.name)
-                    queue.append(maker.name)
-            elif maker.kind != "const":
+
+    def inside(name: str) -> Iterator[str]:
+        """Neighbours in the group; those outside of it are noted on the way."""
+        for read in nodes[name].inputs:
+            producer = nodes[index.producer[read]]
+            if producer.name in members:
+                yield producer.name
+            elif producer.kind != "const":
                 before[read] = None
-        for made in here.outputs:
-            for name in index.consumers.get(made, ()):
-                if name not in members:
-                    after[made] = None
-                elif name not in seen:
-                    seen.add(name)
-                    queue.append(name)
+        for output in nodes[name].outputs:
+            for reader in consumers.get(output, ()):
+                if reader in members:
+                    yield reader
+                else:
+                    after[output] = None
+
+    reachable([start.name], inside)
     return tuple(before)[:limit], tuple(after)[:limit]
 
 

@@ -4,10 +4,10 @@
              host, before      neural, tied to     either      host, tied
              any neural op     the accelerator                 to the host
 
-Every neural op, with the bias, normalisation and activation fused behind it, is tied to the accelerator; every host op
+Every neural op, with the bias, normalisation and activation fused after it, is tied to the accelerator; every host op
 that no neural op depends on is tied to the host. An edge costs the bytes of its tensor for one frame, counted once however
 many read it; an edge against the flow costs infinitely much, so data flows forward only; groups are one node; constants
-and inputs of the whole cost nothing. Among equal cuts behind the network the latest is taken, before it the earliest.
+and inputs of the whole cost nothing. Among equal cuts after the network the latest is used, before it the earliest.
 
 Minimum cut: Ford and Fulkerson 1956, by networkx.
 """
@@ -25,20 +25,21 @@ from graphsplit.planning.affinity import Affinity
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["Found", "crop"]
+__all__ = ["Crop", "find_crop"]
 
 _LOOPS = {"While", "StatelessWhile"}
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What the search found.
+class Crop:
+    """Where to crop a graph.
 
-    back    border tensors behind the network, empty when nothing behind it belongs on a host
-    heads   outputs of the last neural op of each head
-    front   border tensors before the network, empty when nothing before it belongs on a host
-    reason  why `back` is where it is, or why there is nothing to crop
-    before  why `front` is where it is
+    Attributes:
+        back: Border tensors after the network; empty if nothing after it belongs on a host.
+        heads: Outputs of the last neural op of each head.
+        front: Border tensors before the network; empty if nothing before it belongs on a host.
+        reason: Why `back` is where it is, or why there is nothing to crop.
+        before: Why `front` is where it is.
     """
 
     back: tuple[str, ...]
@@ -48,11 +49,14 @@ class Found:
     before: str
 
 
-def crop(index: GraphIndex, nbytes: Callable[[str], int], affinity: Affinity, outputs: Sequence[str] | None = None) -> Found:
+def find_crop(index: GraphIndex, nbytes: Callable[[str], int], affinity: Affinity, outputs: Sequence[str] | None = None) -> Crop:
     """Find where to crop a graph.
 
-    nbytes   bytes of a tensor for one frame
-    outputs  outputs of the whole to keep (default: all)
+    Args:
+        index: The graph.
+        nbytes: Bytes of a tensor for one frame.
+        affinity: Which op belongs where.
+        outputs: Outputs of the whole to keep (default: all).
     """
     return _Search(index, nbytes, affinity, outputs if outputs is not None else index.outputs).run()
 
@@ -76,28 +80,28 @@ class _Search:
                     self.next[self.unit[name]][self.unit[node.name]] = None
                     self.previous[self.unit[node.name]][self.unit[name]] = None
 
-    def run(self) -> Found:
+    def run(self) -> Crop:
         sides = {u: self._side(nodes) for u, nodes in self.members.items()}
         neural = {u for u, s in sides.items() if s == "accelerator"}
         if not neural:
-            return Found((), (), (), "nothing to crop: no op of the model belongs on an accelerator", "")
+            return Crop((), (), (), "nothing to crop: no op of the model belongs on an accelerator", "")
         fused = self._fused(neural)
-        before_neural = reachable(neural, self.previous.__getitem__)
-        behind_neural = reachable(neural, self.next.__getitem__)
-        host_behind = {u for u, s in sides.items() if s == "host" and u not in before_neural}
-        host_before = {u for u, s in sides.items() if s == "host" and u in before_neural and u not in behind_neural}
+        before_network = reachable(neural, self.previous.__getitem__)
+        after_network = reachable(neural, self.next.__getitem__)
+        host_after = {u for u, s in sides.items() if s == "host" and u not in before_network}
+        host_before = {u for u, s in sides.items() if s == "host" and u in before_network and u not in after_network}
         front = self._front(host_before, neural)
         before = f"work for the host before the network: {self._examples(host_before)}" if front else ""
         last = {u for u in fused if not any(v in fused for v in walk(self.next[u], self.next.__getitem__, skip={u}))}
         heads = self._border(last)
-        if not host_behind:
-            return Found((), heads, front, "nothing to crop behind the network: no op there belongs on a host", before)
-        return Found(self._back(fused, host_behind), heads, front, self._examples(host_behind), before)
+        if not host_after:
+            return Crop((), heads, front, "nothing to crop after the network: no op there belongs on a host", before)
+        return Crop(self._back(fused, host_after), heads, front, self._examples(host_after), before)
 
     # sides
 
     def _side(self, nodes: list[Node]) -> str:
-        """The side of a unit: neural when anything in it is; a loop without neural ops belongs on the host."""
+        """The side of a unit: the accelerator if it holds a neural op; a loop without one belongs on the host."""
         sides = {self._side_of_op(op) for node in nodes for op in self._ops(node)}
         if "accelerator" in sides:
             return "accelerator"
@@ -115,7 +119,7 @@ class _Search:
         return set(self.index.ops_within(node))
 
     def _fused(self, neural: set[str]) -> set[str]:
-        """Neural units and what is fused behind them: a chain of biases, normalisations and activations with one reader each."""
+        """Neural units and what is fused after them: a chain of biases, normalisations and activations with one reader each."""
 
         def following(unit: str) -> Iterable[str]:
             readers = list(self.next[unit])
@@ -125,7 +129,7 @@ class _Search:
         return reachable(neural, following)
 
     def _examples(self, units: set[str]) -> str:
-        """The host ops of some units, for a sentence; ops that the user's own table refused first, with a place."""
+        """The host ops of some units, each with a place, for a sentence; those that the user's own table names come first."""
         ops: dict[str, str] = {}
         for unit in sorted(units, key=lambda u: self.index.node_seq[self.members[u][0].name]):
             for node in self.members[unit]:
@@ -150,21 +154,21 @@ class _Search:
             for tensor in node.outputs:
                 readers = {self.unit[r] for r in self.index.consumers.get(tensor, ()) if r in self.unit} - {unit}
                 if readers:
-                    # The bytes lie between the unit and its tensor, so that many readers cost no more than one.
+                    # The bytes are on the edge from the unit to its tensor, so that many readers cost no more than one.
                     graph.add_edge(unit, ("tensor", tensor), capacity=max(1, self.nbytes(tensor)))
                     for reader in readers:
                         graph.add_edge(("tensor", tensor), reader)
         for unit, earlier in self.previous.items():
             for other in earlier:
-                graph.add_edge(unit, other)  # no capacity: infinite; what a section needs is never behind it
+                graph.add_edge(unit, other)  # no capacity: infinite; what a section needs is never after it
         return graph
 
     def _back(self, fused: set[str], host: set[str]) -> tuple[str, ...]:
         graph = self._flow_graph()
         graph.add_edges_from(("accelerator", u) for u in fused)
         graph.add_edges_from((u, "host") for u in host)
-        behind = _can_reach_sink(graph, "accelerator", "host")
-        return self._border({u for u in self.members if u not in behind})
+        later = _can_reach_sink(graph, "accelerator", "host")
+        return self._border({u for u in self.members if u not in later})
 
     def _front(self, host: set[str], neural: set[str]) -> tuple[str, ...]:
         if not host:
@@ -186,8 +190,8 @@ class _Search:
 def _residual(graph: nx.DiGraph[Any], source: str, sink: str) -> nx.DiGraph[Any]:
     from networkx.algorithms.flow import shortest_augmenting_path
 
-    found: nx.DiGraph[Any] = shortest_augmenting_path(graph, source, sink)
-    return found
+    residual: nx.DiGraph[Any] = shortest_augmenting_path(graph, source, sink)
+    return residual
 
 
 def _reached_by_source(graph: nx.DiGraph[Any], source: str, sink: str) -> set[Any]:

@@ -16,11 +16,12 @@ TensorFlow 1, real cycles, need no special care beyond staying whole (`Node.grou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import get_args
 
 from graphsplit.errors import CutError
 from graphsplit.graph.index import GraphIndex
+from graphsplit.graph.traversal import reachable
 from graphsplit.planning.cuts import Cut, check_cut
 from graphsplit.planning.plan import Plan, Repair, Section
 from graphsplit.planning.repair import Border, Repairer
@@ -174,18 +175,17 @@ class _Planner:
 
     def _constants(self, names: Iterable[str]) -> set[str]:
         """Constants that nodes read, and those that only pass an order on: constant folding leaves both."""
-        constants: set[str] = set()
-        stack = list(names)
-        while stack:
-            node = self.nodes[stack.pop()]
-            for name in self.index.edges[node.name]:
-                producer = self.nodes[name]
-                if not producer.is_shared_constant or name in constants:
-                    continue
-                if producer.control_inputs or any(self.index.producer[t] == name for t in node.inputs):
-                    constants.add(name)
-                    stack.append(name)
-        return constants
+        start = set(names)
+        return reachable(start, self._constants_of) - start
+
+    def _constants_of(self, name: str) -> Iterator[str]:
+        node = self.nodes[name]
+        for source in self.index.edges[name]:
+            producer = self.nodes[source]
+            if producer.is_shared_constant and (
+                producer.control_inputs or any(self.index.producer[t] == source for t in node.inputs)
+            ):
+                yield source
 
     def _outputs(self, inputs: Sequence[dict[str, None]]) -> list[tuple[str, ...]]:
         """For each section the tensors that it produces for others."""

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from graphsplit.errors import CutError
 from graphsplit.graph.index import GraphIndex, Node
+from graphsplit.graph.traversal import reachable
 
 __all__ = ["StateOrder"]
 
@@ -42,14 +43,7 @@ class StateOrder:
         for name, reads in self.index.edges.items():
             for read in reads:
                 readers.setdefault(read, []).append(name)
-        after: set[str] = set()
-        stack = list(self.ordered)
-        while stack:
-            name = stack.pop()
-            if name not in after:
-                after.add(name)
-                stack.extend(readers.get(name, ()))
-        return after
+        return reachable(self.ordered, lambda name: readers.get(name, ()))
 
     def copyable_without_control_inputs(self, node: Node) -> bool:
         """Whether a copy of a node may drop its control inputs."""

@@ -8,13 +8,13 @@ from os import PathLike
 from typing import Literal, overload
 
 from graphsplit.errors import CutError
-from graphsplit.formats import Model
+from graphsplit.formats import Model, ModelLike, as_model
 from graphsplit.graph.index import TensorSpec
 from graphsplit.graph.text import bytes_text, count_text, list_text
 from graphsplit.inference.shapes import frame_bytes, infer
 from graphsplit.planning.affinity import read_affinity
 from graphsplit.planning.cuts import Cut
-from graphsplit.planning.min_cut import Found, crop
+from graphsplit.planning.min_cut import Crop, find_crop
 from graphsplit.planning.planner import plan_sections
 from graphsplit.planning.presets import match
 
@@ -25,15 +25,17 @@ _UNKNOWN = 4096  # bytes of a tensor whose shape nobody knows
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """A cut that could be made.
+    """A possible cut.
 
-    source   "preset" or "autocrop"
-    name     of the preset, or which automatic cut it is
-    inputs   tensors at which main starts; empty: at the inputs of the model
-    outputs  tensors at which main ends, with dtype and shape
-    nbytes   bytes that cross behind main for one frame, all border tensors together
-    added    border tensors that cross besides, found by the planner
-    nodes    section → number of nodes
+    Attributes:
+        source: "preset" or "autocrop".
+        name: Name of the preset, or which automatic cut it is.
+        inputs: Tensors at which main starts; empty: at the inputs of the model.
+        outputs: Tensors at which main ends, with dtype and shape.
+        nbytes: Bytes of all border tensors after main for one frame.
+        added: Further border tensors, which the planner added.
+        nodes: Section → number of nodes.
+        reason: Why the cut is there.
     """
 
     source: Literal["preset", "autocrop"]
@@ -52,7 +54,7 @@ class Suggestion:
 
 @dataclass(frozen=True, slots=True)
 class Suggestions(Sequence[Suggestion]):
-    """Cuts, best first. `reason` tells why there are none, or what the first is about."""
+    """Cuts, best first. `reason` says why there are none, or why the first one is there."""
 
     cuts: tuple[Suggestion, ...]
     reason: str
@@ -81,37 +83,47 @@ def search(
     affinity: str | PathLike[str] | None = None,
     outputs: Sequence[str] | None = None,
     shapes: bool = True,
-) -> tuple[Found, dict[str, int]]:
-    """The automatic cut of a model, and the bytes of its tensors that it was found with.
+) -> tuple[Crop, dict[str, int]]:
+    """The automatic cut of a model, and the bytes of its tensors that the search used.
 
-    shapes  whether TensorFlow may be asked for sizes; without it every tensor counts the same
+    Args:
+        model: The model.
+        affinity: Path of a table of the ops that your compiler takes, see `graphsplit.planning.affinity`.
+        outputs: Outputs of the whole to keep (default: all).
+        shapes: Whether to infer sizes (imports TensorFlow); without, all tensors count the same.
     """
     sizes = frame_bytes(model) if shapes else {}
-    return crop(model.index, lambda t: sizes.get(t, _UNKNOWN), read_affinity(affinity), outputs), sizes
+    return find_crop(model.index, lambda t: sizes.get(t, _UNKNOWN), read_affinity(affinity), outputs), sizes
 
 
-def suggest(model: Model, *, limit: int = 5, affinity: str | PathLike[str] | None = None) -> Suggestions:
-    """Cuts for a model, best first.
+def suggest(model: ModelLike, *, limit: int = 5, affinity: str | PathLike[str] | None = None, trust: bool = False) -> Suggestions:
+    """Cuts for a model, best first. Imports TensorFlow for the sizes of tensors; nothing is run.
 
-    affinity  path of a table of your own: which ops your compiler takes, see `graphsplit.planning.affinity`
+    Args:
+        model: A model, or anything that `graphsplit.load` takes.
+        limit: How many at most.
+        affinity: Path of a table of the ops that your compiler takes, see `graphsplit.planning.affinity`.
+        trust: Load a SavedModel that reaches files, the network or Python.
 
-    Imports TensorFlow for the sizes of tensors; nothing is run.
+    Raises:
+        FormatError: for a model or a table that cannot be read.
     """
+    model = as_model(model, trust=trust)
     index = model.index
-    found, sizes = search(model, affinity=affinity)
+    crop, sizes = search(model, affinity=affinity)
     asked: list[tuple[Literal["preset", "autocrop"], str, tuple[str, ...], tuple[str, ...], str]] = []
     preset = match(index)
     if preset is not None and preset.targets:
         asked.append(("preset", preset.preset.name, (), preset.targets, preset.reason))
-    host = f"the fewest bytes between the network and {found.reason}"
-    if found.back:
-        asked.append(("autocrop", "minimum cut", (), found.back, host))
-        if found.heads:
-            asked.append(("autocrop", "heads", (), found.heads, "right behind the last neural op of each head"))
-    if found.front:
+    host = f"the fewest bytes between the network and {crop.reason}"
+    if crop.back:
+        asked.append(("autocrop", "minimum cut", (), crop.back, host))
+        if crop.heads:
+            asked.append(("autocrop", "heads", (), crop.heads, "right after the last neural op of each head"))
+    if crop.front:
         back = asked[0][3] if asked else ()
-        asked.append(("autocrop", "front", found.front, back, f"{found.before}; main starts behind it"))
-    if affinity is not None:  # the user's own table says more than a family's custom
+        asked.append(("autocrop", "front", crop.front, back, f"{crop.before}; main starts after it"))
+    if affinity is not None:  # the user's own table says more than what is usual in a family
         asked.sort(key=lambda a: a[0] == "preset")
     full = [tuple(index.tensor(t) for t in a[3]) for a in asked]
     # Once for all cuts: each time costs an import of the graph.
@@ -120,13 +132,13 @@ def suggest(model: Model, *, limit: int = 5, affinity: str | PathLike[str] | Non
     for (source, name, inputs, _, reason), tensors in zip(asked, full, strict=True):
         key = (*inputs, "", *tensors)
         outputs = tuple(specs[t] for t in tensors)
-        if key not in unique and (made := _made(model, sizes, source, name, inputs, outputs, reason)) is not None:
-            unique[key] = made
+        if key not in unique and (suggestion := _planned(model, sizes, source, name, inputs, outputs, reason)) is not None:
+            unique[key] = suggestion
     cuts = tuple(unique.values())[:limit]
-    return Suggestions(cuts, cuts[0].reason if cuts else found.reason)
+    return Suggestions(cuts, cuts[0].reason if cuts else crop.reason)
 
 
-def _made(
+def _planned(
     model: Model,
     sizes: dict[str, int],
     source: Literal["preset", "autocrop"],
@@ -135,7 +147,7 @@ def _made(
     outputs: tuple[TensorSpec, ...],
     reason: str,
 ) -> Suggestion | None:
-    """The suggestion with what the planner makes of it; None where the planner refuses the cut."""
+    """The suggestion with its border as the planner computes it; None if the planner refuses the cut."""
     index = model.index
     cuts = [Cut("pre", inputs)] if inputs else []
     cuts += [Cut("main", tuple(spec.name for spec in outputs))] if outputs else []
