@@ -34,6 +34,7 @@ from graphsplit.errors import (
 from graphsplit.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from graphsplit.benchmark.measure import bench
     from graphsplit.detection import Detector
     from graphsplit.diagram.notebook import Shell
     from graphsplit.diagram.picture import Picture, draw
@@ -73,6 +74,7 @@ _LAZY = {
     "Section": "planning.plan",
     "TensorSpec": "graph.index",
     "Viewer": "viewer",
+    "bench": "benchmark.measure",
     "export": "exports",
     "draw": "diagram.picture",
     "load": "formats",
@@ -120,6 +122,7 @@ __all__ = [
     "TrustError",
     "Viewer",
     "__version__",
+    "bench",
     "draw",
     "export",
     "load",
