@@ -52,11 +52,8 @@ def main() -> None:
         return
 
     import graphsplit as gs
-    from graphsplit.benchmark.measure import bench
-    from graphsplit.inference.feeds import made_feeds
 
-    model = gs.load(args.model)
-    report = bench(model, gs.split(model), made_feeds(model)[0], frames=args.frames, threads=args.threads)
+    report = gs.bench(args.model, frames=args.frames, threads=args.threads)
     table = Table("", "frames/s", "ms p50", title=f"{args.model}, {args.threads} thread(s) a section, the whole with all cores")
     for name, mode in (("whole", report.whole), ("one after the other", report.sequential), ("pipelined", report.pipelined)):
         table.add_row(name, f"{mode.fps:.1f}", f"{mode.p50:.1f}")

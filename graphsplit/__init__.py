@@ -34,6 +34,7 @@ from graphsplit.errors import (
 from graphsplit.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from graphsplit.benchmark.measure import bench
     from graphsplit.detection import Detector
     from graphsplit.diagram.notebook import Shell
     from graphsplit.diagram.picture import Picture, draw
@@ -74,6 +75,7 @@ _LAZY = {
     "Section": "planning.plan",
     "TensorSpec": "graph.index",
     "Viewer": "viewer",
+    "bench": "benchmark.measure",
     "export": "exports",
     "draw": "diagram.picture",
     "load": "formats",
@@ -121,6 +123,7 @@ __all__ = [
     "TrustError",
     "Viewer",
     "__version__",
+    "bench",
     "draw",
     "export",
     "load",

@@ -23,7 +23,7 @@ def report(whole, main, post, sequential, pipelined, devices=GPU):
         "sequential": times(sequential),
         "pipelined": times(pipelined),
     }
-    return _report(found, ["main", "post"], 10, devices, {}, None)
+    return _report(found, ["main", "post"], 10, {"devices": devices, "transfer": {}}, None)
 
 
 def test_a_pipeline_that_is_faster_is_advised_with_the_section_that_sets_its_pace():
@@ -33,14 +33,14 @@ def test_a_pipeline_that_is_faster_is_advised_with_the_section_that_sets_its_pac
     assert found.efficiency == pytest.approx(47.6 / 49.9)
     assert found.whole.fps == pytest.approx(1000 / 68.5)
     assert found.sections == {"main": pytest.approx(47.6), "post": pytest.approx(21.0)}
-    assert "1.37 times the frames of the whole; its pace is that of main (47.6 ms a frame)" in found.reason
+    assert "1.37 times the frame rate of the whole; its pace is that of main (47.6 ms a frame)" in found.reason
 
 
 def test_on_one_processor_that_the_whole_fills_the_answer_is_do_not_split(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     found = report(whole=35.6, main=25, post=12, sequential=38, pipelined=35.5, devices=CPU)
     assert found.verdict == "do not split"
-    assert "the whole uses both cores already" in found.reason
+    assert "the whole already uses both cores" in found.reason
 
 
 def test_a_section_that_takes_all_the_time_leaves_nothing_to_overlap():

@@ -2,41 +2,47 @@
 
     round 1: whole │ main │ post │ sequential │ pipelined      round 2: whole │ main │ …
 
-The machine's speed drifts; rounds let every mode see the same drift. The whole gets all cores, each section its share.
+The machine's speed drifts; rounds expose every mode to the same drift. The whole gets all cores, each section its share.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from graphsplit.errors import GraphSplitError
+from graphsplit.benchmark.side import Loaded, Run, Side, write_sides
+from graphsplit.benchmark.verdict import Verdict, judge
+from graphsplit.errors import OptionError
 from graphsplit.execution.metrics import percentile
-from graphsplit.formats import Model
+from graphsplit.execution.options import RunOptions
+from graphsplit.formats import ModelLike
+from graphsplit.graph.options import check_options
+from graphsplit.inference.feeds import check_feeds, made_feeds
 from graphsplit.inference.sessions import check_runnable
-from graphsplit.parts.folder import save
 from graphsplit.parts.parts import Parts
+from graphsplit.rewrites.opening import open_parts, whole_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["BenchReport", "Mode", "bench"]
 
 _ROUNDS = 5
-_WORTH_IT = 1.05  # pipelined against whole, from which on splitting is advised; below, noise could as well decide
 
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """One way to run the model: frames per second (median of the rounds), latency of a frame in milliseconds."""
+    """One way to run the model.
+
+    Attributes:
+        fps: Frames per second, median of the rounds.
+        p50: Median latency of a frame in milliseconds.
+        p95: Its 95th percentile.
+    """
 
     fps: float
     p50: float
@@ -47,12 +53,20 @@ class Mode:
 class BenchReport:
     """What was measured.
 
-    sections    section → median milliseconds alone
-    devices     section → where it really ran
-    efficiency  pipelined fps × seconds of the slowest section: 1 is what no pipeline can beat
-    ratio       pipelined against whole, median of the rounds
-    transfer    section → {"device_ms", "copy_ms"} where TensorFlow can tell them apart (GPUs)
-    timeline    frame → (start, end) in each section, seconds, of the last pipelined round
+    Attributes:
+        whole: The whole model, with all cores.
+        sequential: The sections one after the other, one frame at a time.
+        pipelined: The sections as a pipeline.
+        sections: Section → median milliseconds alone.
+        devices: Section → where it really ran.
+        efficiency: Pipelined fps × seconds of the slowest section; no pipeline can exceed 1.
+        ratio: Pipelined against whole, median of the rounds.
+        verdict: Whether splitting pays.
+        reason: Why, one sentence.
+        frames: Frames for each mode.
+        threads: Threads of each section's own pool; None: the default.
+        transfer: Section → {"device_ms", "copy_ms"}, or None if TensorFlow does not report them (GPUs only).
+        timeline: Frame → (start, end) in each section, seconds, of the last pipelined round.
     """
 
     whole: Mode
@@ -62,163 +76,90 @@ class BenchReport:
     devices: Mapping[str, str]
     efficiency: float
     ratio: float
-    verdict: Literal["split", "do not split"]
+    verdict: Verdict
     reason: str
     frames: int
     threads: int | None
-    transfer: Mapping[str, Any] = field(default_factory=dict)
+    transfer: Mapping[str, Mapping[str, float] | None] = field(default_factory=dict)
     timeline: tuple[tuple[tuple[float, float], ...], ...] = field(default=(), repr=False)
 
 
 def bench(
-    model: Model,
-    parts: Parts,
-    feeds: Mapping[str, Any],
+    parts: Parts | ModelLike,
+    feeds: Mapping[str, object] | None = None,
     *,
+    model: ModelLike | None = None,
     frames: int = 100,
-    threads: int | None = None,
-    trust: bool = False,
-    delegates: Mapping[str, str] | None = None,
     progress: Callable[[int, int], object] = lambda done, total: None,
+    **options: Unpack[RunOptions],
 ) -> BenchReport:
-    """Measure a split.
+    """Measure a split: whole, sections one after the other, and sections as a pipeline, in turns.
 
-    feeds      {tensor: array}, one frame; the same one is run again and again
-    frames     for each mode, over all rounds
-    threads    threads of each section's own pool (default: the cores shared between sections on the CPU)
-    delegates  section → TFLite delegate
-    progress   called with the number of measurements done and to do
+    Args:
+        parts: From `graphsplit.split`, the folder of a split, or anything that `graphsplit.load` takes, which is split first.
+        feeds: Tensor → array, of one frame that is run again and again; None: synthetic ones.
+        model: The whole, if it is neither at hand nor where the manifest says; rewrites of the split are applied to it.
+        frames: Frames for each mode, over all rounds.
+        progress: Called with the number of measurements done and the total.
+        **options: How to run the sections; see `graphsplit.execution.options.RunOptions`.
 
-    Raises TrustError, and GraphSplitError when a side fails to run.
+    Raises:
+        TrustError: The whole or a section reaches outside itself, and `trust` is not set.
+        FormatError: The whole is not where the manifest says, or a model is not frozen.
+        FeedError: Feeds that do not fit.
+        OptionError: An unknown option, or fewer than one frame.
+        GraphSplitError: A side failed to run.
     """
-    for runnable in (model, *(p.model for p in parts)):
+    check_options("bench", options, ("model", "frames", "progress", *RunOptions.__annotations__))
+    if frames < 1:
+        raise OptionError(f"frames must be at least 1, not {frames}", option="frames")
+    trust = options.get("trust", False)
+    parts = open_parts(parts, trust=trust)
+    whole_model = whole_of(parts, model, rewritten=True, trust=trust)
+    for runnable in (whole_model, *(p.model for p in parts)):
         check_runnable(runnable, trust)
+    unused = [s.name for s in whole_model.inputs if s.name not in parts.inputs]
+    fed = check_feeds(whole_model.inputs, made_feeds(whole_model)[0] if feeds is None else feeds, optional=unused)
     names = [p.name for p in parts]
     each = max(2, frames // _ROUNDS)
     modes = ["whole", *names, "sequential", "pipelined"]
-    found: dict[str, list[dict[str, Any]]] = {m: [] for m in modes}
+    runs: dict[str, list[Run]] = {mode: [] for mode in modes}
     with tempfile.TemporaryDirectory(prefix="graphsplit-bench-") as temporary:
         folder = Path(temporary)
-        save(parts, folder)
-        model.save(folder / "whole")
-        arrays: dict[str, Any] = {k: np.asarray(v) for k, v in feeds.items()}
-        np.savez(folder / "feeds.npz", **arrays)
-        load = {"load": str(folder), "threads": threads, "trust": trust, "delegates": dict(delegates or {})}
-        with _Side("whole", load) as whole, _Side("sections", load) as sections:
+        write_sides(folder, whole_model, parts, fed)
+        with Side("whole", folder, options) as whole, Side("sections", folder, options) as sections:
             for number in range(_ROUNDS):
                 for place, mode in enumerate(modes):
-                    found[mode].append((whole if mode == "whole" else sections).ask({"run": mode, "frames": each}))
+                    runs[mode].append((whole if mode == "whole" else sections).run(mode, each))
                     progress(number * len(modes) + place + 1, _ROUNDS * len(modes))
-            devices, transfer = sections.loaded["devices"], sections.loaded["transfer"]
-    return _report(found, names, each, devices, transfer, threads)
+            loaded = sections.loaded
+    return _report(runs, names, each, loaded, options.get("threads"))
 
 
-def _report(
-    found: Mapping[str, list[dict[str, Any]]],
-    names: list[str],
-    each: int,
-    devices: Mapping[str, str],
-    transfer: Mapping[str, Any],
-    threads: int | None,
-) -> BenchReport:
+def _report(runs: Mapping[str, Sequence[Run]], names: Sequence[str], each: int, loaded: Loaded, threads: int | None) -> BenchReport:
     def mode(name: str) -> Mode:
-        latencies = [1000 * t for r in found[name] for t in r["latencies"]]
-        return Mode(median(each / r["seconds"] for r in found[name]), percentile(latencies, 0.5), percentile(latencies, 0.95))
+        latencies = [1000 * t for r in runs[name] for t in r["latencies"]]
+        return Mode(median(each / r["seconds"] for r in runs[name]), percentile(latencies, 0.5), percentile(latencies, 0.95))
 
-    sections = {n: 1000 * percentile([t for r in found[n] for t in r["latencies"]], 0.5) for n in names}
-    whole, pipelined = mode("whole"), mode("pipelined")
+    sections = {n: 1000 * percentile([t for r in runs[n] for t in r["latencies"]], 0.5) for n in names}
     slowest = max(sections, key=lambda n: sections[n])
-    ratio = median(w["seconds"] / p["seconds"] for w, p in zip(found["whole"], found["pipelined"], strict=True))
+    ratio = median(w["seconds"] / p["seconds"] for w, p in zip(runs["whole"], runs["pipelined"], strict=True))
     efficiency = median(
-        each / p["seconds"] * percentile(s["latencies"], 0.5) for p, s in zip(found["pipelined"], found[slowest], strict=True)
+        each / p["seconds"] * percentile(s["latencies"], 0.5) for p, s in zip(runs["pipelined"], runs[slowest], strict=True)
     )
-    verdict: Literal["split", "do not split"] = "split" if ratio >= _WORTH_IT and len(names) > 1 else "do not split"
+    verdict, reason = judge(ratio, sections, loaded["devices"])
     return BenchReport(
-        whole=whole,
+        whole=mode("whole"),
         sequential=mode("sequential"),
-        pipelined=pipelined,
+        pipelined=mode("pipelined"),
         sections=sections,
-        devices=devices,
+        devices=loaded["devices"],
         efficiency=efficiency,
         ratio=ratio,
         verdict=verdict,
-        reason=_reason(verdict, ratio, sections, slowest, devices),
+        reason=reason,
         frames=each * _ROUNDS,
         threads=threads,
-        transfer=transfer,
-        timeline=tuple(tuple((a, b) for a, b in frame) for frame in found["pipelined"][-1]["timeline"]),
+        transfer=loaded["transfer"],
+        timeline=tuple(tuple((a, b) for a, b in frame) for frame in runs["pipelined"][-1]["timeline"]),
     )
-
-
-def _reason(verdict: str, ratio: float, sections: Mapping[str, float], slowest: str, devices: Mapping[str, str]) -> str:
-    pace = f"the pipeline gives {ratio:.2f} times the frames of the whole"
-    share = sections[slowest] / sum(sections.values())
-    if len(sections) == 1:
-        return "there is only one section, so there is nothing to overlap"
-    if verdict == "split":
-        return f"{pace}; its pace is that of {slowest} ({sections[slowest]:.1f} ms a frame)"
-    if all("cpu" in d.lower() for d in devices.values()):
-        cores = os.cpu_count() or 1
-        used = "both cores" if cores == 2 else f"all {cores} cores" if cores > 1 else "the one core"
-        return f"{pace}: all sections share one processor here, and the whole uses {used} already"
-    if share > 0.9:
-        return f"{pace}: {slowest} takes {share:.0%} of the time, so there is little to overlap"
-    return f"{pace}: what crosses the border costs as much as the overlap gains"
-
-
-class _Side:
-    """A worker process. See `graphsplit.benchmark.process` for what is said to it."""
-
-    def __init__(self, side: str, load: Mapping[str, Any]) -> None:
-        self.name = side
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3")}
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in __exit__, with the process)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "graphsplit.benchmark.process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            encoding="utf-8",
-            env=environment,
-        )
-        try:
-            self.loaded = self.ask({**load, "side": side})
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-
-    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """One request and its answer. Raises GraphSplitError when the worker fails."""
-        given, taken = self._process.stdin, self._process.stdout
-        line = ""
-        if given is not None and taken is not None:
-            try:
-                given.write(json.dumps(request) + "\n")
-                given.flush()
-                line = taken.readline()
-            except BrokenPipeError:
-                line = ""
-        if not line:
-            self._errors.seek(0)
-            last = self._errors.read().decode(errors="replace").strip().splitlines()[-1:]
-            raise GraphSplitError(f"measuring {self.name} failed: {last[0] if last else 'its process ended'}")
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise GraphSplitError(f"measuring {self.name} failed: {answer['error']}")
-        return answer
-
-    def __enter__(self) -> _Side:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        try:
-            self._process.wait(timeout=10 if kind is None else 1)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-        self._errors.close()

@@ -1,55 +1,48 @@
-"""One side of a measurement, in a process of its own: the whole model, or its sections.
+"""The process of one side of a measurement: the whole model, or its sections. See `graphsplit.benchmark.side`.
 
-TensorFlow makes its thread pool for the inside of ops once in a process. The whole is to have all cores and each section
-its share, so each side gets a process. They take turns: this one works only between a line on stdin and its answer.
-
-    {"load": FOLDER, "side": "whole" | "sections", "threads": N, "trust": …, "delegates": …}  →  {"devices": {…}}
-    {"run": "whole" | "sequential" | "pipelined" | SECTION, "frames": N}        →  {"seconds": …, "latencies": […], …}
-
-FOLDER holds whole (the model), a split, and feeds.npz (`graphsplit.benchmark.measure` writes it).
+TensorFlow creates its thread pool for the inside of ops once in a process. The whole gets all cores and each section its
+share, so each side gets a process. They take turns: this one works only between a line on stdin and its answer.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import pickle
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
-import numpy as np
-
+from graphsplit.benchmark.side import FEEDS, WHOLE, Loaded, Run, decoded
 from graphsplit.errors import GraphSplitError
+from graphsplit.execution.options import RunOptions
 from graphsplit.execution.pipeline import Pipeline
 from graphsplit.formats import load
+from graphsplit.inference.feeds import Feeds
 from graphsplit.inference.sessions import open_session
 from graphsplit.parts.manifest import load_parts
+from graphsplit.runtimes.arrays import Array
 from graphsplit.runtimes.tensorflow import transfer_times
 
 __all__ = ["main"]
-
-Answer = dict[str, Any]
 
 
 def main() -> int:
     """Read requests from stdin and answer them until there are no more."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever libraries print must not get between the answers
+    os.dup2(2, 1)  # what libraries print must not get between the answers
     side: _Whole | _Sections | None = None
+    answer: object
     for line in sys.stdin:
         request = json.loads(line)
         try:
             if "load" in request:
                 folder = Path(request["load"])
-                feeds = dict(np.load(folder / "feeds.npz"))
-                if request["side"] == "whole":
-                    side = _Whole(folder, feeds, request["trust"])
-                else:
-                    side = _Sections(folder, feeds, {key: request[key] for key in ("threads", "trust", "delegates")})
-                answer: Answer = {"devices": side.devices, "transfer": side.transfer}
+                feeds = pickle.loads((folder / FEEDS).read_bytes())
+                side = (_Whole if request["side"] == "whole" else _Sections)(folder, feeds, decoded(request["options"]))
+                answer = side.loaded
             else:
                 answer = side.run(request["run"], request["frames"]) if side is not None else {"error": "nothing is loaded"}
         except GraphSplitError as error:
@@ -63,64 +56,61 @@ def main() -> int:
 class _Whole:
     """The whole model, in a session with all cores."""
 
-    def __init__(self, folder: Path, feeds: Mapping[str, Any], trust: bool) -> None:
-        parts = load_parts(folder)
-        session = open_session(load(folder / "whole"), trust=trust, threads=os.cpu_count())
-        call = session.prepare(list(feeds), list(parts.outputs))
+    def __init__(self, folder: Path, feeds: Feeds, options: RunOptions) -> None:
+        session = open_session(load(folder / WHOLE), trust=options.get("trust", False), threads=os.cpu_count())
+        call = session.prepare(list(feeds), list(load_parts(folder).outputs))
         values = list(feeds.values())
-        self.call: Callable[[], object] = lambda: call(values)
-        self.call()
-        self.devices: dict[str, str] = {}
-        self.transfer: dict[str, Any] = {}
+        self._call: Callable[[], object] = lambda: call(values)
+        self._call()
+        self.loaded = Loaded(devices={}, transfer={})
 
-    def run(self, mode: str, frames: int) -> Answer:
-        return _timed(self.call, frames)
+    def run(self, mode: str, frames: int) -> Run:
+        return _timed(self._call, frames)
 
 
 class _Sections:
     """The sections, as stages of a pipeline and one at a time."""
 
-    def __init__(self, folder: Path, feeds: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, feeds: Feeds, options: RunOptions) -> None:
         parts = load_parts(folder)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # where sections really run is part of the answer
             self.pipeline = Pipeline(parts, **options)
-        self.feeds = dict(feeds)
-        self.devices = {s.name: s.device for s in self.pipeline.stages}
-        self.pipeline.warm_up(self.feeds)
-        self.values: dict[str, list[Any]] = {}
-        self.transfer: dict[str, Any] = {}
-        known = dict(self.feeds)
+        self._feeds = {tensor: feeds[tensor] for tensor in parts.inputs}
+        self._stages = {s.name: s for s in self.pipeline.stages}
+        self.loaded = Loaded(devices={name: s.device for name, s in self._stages.items()}, transfer={})
+        self.pipeline.warm_up(self._feeds)
+        self._values: dict[str, list[Array]] = {}
+        known = dict(self._feeds)
         for stage, part in zip(self.pipeline.stages, parts, strict=True):
-            self.values[stage.name] = [known[t] for t in stage.inputs]
-            known.update(zip(stage.outputs, stage.call(self.values[stage.name]), strict=True))
+            self._values[stage.name] = [known[t] for t in stage.inputs]
+            known.update(zip(stage.outputs, stage.call(self._values[stage.name]), strict=True))
             if "gpu" in stage.device.lower():
                 fed = {p.name: known[p.tensor] for p in part.inputs}
-                self.transfer[stage.name] = transfer_times(part.graph_def, stage.device, fed, [p.name for p in part.outputs])
+                times = transfer_times(part.graph_def, stage.device, fed, [p.name for p in part.outputs])
+                self.loaded["transfer"][stage.name] = times
 
-    def run(self, mode: str, frames: int) -> Answer:
-        if mode in self.values:
-            stage = next(s for s in self.pipeline.stages if s.name == mode)
-            return _timed(lambda: stage.call(self.values[mode]), frames)
+    def run(self, mode: str, frames: int) -> Run:
+        if mode in self._values:
+            return _timed(lambda: self._stages[mode].call(self._values[mode]), frames)
         statistics = self.pipeline.statistics
         statistics.clear()
         depth = 1 if mode == "sequential" else None
-        for _ in self.pipeline.stream((self.feeds for _ in range(frames)), depth=depth):
+        for _ in self.pipeline.stream((self._feeds for _ in range(frames)), depth=depth):
             pass
         start = statistics.recent[0].asked
         timeline = [[(a - start, b - start) for a, b in t.stages] for t in statistics.recent][-24:]
-        latencies = [t.latency for t in statistics.recent]
-        return {"seconds": statistics.elapsed, "latencies": latencies, "timeline": timeline}
+        return Run(seconds=statistics.elapsed, latencies=[t.latency for t in statistics.recent], timeline=timeline)
 
 
-def _timed(call: Callable[[], object], frames: int) -> Answer:
-    times = []
+def _timed(call: Callable[[], object], frames: int) -> Run:
+    latencies = []
     started = perf_counter()
     for _ in range(frames):
         before = perf_counter()
         call()
-        times.append(perf_counter() - before)
-    return {"seconds": perf_counter() - started, "latencies": times}
+        latencies.append(perf_counter() - before)
+    return Run(seconds=perf_counter() - started, latencies=latencies, timeline=[])
 
 
 if __name__ == "__main__":

@@ -62,18 +62,15 @@ def run(args: argparse.Namespace) -> int:
         check_parent(args.chart)
     with quiet_tensorflow(args.verbose):
         from graphsplit.benchmark.measure import bench
-        from graphsplit.inference.feeds import made_feeds
-        from graphsplit.rewrites.opening import open_parts, whole_of
+        from graphsplit.rewrites.opening import open_parts
 
         cut = cut_of(args)
         parts = open_parts(
             args.model, fuse_nms=args.fuse_nms, trust=args.trust, **(cut if named_options(cut) or args.repair != "auto" else {})
         )
-        model = whole_of(parts, rewritten=True, trust=args.trust)
-        feeds = made_feeds(model)[0] if args.source is None else _first_frame(parts, args.source)
+        feeds = None if args.source is None else _first_frame(parts, args.source)
         with bar("measuring in turns") as progress:
             report = bench(
-                model,
                 parts,
                 feeds,
                 frames=args.frames,

@@ -27,7 +27,6 @@ from graphsplit.detection.sources import open_source
 from graphsplit.errors import FormatError
 from graphsplit.formats import load
 from graphsplit.formats.atomic import check_folder
-from graphsplit.inference.feeds import made_feeds
 from graphsplit.parts.folder import save
 from graphsplit.parts.parts import Parts
 from graphsplit.splitting.surgery import plan, split
@@ -102,7 +101,7 @@ def run_demo(folder: Path, *, overwrite: bool = False, progress: Callable[[str],
     save(parts, folder / "split", overwrite=overwrite)
 
     progress("measuring whole and pipeline in turns")
-    measured = bench(whole, parts, made_feeds(whole)[0], frames=60)
+    measured = bench(parts, frames=60)
     draw_chart(measured, folder / "bench.png", title="graphsplit demo: timeline of the stages")
 
     progress("running the pipeline over the video")

@@ -13,7 +13,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from os import PathLike
 from queue import SimpleQueue
 from time import perf_counter
 from types import TracebackType
@@ -26,12 +25,14 @@ from graphsplit.execution.frames import Feeder, Frame
 from graphsplit.execution.latest import Newest
 from graphsplit.execution.metrics import FrameTimes, Statistics
 from graphsplit.execution.options import RunOptions
-from graphsplit.execution.stages import Stage, open_sections, parts_of
+from graphsplit.execution.stages import Stage, open_sections
+from graphsplit.formats import ModelLike
 from graphsplit.graph.index import TensorSpec
 from graphsplit.graph.options import check_choice, check_options
 from graphsplit.inference.feeds import Feeds, check_feeds
 from graphsplit.inference.sessions import run_error
 from graphsplit.parts.parts import Parts
+from graphsplit.rewrites.opening import open_parts
 from graphsplit.runtimes.arrays import Array
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Pipeline:
                 …                                                # in order, none lost
 
     Args:
-        parts: From `graphsplit.split` or `graphsplit.load_parts`, or the path of a split folder.
+        parts: From `graphsplit.split`, the folder of a split, or anything that `graphsplit.load` takes, which is split first.
         depth: How many frames may be in flight (default: two for each stage).
         **options: devices, cluster, target, threads, strict, trust, config and delegates; see
             `graphsplit.execution.options.RunOptions`. A worker that ends is noticed within seconds.
@@ -73,10 +74,10 @@ class Pipeline:
         OptionError: An unknown option, or a depth below 1.
     """
 
-    def __init__(self, parts: Parts | str | PathLike[str], *, depth: int | None = None, **options: Unpack[RunOptions]) -> None:
+    def __init__(self, parts: Parts | ModelLike, *, depth: int | None = None, **options: Unpack[RunOptions]) -> None:
         check_options("Pipeline", options, ("depth", *RunOptions.__annotations__))
         _check_depth(depth)
-        parts = parts_of(parts, trust=options.get("trust", False))
+        parts = open_parts(parts, trust=options.get("trust", False))
         self._start(open_sections(parts.sections, **options), parts.inputs, parts.outputs, depth)
 
     @classmethod

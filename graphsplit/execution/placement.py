@@ -11,18 +11,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from graphsplit.errors import PlacementError
-from graphsplit.execution.stages import parts_of
-from graphsplit.formats import as_graphdef
+from graphsplit.formats import ModelLike, as_graphdef
 from graphsplit.graph.index import TensorSpec
 from graphsplit.inference.devices import available_devices, check_devices, check_sections, is_available, pinned
 from graphsplit.inference.endpoints import ClusterLike, Site, common_site, devices_at
 from graphsplit.inference.feeds import check_feeds
 from graphsplit.inference.sessions import NamedSession, check_runnable
 from graphsplit.parts.parts import Part, Parts
+from graphsplit.rewrites.opening import open_parts
 from graphsplit.runtimes.arrays import Array, as_array
 from graphsplit.runtimes.remote import abandon, remote_config, watched
 from graphsplit.runtimes.tensorflow import session_config
@@ -118,7 +117,7 @@ class _InGraph:
 
 
 def place(
-    parts: Parts | str | PathLike[str],
+    parts: Parts | ModelLike,
     devices: Mapping[str, str] | None = None,
     *,
     cluster: ClusterLike | None = None,
@@ -134,7 +133,7 @@ def place(
     touched.
 
     Args:
-        parts: From `graphsplit.split` or `graphsplit.load_parts`, or the path of a split folder.
+        parts: From `graphsplit.split`, the folder of a split, or anything that `graphsplit.load` takes, which is split first.
         devices: Section → TensorFlow device, overriding what the parts say (default: ``main`` /gpu:0, the others /cpu:0).
         cluster: Where the workers are whose devices (``/job:NAME/task:N/gpu:0``) all sections name: {"job": ["host:port", …]}, or
             the path of such a JSON file; `graphsplit worker` starts one.
@@ -153,7 +152,7 @@ def place(
     """
     import tensorflow as tf
 
-    parts = parts_of(parts, trust=trust)
+    parts = open_parts(parts, trust=trust)
     for part in parts:
         check_runnable(part.model, trust)
     check_sections(devices or {}, [p.name for p in parts])

@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from os import PathLike
 from typing import TYPE_CHECKING
 
 from graphsplit.execution.options import RunOptions
@@ -17,14 +16,13 @@ from graphsplit.inference.devices import check_sections
 from graphsplit.inference.endpoints import ClusterLike, Endpoints, Site, find_endpoints
 from graphsplit.inference.runtime import Request, Session
 from graphsplit.inference.sessions import open_session
-from graphsplit.parts.manifest import load_parts
-from graphsplit.parts.parts import Part, Parts
+from graphsplit.parts.parts import Part
 from graphsplit.runtimes.arrays import Array
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["Stage", "open_sections", "parts_of"]
+__all__ = ["Stage", "open_sections"]
 
 
 @dataclass(frozen=True)
@@ -126,8 +124,3 @@ def _stage(part: Part, device: str, session: Session) -> Stage:
         session.close,
         {p.tensor: TensorSpec(p.tensor, p.dtype, p.shape) for p in part.inputs},
     )
-
-
-def parts_of(what: Parts | str | PathLike[str], *, trust: bool) -> Parts:
-    """The sections that a caller means: themselves, or those of a split folder. Everything in `execution` opens them here."""
-    return what if isinstance(what, Parts) else load_parts(what)
