@@ -1,4 +1,4 @@
-"""Pictures to train and to test on, drawn on demand: the same seed gives the same pictures."""
+"""Training and test images, drawn on demand: the same seed draws the same images."""
 
 from __future__ import annotations
 
@@ -13,16 +13,21 @@ from numpy.typing import NDArray
 from graphsplit.demo.data.shapes import Frame, Scene
 
 TEST_SEED = 20_000  # benchmarks/shapes_map.py
-HELD_OUT_SEED = 10_000  # chooses the best weights during training
-# The seed of training is an option of train.py; it must be neither of these.
+HELD_OUT_SEED = 10_000  # to select the best weights during training
+# The training seed is an option of train.py; it must differ from both.
 
 
 def draw(rng: Generator, *, most: int = 8) -> Frame:
-    """A picture of up to `most` shapes, of a random size, with the faults of a camera.
+    """Draw an image of a random size with the artefacts of a camera.
 
-    image   uint8 [height, width, 3], RGB, 25,600 to 90,000 pixels, from 3:5 to 5:3
-    boxes   float32 [n, 4], normalised ymin, xmin, ymax, xmax
-    labels  int64 [n], from 1
+    Args:
+        rng: Decides everything.
+        most: The most shapes in it.
+
+    Returns:
+        image: uint8 [height, width, 3], RGB, 25,600 to 90,000 pixels, from 3:5 to 5:3.
+        boxes: float32 [n, 4], normalised ymin, xmin, ymax, xmax.
+        labels: int64 [n], from 1.
     """
     side, aspect = rng.uniform(160, 300), math.sqrt(rng.uniform(1, 1.67))
     aspect = aspect if rng.random() < 0.6 else 1 / aspect
@@ -32,7 +37,7 @@ def draw(rng: Generator, *, most: int = 8) -> Frame:
 
 
 def _photographed(rng: Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Blur, noise and compression, each now and then."""
+    """Blur, noise and JPEG compression, each at random."""
     if rng.random() < 0.3:
         image = cv2.GaussianBlur(image, (3, 3), rng.uniform(0.4, 1.2))
     if rng.random() < 0.5:
@@ -45,7 +50,7 @@ def _photographed(rng: Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]
 
 
 def resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """uint8 [size, size, 3]: bilinear as the graph's own ResizeBilinear does it, where pixel i lies at i · scale."""
+    """Resize bilinearly to uint8 [size, size, 3], like the graph's ResizeBilinear, where pixel i is at i · scale."""
     height, width = image.shape[:2]
     where = np.array([[width / size, 0, 0], [0, height / size, 0]], np.float32)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -53,7 +58,7 @@ def resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def turned(rng: Generator, image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """A square picture mirrored, lying on its side, its colours exchanged, at random: one drawing serves for several."""
+    """Augment a square image: mirrored, transposed and with its colour channels permuted at random."""
     if rng.random() < 0.5:
         image, boxes = image[::-1], np.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], axis=1)
     if rng.random() < 0.5:
@@ -64,6 +69,6 @@ def turned(rng: Generator, image: NDArray[np.uint8], boxes: NDArray[np.float32])
 
 
 def pictures(count: int, seed: int) -> Iterator[Frame]:
-    """`count` pictures as `draw` makes them."""
+    """Draw `count` images, see `draw`."""
     rng = np.random.default_rng(seed)
     return (draw(rng) for _ in range(count))

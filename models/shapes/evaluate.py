@@ -24,26 +24,32 @@ class Score(NamedTuple):
 
 
 def mean_average_precision(graph_def: v1.GraphDef, pictures: Iterable[Frame]) -> Score:
-    """How well the detector finds what is in the pictures: IoU 0.5, every detection counted whatever its score."""
+    """Measure a detector: mAP at an IoU of 0.5, over detections of any score.
+
+    Args:
+        graph_def: The frozen detector.
+        pictures: Test images with their true boxes and labels.
+    """
     metric = MeanAveragePrecision()
-    for found, truth in detections(graph_def, pictures):
-        metric.update(found, truth)
+    for predicted, truth in detections(graph_def, pictures):
+        metric.update(predicted, truth)
     result = metric.compute()
     each = dict(zip(result.matched_classes.tolist(), result.ap_per_class[:, 0].tolist(), strict=True))
     return Score(float(result.map50), {CLASSES[i - 1]: each[i] for i in sorted(each)})
 
 
 def detections(graph_def: v1.GraphDef, pictures: Iterable[Frame]) -> Iterator[tuple[sv.Detections, sv.Detections]]:
-    """What was found and what is there, picture by picture, boxes in pixels."""
+    """Yield the predicted and the true detections of each image, boxes in pixels."""
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(graph_def, name="")
         with v1.Session(graph=graph) as session:
             for image, boxes, labels in pictures:
                 fed = {"image_tensor:0": image[None]}
-                got, scores, classes, count = session.run([f"{name}:0" for name in OUTPUTS], fed)
+                predicted, scores, classes, count = session.run([f"{name}:0" for name in OUTPUTS], fed)
                 n = int(count[0])
-                found = sv.Detections(_pixels(got[0, :n], image), confidence=scores[0, :n], class_id=classes[0, :n].astype(int))
-                yield found, sv.Detections(_pixels(boxes, image), class_id=labels)
+                xyxy, class_id = _pixels(predicted[0, :n], image), classes[0, :n].astype(int)
+                truth = sv.Detections(_pixels(boxes, image), class_id=labels)
+                yield sv.Detections(xyxy, confidence=scores[0, :n], class_id=class_id), truth
 
 
 def _pixels(boxes: np.ndarray, image: np.ndarray) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""The frozen graph: trained numbers under the node names of the Object Detection API of 2018.
+"""The frozen graph: trained weights under the node names of the Object Detection API of 2018.
 
     image_tensor ─ ToFloat ─ Preprocessor/map (a loop) ─ FeatureExtractor ─ BoxPredictor_0 … _4 ─ concat ─ Postprocessor ─ outputs
                                   └─ true image shapes ───────────────────────────────────────────────┘
 
-Control flow is TensorFlow 1's, Enter … Exit with TensorArrays, as in every frozen graph of that time.
+Control flow is TensorFlow 1's, Enter … Exit with TensorArrays, as in all frozen graphs of that time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ v1 = tf.compat.v1
 
 
 class Constants:
-    """Weights that are part of the graph: a constant, and the Identity `…/read` that a variable leaves behind."""
+    """Weights as constants of the graph, each with the Identity `…/read` that freezing a variable leaves."""
 
     training = False
 
@@ -30,24 +30,27 @@ class Constants:
     def __call__(self, name: str, shape: tuple[int, ...], start: str) -> tf.Tensor:
         value = self.numbers[name]
         if value.shape != shape:
-            raise ValueError(f"{name} has shape {value.shape}, the network wants {shape}")
+            raise ValueError(f"{name} has shape {value.shape}, the network needs {shape}")
         with tf.name_scope(""):
             constant = tf.constant(value, name=name)
             with v1.colocate_with(constant.op):
                 return tf.identity(constant, name=f"{name}/read")
 
     def observe(self, scope: str, mean: tf.Tensor, variance: tf.Tensor) -> None:
-        raise AssertionError("a frozen network does not learn")
+        raise AssertionError("a frozen network is not trained")
 
 
 def freeze(numbers: Mapping[str, np.ndarray]) -> v1.GraphDef:
-    """The whole detector.
+    """Build the whole detector.
 
-    in   image_tensor       uint8   [batch, height, width, 3], RGB
-    out  detection_boxes    float32 [batch, 100, 4], normalised ymin, xmin, ymax, xmax
-         detection_scores   float32 [batch, 100], falling
-         detection_classes  float32 [batch, 100], from 1
-         num_detections     float32 [batch]
+        in   image_tensor       uint8   [batch, height, width, 3], RGB
+        out  detection_boxes    float32 [batch, 100, 4], normalised ymin, xmin, ymax, xmax
+             detection_scores   float32 [batch, 100], in descending order
+             detection_classes  float32 [batch, 100], from 1
+             num_detections     float32 [batch]
+
+    Args:
+        numbers: Weights by the names of the Object Detection API.
     """
     v2 = v1.control_flow_v2_enabled()
     v1.disable_control_flow_v2()
@@ -57,19 +60,19 @@ def freeze(numbers: Mapping[str, np.ndarray]) -> v1.GraphDef:
     finally:
         if v2:
             v1.enable_control_flow_v2()
-    wanted = ["detection_boxes", "detection_scores", "detection_classes", "num_detections"]
-    return v1.graph_util.extract_sub_graph(graph.as_graph_def(), wanted)
+    outputs = ["detection_boxes", "detection_scores", "detection_classes", "num_detections"]
+    return v1.graph_util.extract_sub_graph(graph.as_graph_def(), outputs)
 
 
 def _build(numbers: Mapping[str, np.ndarray]) -> None:
     image = v1.placeholder(tf.uint8, [None, None, None, 3], name="image_tensor")
     resized, true_shapes = preprocess(tf.cast(image, tf.float32, name="ToFloat"))
     codes, logits = run(resized, Constants(numbers))
-    found = postprocess(codes, logits, true_shapes, grid_anchors(), SIZE)
-    tf.identity(found.boxes, name="detection_boxes")
-    tf.identity(found.scores, name="detection_scores")
-    tf.identity(tf.add(found.classes, 1.0, name="add"), name="detection_classes")
-    tf.identity(found.count, name="num_detections")
+    detected = postprocess(codes, logits, true_shapes, grid_anchors(), SIZE)
+    tf.identity(detected.boxes, name="detection_boxes")
+    tf.identity(detected.scores, name="detection_scores")
+    tf.identity(tf.add(detected.classes, 1.0, name="add"), name="detection_classes")
+    tf.identity(detected.count, name="num_detections")
 
 
 def preprocess(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -1,11 +1,11 @@
-"""The network: MobileNetV1 at a quarter of its width, two more maps, and a predictor on each of five maps.
+"""The network: MobileNetV1 with depth multiplier 0.25, two more feature maps, and a predictor on each of five maps.
 
     160×160×3 ─ Conv2d_0 … Conv2d_5 ─┬─ … Conv2d_11 ─┬─ Conv2d_13 ─┬─ 3×3 s2 ─┬─ 3×3 s2 ─┐
                               20×20×64          10×10×128      5×5×256    3×3×128     2×2×64
                                BoxPredictor_0    _1              _2         _3          _4    → codes, logits
 
-It is written once. Training gives it variables, export.py constants: `weight(name, shape, start)` returns a tensor for
-either. Names of variables and of name scopes are those of the Object Detection API.
+It is defined once, for variables in training and for constants in export.py: `weight(name, shape, start)` returns either as
+a tensor. The names of variables and scopes are those of the Object Detection API.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SCOPE = "FeatureExtractor/MobilenetV1"
 
 
 class Unit(NamedTuple):
-    """A convolution, its batch normalisation and Relu6."""
+    """A convolution with batch normalisation and Relu6."""
 
     scope: str  # of the variables
     ops: str  # scope of the operations
@@ -35,7 +35,7 @@ class Unit(NamedTuple):
 
 
 class Weights(Protocol):
-    """Where the numbers come from."""
+    """The source of the weights."""
 
     training: bool
 
@@ -44,20 +44,20 @@ class Weights(Protocol):
 
 
 def units() -> list[Unit]:
-    """All 31 of them in order, each reading the one before."""
-    found = [Unit(f"{SCOPE}/Conv2d_0", f"{SCOPE}/MobilenetV1/Conv2d_0", 3, 2, 8)]
+    """All 31 units in order; each reads the output of the one before."""
+    chain = [Unit(f"{SCOPE}/Conv2d_0", f"{SCOPE}/MobilenetV1/Conv2d_0", 3, 2, 8)]
     widths = [16, 32, 32, 64, 64, 128, 128, 128, 128, 128, 128, 256, 256]
     for i, channels in enumerate(widths, 1):
         stride = 2 if i in (2, 4, 6, 12) else 1
         for kind, kernel, step, width in (("depthwise", 3, stride, None), ("pointwise", 1, 1, channels)):
             name = f"Conv2d_{i}_{kind}"
-            seen = kind == "pointwise" and i in (5, 11, 13)
-            found.append(Unit(f"{SCOPE}/{name}", f"{SCOPE}/MobilenetV1/{name}", kernel, step, width, seen))
-    for i, channels in ((3, 128), (4, 64)):  # numbered by the map they make
+            predicted = kind == "pointwise" and i in (5, 11, 13)
+            chain.append(Unit(f"{SCOPE}/{name}", f"{SCOPE}/MobilenetV1/{name}", kernel, step, width, predicted))
+    for i, channels in ((3, 128), (4, 64)):  # numbered by their feature map
         squeeze = f"{SCOPE}/Conv2d_13_pointwise_1_Conv2d_{i}_1x1_{channels // 2}"
         reduce = f"{SCOPE}/Conv2d_13_pointwise_2_Conv2d_{i}_3x3_s2_{channels}"
-        found += [Unit(squeeze, squeeze, 1, 1, channels // 2), Unit(reduce, reduce, 3, 2, channels, True)]
-    return found
+        chain += [Unit(squeeze, squeeze, 1, 1, channels // 2), Unit(reduce, reduce, 3, 2, channels, True)]
+    return chain
 
 
 def run_unit(x: tf.Tensor, unit: Unit, weight: Weights) -> tf.Tensor:
@@ -86,7 +86,7 @@ def run_unit(x: tf.Tensor, unit: Unit, weight: Weights) -> tf.Tensor:
 
 
 def run_predictor(x: tf.Tensor, index: int, weight: Weights) -> tuple[tf.Tensor, tf.Tensor]:
-    """A map → codes float32 [batch, anchors of the map, 1, 4] and logits [batch, anchors of the map, 9]."""
+    """A feature map → codes float32 [batch, anchors of the map, 1, 4] and logits [batch, anchors of the map, 9]."""
     outputs = []
     for head, columns in (("BoxEncodingPredictor", 4), ("ClassPredictor", COLUMNS)):
         scope = f"BoxPredictor_{index}/{head}"

@@ -1,7 +1,7 @@
 """The second half of the detector: codes and logits → boxes, scores, classes, in the postprocessing graph of 2018.
 
-Decode with the Faster R-CNN box coder, sigmoid over all columns, drop the background, then picture by picture (a loop) and
-class by class: NonMaxSuppression, sort, clip to the picture, keep a hundred, pad.
+Decode with the Faster R-CNN box coder, apply the sigmoid to all columns, drop the background; then for each image (a loop) and
+each class: NonMaxSuppression, sort, clip to the image, keep a hundred, pad.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ v1 = tf.compat.v1
 SCORE, IOU, PER_CLASS, IN_ALL = 1e-8, 0.6, 100, 100
 
 
-class Found(NamedTuple):
+class Detected(NamedTuple):
     """float32 [batch, 100, 4], [batch, 100], [batch, 100] (from 0) and [batch]."""
 
     boxes: tf.Tensor
@@ -26,7 +26,7 @@ class Found(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """Boxes of one picture: float32 [n, 4], [n], [n]."""
+    """Boxes, scores and classes of one image: float32 [n, 4], [n], [n]."""
 
     boxes: tf.Tensor
     scores: tf.Tensor
@@ -37,8 +37,8 @@ class Listed(NamedTuple):
             return Listed(*(tf.gather(field, rows) for field in self))
 
 
-def postprocess(codes: tf.Tensor, logits: tf.Tensor, true_shapes: tf.Tensor, anchors: tf.Tensor, size: int) -> Found:
-    """codes f32 [batch, S, 4], logits f32 [batch, S, N+1], true_shapes i32 [batch, 3], anchors f32 [S, 4] → Found."""
+def postprocess(codes: tf.Tensor, logits: tf.Tensor, true_shapes: tf.Tensor, anchors: tf.Tensor, size: int) -> Detected:
+    """codes f32 [batch, S, 4], logits f32 [batch, S, N+1], true_shapes i32 [batch, 3], anchors f32 [S, 4] → Detected."""
     with tf.name_scope("Postprocessor"):
         codes = tf.identity(codes, name="raw_box_encodings")
         locations = tf.identity(_decoded(codes, anchors), name="raw_box_locations")
@@ -47,8 +47,8 @@ def postprocess(codes: tf.Tensor, logits: tf.Tensor, true_shapes: tf.Tensor, anc
         scores = tf.identity(tf.sigmoid(logits, name="convert_scores"), name="raw_box_scores")
         scores = tf.slice(scores, [0, 0, 1], [-1, -1, -1], name="Slice")
         window = _clip_window(true_shapes, size)
-        found = _batch_suppression(boxes, scores, window)
-        return found._replace(count=tf.cast(found.count, tf.float32, name="ToFloat_3"))
+        detected = _batch_suppression(boxes, scores, window)
+        return detected._replace(count=tf.cast(detected.count, tf.float32, name="ToFloat_3"))
 
 
 def _decoded(codes: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
@@ -70,22 +70,22 @@ def _decoded(codes: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
 
 
 def _clip_window(true_shapes: tf.Tensor, size: int) -> tf.Tensor:
-    """What of the resized picture is picture: float32 [batch, 4]; all of it, [0, 0, 1, 1], where nothing was padded."""
+    """The part of the resized image that is not padding: float32 [batch, 4]; [0, 0, 1, 1] without padding."""
     heights, widths, _ = tf.unstack(tf.cast(true_shapes, tf.float32, name="ToFloat"), num=3, axis=1)
     height, width = tf.cast(size, tf.float32, name="ToFloat_1"), tf.cast(size, tf.float32, name="ToFloat_2")
     window = [tf.zeros_like(heights), tf.zeros_like(widths), heights / height, widths / width]
     return tf.stack(window, axis=1, name="stack_1")
 
 
-def _batch_suppression(boxes: tf.Tensor, scores: tf.Tensor, window: tf.Tensor) -> Found:
+def _batch_suppression(boxes: tf.Tensor, scores: tf.Tensor, window: tf.Tensor) -> Detected:
     with tf.name_scope("BatchMultiClassNonMaxSuppression"):
         batch, count = tf.shape(boxes)[0], tf.shape(boxes)[1]
         valid = tf.ones([batch], tf.int32) * count
         dtypes = (tf.float32, tf.float32, tf.float32, tf.int32)
-        return Found(*v1.map_fn(_one_picture, (boxes, scores, window, valid), dtype=dtypes, parallel_iterations=32))
+        return Detected(*v1.map_fn(_one_image, (boxes, scores, window, valid), dtype=dtypes, parallel_iterations=32))
 
 
-def _one_picture(inputs: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+def _one_image(inputs: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
     boxes, scores, window, valid = inputs
     boxes = tf.reshape(tf.slice(boxes, [0, 0, 0], tf.stack([valid, -1, -1])), [-1, 1, 4])
     scores = tf.reshape(tf.slice(scores, [0, 0], tf.stack([valid, -1])), [-1, COLUMNS - 1])
@@ -98,7 +98,7 @@ def _one_picture(inputs: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
 
 
 def _multi_class(boxes: tf.Tensor, scores: tf.Tensor, window: tf.Tensor) -> tuple[Listed, tf.Tensor]:
-    """boxes f32 [S, 1, 4], scores f32 [S, N], window f32 [4] → at most a hundred, best first, and how many."""
+    """boxes f32 [S, 1, 4], scores f32 [S, N], window f32 [4] → at most a hundred, best first, and their number."""
     with tf.name_scope("MultiClassNonMaxSuppression"):
         rows = tf.shape(scores)[0]
         plain = tf.unstack(boxes, num=1, axis=1)[0]
@@ -118,7 +118,7 @@ def _multi_class(boxes: tf.Tensor, scores: tf.Tensor, window: tf.Tensor) -> tupl
 
 
 def _one_class(boxes: tf.Tensor, scores: tf.Tensor, rows: tf.Tensor, index: int) -> Listed:
-    """Up to a hundred of a class that hardly overlap; where there are fewer, rows of score -1 follow."""
+    """Up to a hundred boxes of a class after suppression; if there are fewer, padded with rows of score -1."""
     own = tf.reshape(tf.slice(scores, [0, index], tf.stack([rows, 1])), [-1])
     most = tf.minimum(PER_CLASS, tf.shape(boxes)[0])
     picked = tf.image.non_max_suppression(boxes, own, most, iou_threshold=IOU, score_threshold=SCORE)
@@ -140,7 +140,7 @@ def _sorted(listed: Listed) -> Listed:
 
 
 def _clip(listed: Listed, window: tf.Tensor) -> Listed:
-    """Cut off what lies outside of the window, and drop what has nothing left."""
+    """Clip boxes to the window, and drop those that are then empty."""
     with tf.name_scope("ClipToWindow"):
         ymin, xmin, ymax, xmax = tf.split(listed.boxes, 4, axis=1)
         top, left, bottom, right = tf.unstack(window, num=4)

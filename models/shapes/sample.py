@@ -1,4 +1,4 @@
-"""Draw sample.png: eight test pictures and what the shipped detector finds in them with a score of 0.5 or more.
+"""Draw sample.png: eight test images with the detections of the shipped detector, of scores from 0.5.
 
 python models/shapes/sample.py
 """

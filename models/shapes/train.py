@@ -1,11 +1,11 @@
 """Train the demo detector and write graphsplit/demo/data/shapes_ssd.pb.
 
-    python models/shapes/train.py                     # seed 1, 15,000 steps of 16 pictures
+    python models/shapes/train.py                     # seed 1, 15,000 steps of 16 images
     python models/shapes/train.py --steps 200 --out /tmp/quick.pb
 
-Adam, learning rate up over the first 3 % of the steps and down again along a cosine. Scores: focal loss on independent
-sigmoids; boxes: Huber loss on the codes; both divided by the number of anchors that answer for an object. Every 1,000 steps the
-network is frozen, and measured on 150 pictures of their own; the best one is kept.
+AdamW; the learning rate warms up over the first 3 % of the steps and decays along a cosine. Scores: focal loss on independent
+sigmoids; boxes: Huber loss on the codes; both divided by the number of anchors with an object. Every 1,000 steps the network is
+frozen and evaluated on 150 held-out images; the best one is kept.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from network import COLUMNS, SIZE, run
 from graphsplit.demo.data.shapes import Frame
 
 OUT = Path(__file__).parents[2] / "graphsplit" / "demo" / "data" / "shapes_ssd.pb"
-POOL = 200  # drawings that batches are chosen from; half a batch of new ones replaces the oldest
-MOST = (4, 8, 14)  # shapes a picture: many, since a step costs the same; few, since only then there is room for large ones
+POOL = 200  # drawings that batches are sampled from; every step, half a batch of new ones replaces the oldest
+MOST = (4, 8, 14)  # shapes per image: many, since a step costs the same; few, which leave room for large ones
 MOMENTUM = 0.99  # of the batch normalisation's moving averages
 DECAY = 1e-2
 
 
 class Variables:
-    """Weights that learn; made when first asked for."""
+    """Trainable weights, created when first used."""
 
     training = True
 
@@ -62,7 +62,7 @@ class Variables:
         return {name: v.numpy() for name, v in (self.learning | self.moving).items()}
 
     def _start(self, shape: tuple[int, ...], start: str) -> np.ndarray:
-        if start == "logits":  # background almost certain, any class unlikely: a focal loss that starts small
+        if start == "logits":  # background almost certain, every class unlikely: the focal loss starts small
             values = np.tile([4.0] + [-4.0] * (COLUMNS - 1), shape[0] // COLUMNS)
         elif start in ("conv", "depthwise", "head"):
             fan_in = shape[0] * shape[1] * (1 if start == "depthwise" else shape[2])
@@ -77,7 +77,15 @@ Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def batches(seed: int, size: int) -> Iterator[Batch]:
-    """Endless: images uint8 [size, 160, 160, 3], asked int32 [size, 2152], codes float32 [size, 2152, 4]; drawn in a thread."""
+    """Yield batches forever; they are drawn in another thread.
+
+    Args:
+        seed: Of the drawings.
+        size: Images in a batch.
+
+    Yields:
+        Images uint8 [size, 160, 160, 3], targets int32 [size, 2152], codes float32 [size, 2152, 4]; see `anchors.assign`.
+    """
     waiting: queue.Queue[Batch] = queue.Queue(maxsize=8)
     rng, base = np.random.default_rng(seed), anchors()
 
@@ -89,26 +97,28 @@ def batches(seed: int, size: int) -> Iterator[Batch]:
                 kept.append((resize(image, SIZE), boxes, labels))
             kept[:-POOL] = []
             chosen = [kept[i] for i in rng.choice(POOL, size, replace=False)]
-            made = [(*turned(rng, image, boxes), labels) for image, boxes, labels in chosen]
-            answers = [assign(boxes, labels, base) for _, boxes, labels in made]
-            waiting.put((np.stack([m[0] for m in made]), np.stack([a[0] for a in answers]), np.stack([a[1] for a in answers])))
+            augmented = [(*turned(rng, image, boxes), labels) for image, boxes, labels in chosen]
+            assigned = [assign(boxes, labels, base) for _, boxes, labels in augmented]
+            waiting.put(
+                (np.stack([a[0] for a in augmented]), np.stack([a[0] for a in assigned]), np.stack([a[1] for a in assigned]))
+            )
 
     threading.Thread(target=work, daemon=True).start()
     while True:
         yield waiting.get()
 
 
-def losses(codes: tf.Tensor, logits: tf.Tensor, asked: tf.Tensor, wanted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Scalars: loss of the scores, loss of the boxes."""
-    positive = tf.cast(asked > 0, tf.float32)
+def losses(codes: tf.Tensor, logits: tf.Tensor, targets: tf.Tensor, true_codes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The scalar losses of the scores and of the boxes."""
+    positive = tf.cast(targets > 0, tf.float32)
     count = tf.maximum(tf.reduce_sum(positive), 1.0)
-    truth = tf.one_hot(asked, COLUMNS)
+    truth = tf.one_hot(targets, COLUMNS)
     entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=truth, logits=logits)
     score = tf.sigmoid(logits)
     miss = truth * (1 - score) + (1 - truth) * score
     alpha = truth * 0.3 + (1 - truth) * 0.7
-    focal = alpha * miss * miss * entropy * tf.cast(asked >= 0, tf.float32)[:, :, None]
-    away = tf.abs(codes - wanted)
+    focal = alpha * miss * miss * entropy * tf.cast(targets >= 0, tf.float32)[:, :, None]
+    away = tf.abs(codes - true_codes)
     huber = tf.where(away < 1, away * away / 2, away - 0.5)
     return tf.reduce_sum(focal) / count, tf.reduce_sum(huber * positive[:, :, None]) / count
 
@@ -118,7 +128,7 @@ class Trainer:
 
     def __init__(self, weights: Variables, steps: int, rate: float) -> None:
         self.weights, self.steps, self.rate = weights, steps, rate
-        run(tf.zeros([1, SIZE, SIZE, 3]), weights)  # makes the variables
+        run(tf.zeros([1, SIZE, SIZE, 3]), weights)  # creates the variables
         self.first = [tf.Variable(tf.zeros_like(v)) for v in weights.learning.values()]
         self.second = [tf.Variable(tf.zeros_like(v)) for v in weights.learning.values()]
 
@@ -131,11 +141,11 @@ class Trainer:
         return float(values[0]), float(values[1])
 
     @tf.function
-    def _step(self, images, asked, wanted, rate, step):
+    def _step(self, images, targets, true_codes, rate, step):
         variables = list(self.weights.learning.values())
         with tf.GradientTape() as tape:
             codes, logits = run(tf.cast(images, tf.float32) * (2 / 255) - 1, self.weights)
-            scores, boxes = losses(codes, logits, asked, wanted)
+            scores, boxes = losses(codes, logits, targets, true_codes)
             loss = scores + 0.6 * boxes
         gradients, _ = tf.clip_by_global_norm(tape.gradient(loss, variables), 10.0)
         for variable, gradient, first, second in zip(variables, gradients, self.first, self.second, strict=True):
@@ -148,7 +158,7 @@ class Trainer:
 
 
 def _constants(path: Path) -> dict[str, np.ndarray]:
-    """The numbers of a frozen graph, by name."""
+    """The constants of a frozen graph, by name."""
     nodes = tf.compat.v1.GraphDef.FromString(path.read_bytes()).node
     return {n.name: tf.make_ndarray(n.attr["value"].tensor) for n in nodes if n.op == "Const"}
 
@@ -159,8 +169,8 @@ def main() -> None:
     options.add_argument("--steps", type=int, default=15000)
     options.add_argument("--batch", type=int, default=16)
     options.add_argument("--rate", type=float, default=3e-3)
-    options.add_argument("--start", type=Path, help="a frozen detector to go on from")
-    options.add_argument("--threads", type=int, default=2, help="of TensorFlow, in an operation")
+    options.add_argument("--start", type=Path, help="a frozen detector whose weights to start from")
+    options.add_argument("--threads", type=int, default=2, help="of TensorFlow, inside an op")
     options.add_argument("--out", type=Path, default=OUT)
     chosen = options.parse_args()
     cv2.setNumThreads(1)
@@ -178,7 +188,7 @@ def main() -> None:
         if (step + 1) % 1000 == 0 or step + 1 == chosen.steps:
             frozen = freeze(weights.numbers())
             score = mean_average_precision(frozen, held_out)
-            print(f"step {step + 1}: mAP@0.5 {score.overall:.4f} on {len(held_out)} held-out pictures", flush=True)
+            print(f"step {step + 1}: mAP@0.5 {score.overall:.4f} on {len(held_out)} held-out images", flush=True)
             if score.overall >= best:
                 best = score.overall
                 chosen.out.write_bytes(frozen.SerializeToString(deterministic=True))
