@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike, fspath
-from typing import Any
 
 __all__ = [
     "CutError",
@@ -136,7 +135,7 @@ class FeedError(GraphSplitError, ValueError):
 class EquivalenceError(GraphSplitError, AssertionError):
     """Whole and sections compute different values."""
 
-    def __init__(self, message: str, *, report: Any) -> None:
+    def __init__(self, message: str, *, report: object) -> None:
         self.report = report
         super().__init__(message)
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import configparser
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,6 +42,48 @@ def test_style_types_and_layers_hold(command):
     tool = Path(sys.executable).with_name(command[0])
     done = subprocess.run([tool, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def layers() -> dict[str, int]:
+    """Folder (or module) of the package → how high it is in the layers contract."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    lines = config["importlinter:contract:layers"]["layers"].strip().splitlines()
+    return {name.strip().removeprefix("graphsplit."): -row for row, line in enumerate(lines) for name in line.split("|")}
+
+
+def dynamic_imports() -> Iterator[tuple[str, str]]:
+    """(module, what it imports by name, or starts as a program), for every place in the package that does."""
+    for path in sorted((ROOT / "graphsplit").rglob("*.py")):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                if called in ("import_module", "__import__"):
+                    yield module, ast.unparse(node.args[0])
+            elif isinstance(node, ast.List) and any(getattr(e, "value", "") == "-m" for e in node.elts):
+                flag = next(i for i, e in enumerate(node.elts) if getattr(e, "value", "") == "-m")
+                yield module, ast.unparse(node.elts[flag + 1])
+
+
+def test_no_import_by_name_points_up():
+    height = layers()
+    seen = set()
+    for module, what in dynamic_imports():
+        folder = module.split(".")[1]
+        target = re.match(r"f?['\"]graphsplit\.(\w+)", what)
+        seen.add(module)
+        if module == "graphsplit.__init__":
+            continue  # the entry points, above everything
+        if target is None:  # an optional package from outside
+            assert module == "graphsplit.detection.extras", (module, what)
+        else:
+            assert height[target[1]] <= height[folder], f"{module} imports {what}, which is above it"
+    assert {"graphsplit.__init__", "graphsplit.cli.arguments", "graphsplit.detection.extras"} <= seen
+
+
+def test_the_package_root_holds_entry_points_and_errors_only():
+    assert {p.name for p in (ROOT / "graphsplit").glob("*.py")} == {"__init__.py", "__main__.py", "errors.py", "version.py"}
 
 
 def test_exported_names_are_these_and_all_are_there():

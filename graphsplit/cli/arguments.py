@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from graphsplit.splitting.request import CutOptions
 
 __all__ = [
+    "FORMATS",
     "Command",
     "Container",
     "Subparsers",
@@ -40,7 +41,7 @@ _COMMANDS = (
     *("show", "suggest", "plan", "split", "verify", "rewrite", "presets", "detect", "batch", "bench", "export", "fetch", "view"),
     *("worker", "demo"),
 )
-_FORMATS = "frozen .pb or .pbtxt, SavedModel folder, .keras or .tflite file"
+FORMATS = "frozen .pb or .pbtxt, SavedModel folder, .keras or .tflite file"
 
 
 class Container(Protocol):
@@ -104,9 +105,9 @@ def add_model(parser: Container, *, or_split: bool = False) -> None:
         or_split: Whether the folder of a split will do as well.
     """
     if or_split:
-        parser.add_argument("model", metavar="MODEL|DIR", help=f"{_FORMATS}; or the folder of a split")
+        parser.add_argument("model", metavar="MODEL|DIR", help=f"{FORMATS}; or the folder of a split")
     else:
-        parser.add_argument("model", metavar="MODEL", help=_FORMATS)
+        parser.add_argument("model", metavar="MODEL", help=FORMATS)
     add_trust(parser)
 
 

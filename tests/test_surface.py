@@ -1,0 +1,262 @@
+"""What people type: paths for models, names without ports, options that are misspelt, models in memory."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import graphsplit as gs
+from graphsplit.demo import data
+from graphsplit.formats.graphdef.model import GraphDefModel
+from tests.graphs import model as built
+from tests.graphs import node, placeholder
+
+tf = pytest.importorskip("tensorflow")
+
+DEMO = Path(str(data.model()))
+TARGETS = ["Postprocessor/Slice", "Postprocessor/ExpandDims_1", "Postprocessor/stack_1"]
+
+
+@pytest.fixture
+def relus(tmp_path: Path) -> Path:
+    """x ─▶ a ─▶ b ─▶ y"""
+    whole = built(placeholder("x", shape=[None, 3]), node("a", "Relu", "x"), node("b", "Neg", "a"), node("y", "Relu", "b"))
+    return whole.save(tmp_path / "relus.pb")
+
+
+def test_a_path_will_do_wherever_a_model_is_expected(relus, tmp_path):
+    x = {"x": np.float32([[1, -2, 3]])}
+    planned = gs.plan(relus, outputs="a")
+    parts = gs.split(str(relus), planned)
+    assert gs.verify(relus, parts, x)
+    folder = gs.save(parts, tmp_path / "out")
+    assert gs.verify(str(relus), folder, x)
+    assert len(gs.suggest(relus)) == 0
+    assert gs.draw(relus).svg.startswith("<svg")
+    with gs.Pipeline(folder, devices={"main": "/cpu:0"}) as pipe:
+        assert pipe.run(x)["y:0"].tolist() == [[0, 0, 0]]
+    assert gs.place(folder, {"main": "/cpu:0"}).run(x)["y:0"].tolist() == [[0, 0, 0]]
+
+
+def test_names_of_a_list_are_outputs(relus):
+    assert [s.name for s in gs.split(relus, ["a", "b"])] == ["main", "post"]
+    assert gs.split(relus, "a").plan == gs.split(relus, outputs=["a"]).plan
+    with pytest.raises(gs.CutError, match="the second argument and outputs both say where to cut"):
+        gs.split(relus, "a", outputs="b")
+
+
+def test_the_shipped_model_has_a_name(monkeypatch, tmp_path):
+    assert gs.load("demo").path == DEMO.resolve()
+    assert gs.plan("demo", shapes=False).origin.startswith("preset ssd_2018")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").write_text("no model")
+    with pytest.raises(gs.FormatError):  # a file of that name comes first
+        gs.load("demo")
+
+
+def scaled() -> object:
+    class Scaled(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.factor = tf.Variable(2.0)
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, name="x")])
+        def __call__(self, x):
+            return {"y": tf.nn.relu(x * self.factor)}
+
+    return Scaled()
+
+
+def doubled() -> object:
+    return tf.function(lambda x: tf.nn.relu(x * 2.0), input_signature=[tf.TensorSpec([None, 3], tf.float32, name="x")])
+
+
+def keras_model() -> object:
+    import keras
+
+    inputs = keras.Input((3,), name="x")
+    return keras.Model(inputs, keras.layers.Dense(2, kernel_initializer="ones", activation="relu", name="y")(inputs))
+
+
+def saved_and_loaded(folder: Path) -> object:
+    tf.saved_model.save(scaled(), str(folder / "saved"))
+    return tf.saved_model.load(str(folder / "saved"))
+
+
+def frozen_graph() -> object:
+    with tf.Graph().as_default() as graph:
+        tf.nn.relu(tf.compat.v1.placeholder(tf.float32, [None, 3], "x") * 2.0, name="y")
+    return graph
+
+
+IN_MEMORY: dict[str, Callable[[Path], object]] = {
+    "a tf.Graph": lambda _: frozen_graph(),
+    "a GraphDef": lambda _: frozen_graph().as_graph_def(),
+    "a tf.Module": lambda _: scaled(),
+    "a tf.function": lambda _: doubled(),
+    "a ConcreteFunction": lambda _: doubled().get_concrete_function(),
+    "a Keras model": lambda _: keras_model(),
+    "a loaded SavedModel": saved_and_loaded,
+}
+
+
+@pytest.mark.parametrize("make", IN_MEMORY.values(), ids=IN_MEMORY)
+def test_models_in_memory_are_loaded_and_split(make, tmp_path):
+    model = gs.load(make(tmp_path))
+    model.check_frozen()
+    target = next(n.name for n in model.index.nodes if n.op == "Relu")
+    assert gs.verify(model, gs.split(model, outputs=target))
+
+
+def test_what_is_not_a_model_says_what_is(tmp_path):
+    with pytest.raises(gs.FormatError, match=r"a dict is not a model; there are: a path, a GraphDef, a tf\.Graph"):
+        gs.load({})
+    with pytest.raises(gs.FormatError, match=r"has no input signature; pass tf\.function"):
+        gs.load(tf.function(lambda x: x))
+    with tf.Graph().as_default() as graph:
+        tf.compat.v1.get_variable("v", [1])
+    with pytest.raises(gs.FormatError, match="not frozen"):
+        gs.split(gs.load(graph), outputs="v")
+
+
+FUNCTIONS: dict[str, Callable[..., object]] = {
+    "plan": lambda **o: gs.plan("demo", **o),
+    "split": lambda **o: gs.split("demo", **o),
+    "Detector": lambda **o: gs.Detector("demo", **o),
+    "view": lambda **o: gs.view("demo", **o),
+}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_misspelt_option_names_the_function_and_the_nearest_one(function):
+    with pytest.raises(
+        gs.OptionError, match=rf"^{function}\(\) got an unexpected keyword argument 'otuputs'; did you mean 'outputs'\?$"
+    ):
+        FUNCTIONS[function](otuputs="x")
+    with pytest.raises(TypeError):  # what Python itself raises
+        FUNCTIONS[function](otuputs="x")
+
+
+def test_a_misspelt_run_option_is_the_same_error():
+    parts = gs.split("demo", shapes=False)
+    with pytest.raises(
+        gs.OptionError, match=r"^Pipeline\(\) got an unexpected keyword argument 'device'; did you mean 'devices'\?$"
+    ):
+        gs.Pipeline(parts, device={"main": "/cpu:0"})
+    with pytest.raises(gs.OptionError, match=r"^bench\(\) got an unexpected keyword argument 'thread'; did you mean 'threads'\?$"):
+        gs.bench(parts, thread=1)
+
+
+def test_contradicting_cuts_are_one_error_everywhere(relus, tmp_path):
+    planned = gs.plan(relus, outputs="a")
+    both = {"outputs": "a", "preset": "ssd_2018"}
+    for asked in (
+        lambda: gs.plan(relus, **both),
+        lambda: gs.split(relus, **both),
+        lambda: gs.split(relus, planned, autocrop=True),
+        lambda: gs.view(relus, planned, outputs="a"),
+        lambda: gs.view(gs.split(relus, planned), outputs="a"),
+    ):
+        with pytest.raises(gs.CutError, match="both say where to cut"):
+            asked()
+
+
+def test_a_plan_of_another_model_is_refused(relus):
+    with pytest.raises(gs.CutError, match="the plan was made for another model: this one has no node"):
+        gs.split(relus, gs.plan("demo", shapes=False))
+
+
+def test_a_section_that_does_not_exist_is_one_error_everywhere(relus, tmp_path):
+    parts = gs.split(relus, outputs="a")
+    folder = gs.save(parts, tmp_path / "out")
+    for asked in (
+        lambda: parts["mian"],
+        lambda: parts.plan["mian"],
+        lambda: gs.split(relus, outputs="a", devices={"mian": "/cpu:0"}),
+        lambda: gs.place(parts, {"mian": "/cpu:0"}),
+        lambda: gs.Pipeline(parts, devices={"mian": "/cpu:0"}),
+        lambda: gs.Pipeline(parts, delegates={"mian": "lib.so"}),
+        lambda: gs.export(folder, tmp_path / "x", to="saved_model", section="mian"),
+    ):
+        with pytest.raises(gs.SectionNotFoundError, match=r"^no section 'mian'; there are main, post$") as caught:
+            asked()
+        assert isinstance(caught.value, (KeyError, gs.PlacementError))
+        assert (caught.value.section, caught.value.known) == ("mian", ("main", "post"))
+
+
+def test_a_report_is_true_if_everything_is_equal(relus):
+    report = gs.verify(relus, gs.split(relus, outputs="a"), {"x": np.float32([[1, 2, 3]])})
+    assert report
+    assert bool(report) is report.equal
+
+
+def test_a_plan_is_data(relus):
+    planned = gs.plan(relus, outputs="a")
+    assert pickle.loads(pickle.dumps(planned)) == planned
+    assert (planned.origin, planned.last, [c.tensors for c in planned.cuts]) == ("named", "post", [("a:0",)])
+
+
+def test_a_policy_that_does_not_exist_fails_at_the_call(relus):
+    with gs.Pipeline(gs.split(relus, outputs="a"), devices={"main": "/cpu:0"}) as pipe:
+        with pytest.raises(gs.OptionError, match="policy is one of block, latest, not 'lates'"):
+            pipe.stream([], policy="lates")
+        assert list(pipe.stream([], policy="latest")) == []
+
+
+def test_half_a_byte_counts_as_one():
+    assert gs.TensorSpec("x", "int4", (3,)).nbytes == 2
+    assert gs.TensorSpec("x", "int4", (4,)).nbytes == 2
+    assert gs.TensorSpec("x", "float32", (None, 3)).frame().nbytes == 12
+
+
+def test_arguments_are_not_modified(relus):
+    outputs, devices = ["a", "b"], {"main": "/cpu:0"}
+    parts = gs.split(relus, outputs, devices=devices)
+    with gs.Pipeline(parts, devices=devices) as pipe:
+        feed = {"x": np.float32([[1, 2, 3]])}
+        pipe.run(feed)
+        assert list(feed) == ["x"]
+        with pytest.raises(AttributeError):
+            pipe.depth = 7
+    assert (outputs, devices) == (["a", "b"], {"main": "/cpu:0"})
+
+
+def test_public_functions_and_classes_have_docstrings_that_tools_render():
+    headings = ("Args:", "Returns:", "Raises:", "Attributes:", "Yields:")
+    for name in gs.__all__:
+        value = getattr(gs, name)
+        if name.startswith("__"):
+            continue
+        text = inspect.getdoc(value) or ""
+        assert text.strip(), name
+        functions = [value] if inspect.isfunction(value) else []
+        if inspect.isclass(value):
+            functions = [m for n, m in vars(value).items() if inspect.isfunction(m) and not n.startswith("_")]
+        for function in functions:
+            doc = inspect.getdoc(function) or ""
+            assert doc, f"{name}.{function.__name__}"
+            takes = [p for p in inspect.signature(function).parameters if p not in ("self", "cls")]
+            if len(takes) > 1:
+                assert any(h in doc for h in headings), f"{name}.{function.__name__} takes {takes} and does not explain them"
+
+
+def test_no_public_signature_says_any_but_for_config():
+    for name in gs.__all__:
+        value = getattr(gs, name)
+        if not callable(value):
+            continue
+        for parameter in inspect.signature(value.__init__ if inspect.isclass(value) else value).parameters.values():
+            text = str(parameter.annotation)
+            if parameter.name not in ("self", "config", "args", "kwargs"):
+                assert text not in ("Any", "Any | None"), f"{name}({parameter.name}: {text})"
+
+
+def test_a_graph_def_model_is_a_model_already(relus):
+    model = gs.load(relus)
+    assert gs.load(model) is model
+    assert isinstance(model, GraphDefModel)
