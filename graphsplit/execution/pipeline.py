@@ -29,6 +29,7 @@ from graphsplit.execution.stages import Stage, open_sections
 from graphsplit.formats import ModelLike
 from graphsplit.graph.index import TensorSpec
 from graphsplit.graph.options import check_choice, check_options
+from graphsplit.graph.text import shortened
 from graphsplit.inference.feeds import Feeds, check_feeds
 from graphsplit.inference.sessions import run_error
 from graphsplit.parts.parts import Parts
@@ -127,8 +128,8 @@ class Pipeline:
             thread.start()
 
     def __repr__(self) -> str:
-        shown = " → ".join(f"{s.name} {s.device}" for s in self.stages)
-        return f"{type(self).__name__}({shown}{', closed' if self._closed else ''})"
+        sections = shortened(" → ".join(f"{s.name} {s.device}" for s in getattr(self, "stages", ())), 200)
+        return f"{type(self).__name__}({sections}{', closed' if getattr(self, '_closed', True) else ''})"
 
     @property
     def depth(self) -> int:
