@@ -339,6 +339,8 @@ def test_turns_keep_copies_of_what_waits_for_its_turn():
             time.sleep(0.01)  # now the next frame is in the buffer
         taken.append(float(value[0]))
     assert taken == [0.0, 1.0, 2.0]
+    strings = [value for _, value in Turns(lambda stream: iter([[b"ab\0"]]), 1, Stop())]
+    assert [[s.item() for s in frame] for frame in strings] == [[b"ab\0"]], "not as NumPy's own strings, which lose their zeros"
 
 
 def test_stopping_does_not_wait_for_an_input_callback_that_blocks(parts):
