@@ -578,6 +578,7 @@ def test_what_python_gives_is_taken_as_it_is():
     whole = chain()
     parts = split(whole, outputs="scaled")
     assert verify(whole, parts, [{"x:0": np.float32([[1, 2, 3, 4]])}, {"x:0": np.float32([[4, 3, 2, 1]])}]).runs == 2
+    assert verify(whole, parts, {"x": np.float32([[1, 2, 3, 4]])}).runs == 1, "a name means its first port"
     with pytest.raises(FeedError, match="'x:0' must be float32, not float64"):
         verify(whole, parts, {"x:0": [[1.0, 2.0, 3.0, 4.0]]})
 

@@ -295,7 +295,7 @@ def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch, fails):
 
 
 def test_what_cannot_be_exported_says_why(parts, tmp_path):
-    with pytest.raises(gs.CutError, match=r"no section 'mian'; there are main, post"):
+    with pytest.raises(gs.SectionNotFoundError, match=r"no section 'mian'; there are main, post"):
         gs.export(parts, tmp_path / "out", to="saved_model", section="mian")
     with pytest.raises(gs.FormatError, match="no target 'onnx'; there are saved_model, triton, tflite"):
         gs.export(parts, tmp_path / "out", to="onnx")

@@ -1,17 +1,21 @@
-"""The pipeline on stages without TensorFlow: order, overlap, errors, ends."""
+"""The pipeline, mostly on stages without TensorFlow: order, overlap, feeds, errors, ends, options."""
 
 from __future__ import annotations
 
 import threading
 import time
+import warnings
 
+import numpy as np
 import pytest
 
+import graphsplit as gs
 from graphsplit.errors import FeedError, GraphSplitError, OptionError, SectionRunError
 from graphsplit.execution.latest import Newest
 from graphsplit.execution.pipeline import Pipeline
 from graphsplit.execution.stages import Stage
 from graphsplit.graph.index import TensorSpec
+from tests.graphs import model, node, placeholder
 
 
 def stage(name, inputs, outputs, function, **options):
@@ -339,8 +343,6 @@ def test_warm_up_runs_stages_at_once_where_their_inputs_are_known_and_does_not_c
 def test_memory_does_not_grow_over_twenty_thousand_frames():
     import tracemalloc
 
-    import numpy as np
-
     with Pipeline.from_stages(two_stages(lambda x: [x + 1], lambda m, x: [m * 2])) as pipe:
 
         def frames(count):
@@ -356,3 +358,290 @@ def test_memory_does_not_grow_over_twenty_thousand_frames():
         grown = tracemalloc.get_traced_memory()[0] - before
         tracemalloc.stop()
     assert grown < 4_000_000  # the history was allocated before tracing began and is replaced by traced entries
+
+
+# Feeds
+
+
+SPEC = {"x": TensorSpec("x", "uint8", (1, None, 3)), "k:0": TensorSpec("k:0", "float32", ())}
+
+
+def stated(main=lambda x, k: [x]):
+    """x, k ─▶ main ─▶ m ─▶ post ─▶ y        dtypes and shapes of x and k are known"""
+    return [stage("main", ["x", "k:0"], ["m"], main, specs=SPEC), stage("post", ["m"], ["y"], lambda m: [m])]
+
+
+def frame(value):
+    return {"x": np.full((1, 2, 3), value, np.uint8), "k": np.float32(2)}
+
+
+def test_everything_wrong_with_feeds_is_said_at_once_before_anything_runs_and_the_pipeline_remains_usable():
+    ran = []
+    with Pipeline.from_stages(stated(lambda x, k: [ran.append(x) or x])) as pipe:
+        wrong = {"x": np.zeros((1, 2, 4), np.float32), "z": 1}
+        told = "no input 'z'; there are x, k:0; 'x' must be uint8, not float32; 'x' must have shape [1, ?, 3], not [1, 2, 4]; "
+        for door in (pipe.run, pipe.warm_up, lambda feeds: list(pipe.stream([feeds])), lambda feeds: list(latest(pipe, [feeds]))):
+            with pytest.raises(FeedError) as caught:
+                door(wrong)
+            assert str(caught.value) == told + "'k:0' is not fed"
+            assert len(caught.value.mismatches) == 4
+        for feeds, message in (
+            ({"x": [[[1], [2, 3]]], "k": 1.0}, "'x' is not an array"),
+            ({**frame(1), "k:0": np.float32(1)}, "'k:0' is fed twice"),
+            ({"x": np.zeros((1, 2), np.uint8), "k": np.float32(1)}, r"'x' must have shape \[1, \?, 3\], not \[1, 2\]"),
+        ):
+            with pytest.raises(FeedError, match=message):
+                pipe.run(feeds)
+        assert not ran
+        assert pipe.run(frame(7))["y"].max() == 7
+
+
+def latest(pipe, feeds):
+    return pipe.stream(feeds, policy="latest")
+
+
+def test_a_name_means_its_first_port():
+    with Pipeline.from_stages(stated(lambda x, k: [x * k])) as pipe:
+        by_name = [pipe.run(frame(3)), *pipe.stream([frame(3)]), *latest(pipe, [frame(3)])]
+        assert [float(out["y"].max()) for out in by_name] == [6.0, 6.0, 6.0]
+        pipe.warm_up(frame(3))
+
+
+def test_feeds_after_a_wrong_frame_are_not_asked_for_and_results_before_it_are_delivered():
+    asked = []
+
+    def source():
+        for i in range(10):
+            asked.append(i)
+            yield {"x": i} if i != 2 else {"z": i}
+
+    got = []
+    with Pipeline.from_stages(two_stages()) as pipe:
+        with pytest.raises(FeedError, match="no input 'z'; there are x; 'x' is not fed"):
+            got.extend(out["y"] for out in pipe.stream(source()))
+        assert got == [10, 20]
+        assert asked == [0, 1, 2]
+        assert pipe.run({"x": 1}) == {"y": 20}
+
+
+def reused(count, wait=lambda: None):
+    """Frames 0, 1, 2 … in one buffer, as a capture reads them."""
+    buffer = np.empty((1, 2, 3), np.uint8)
+    for i in range(count):
+        buffer[:] = i
+        yield {"x": buffer, "k": np.float32(1)}
+        wait()
+
+
+def test_a_buffer_that_is_reused_changes_no_frame_of_a_stream():
+    """main waits until the source has written into its buffer again."""
+    written = threading.Semaphore(0)
+
+    def main(x, k):
+        written.acquire(timeout=60)
+        return [x]
+
+    with Pipeline.from_stages(stated(main)) as pipe:
+        assert [int(out["y"].max()) for out in pipe.stream(reused(8, written.release))] == list(range(8))
+
+
+def test_a_buffer_that_is_reused_changes_no_result_of_a_run():
+    buffer = np.ones((1, 2, 3), np.uint8)
+    with Pipeline.from_stages(stated()) as pipe:
+        out = pipe.run({"x": buffer, "k": np.float32(1)})
+        buffer[:] = 9
+        assert out["y"].max() == 1
+
+
+def test_a_buffer_that_is_reused_changes_no_frame_of_a_camera():
+    """The newest frame waits while the buffer is written again: it must still be one whole frame, and be counted as such."""
+    seen = []
+
+    def main(x, k):
+        seen.append((int(x.min()), int(x.max())))
+        time.sleep(0.01)
+        return [x]
+
+    def camera():
+        buffer = np.empty((1, 200, 3), np.uint8)
+        for i in range(60):
+            buffer[:, :100] = i
+            time.sleep(0.001)
+            buffer[:, 100:] = i
+            yield {"x": buffer, "k": np.float32(1)}
+
+    with Pipeline.from_stages(stated(main)) as pipe:
+        results = [int(out["y"].max()) for out in latest(pipe, camera())]
+    assert all(low == high for low, high in seen), "a frame of two halves"
+    assert results == [high for _, high in seen] == sorted(set(results))
+    assert results[-1] == 59
+
+
+def test_what_no_stage_computes_travels_with_its_frame_by_reference_and_must_be_fed():
+    ticket = object()
+    with Pipeline.from_stages(two_stages(), outputs=["y", "\0ticket"]) as pipe:
+        out = pipe.run({"x": 1, "\0ticket": ticket})
+        assert out["\0ticket"] is ticket
+        with pytest.raises(FeedError, match="'\\\\x00ticket' is not fed"):
+            pipe.run({"x": 1})
+
+
+# Ends
+
+
+def test_closing_from_another_thread_ends_a_run_that_waits():
+    entered, leave = threading.Event(), threading.Event()
+
+    def main(x):
+        entered.set()
+        leave.wait(60)
+        return [x]
+
+    pipe = Pipeline.from_stages(two_stages(main))
+    errors = []
+
+    def run():
+        try:
+            pipe.run({"x": 1})
+        except GraphSplitError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    entered.wait(60)
+    closer = threading.Thread(target=pipe.close)
+    closer.start()
+    thread.join(60)  # before the stage returns
+    assert errors == ["the pipeline was closed while frames were in flight"]
+    leave.set()
+    closer.join(60)
+    with pytest.raises(GraphSplitError, match="the pipeline is closed"):
+        pipe.stream([])
+
+
+def test_closing_from_another_thread_ends_a_stream_whose_source_waits():
+    asked, leave = threading.Event(), threading.Event()
+
+    def source():
+        yield {"x": 1}
+        asked.set()
+        leave.wait(60)
+
+    pipe = Pipeline.from_stages(two_stages())
+    stream = pipe.stream(source())
+    assert next(stream) == {"y": 20}
+    closer = threading.Thread(target=lambda: asked.wait(60) and pipe.close())
+    closer.start()
+    with pytest.raises(GraphSplitError, match="the pipeline was closed while frames were in flight"):
+        next(stream)
+    closer.join(60)
+    leave.set()
+
+
+def test_finishing_ends_a_stream_after_the_frames_in_flight_though_its_source_waits():
+    asked, leave = threading.Event(), threading.Event()
+
+    def source():
+        yield from ({"x": i} for i in range(3))
+        asked.set()
+        leave.wait(60)
+        yield {"x": 9}
+
+    with Pipeline.from_stages(two_stages(), depth=4) as pipe:
+        stream = pipe.stream(source())
+        first = next(stream)
+        asked.wait(60)
+        pipe.finish()
+        assert [first, *stream] == [{"y": 10}, {"y": 20}, {"y": 30}]
+        assert pipe.run({"x": 4}) == {"y": 50}
+        leave.set()
+        pipe.finish()  # nothing to finish
+
+
+# Options
+
+
+def test_depth_is_fixed_and_a_stream_may_ask_for_another():
+    taken = []
+
+    def source():
+        for i in range(8):
+            taken.append(i)
+            yield {"x": i}
+
+    with Pipeline.from_stages(two_stages()) as pipe:
+        assert pipe.depth == 4
+        with pytest.raises(AttributeError):
+            pipe.depth = 1
+        for seen, _ in enumerate(pipe.stream(source(), depth=1)):
+            assert len(taken) <= seen + 1
+        with pytest.raises(OptionError, match="at least 1, not 0"):
+            pipe.stream(source(), depth=0)
+        assert pipe.depth == 4
+
+
+def parts_of_two():
+    whole = model(placeholder("x", [None, 4]), node("border", "Neg", "x"), node("y", "Neg", "border"))
+    return gs.split(whole, outputs="border", devices={"main": "/cpu:0"})
+
+
+@pytest.mark.parametrize("call", [gs.Pipeline, gs.AsyncRunner, gs.MultiStreamRunner, gs.bench])
+def test_a_misspelt_option_names_the_nearest_one(call):
+    parts = parts_of_two()
+    what = parts["main"] if call in (gs.AsyncRunner, gs.MultiStreamRunner) else parts
+    with pytest.raises(
+        OptionError, match=rf"{call.__name__}\(\) got an unexpected keyword argument 'device'; did you mean 'devices'"
+    ):
+        call(what, device={"main": "/cpu:0"})
+
+
+def test_unknown_sections_are_one_class_of_error_wherever_they_are_named():
+    parts = parts_of_two()
+    for call in (
+        lambda: gs.Pipeline(parts, devices={"mian": "/cpu:0"}),
+        lambda: gs.Pipeline(parts, delegates={"mian": "x.so"}),
+        lambda: gs.place(parts, {"mian": "/cpu:0"}),
+        lambda: gs.bench(parts, devices={"mian": "/cpu:0"}),
+    ):
+        with pytest.raises(gs.SectionNotFoundError, match="no section 'mian'; there are main, post") as caught:
+            call()
+        assert caught.value.section == "mian"
+        assert isinstance(caught.value, (gs.PlacementError, KeyError))
+
+
+def test_devices_that_are_passed_are_not_changed(monkeypatch):
+    """Neither is what the parts say: a missing device is replaced in what runs, and nowhere else."""
+    devices = {"main": "/gpu:7"}
+    parts = parts_of_two()
+    with pytest.warns(UserWarning, match="/gpu:7 is not available: section 'main' runs on /cpu:0"):
+        pipe = gs.Pipeline(parts, devices=devices)
+    with pipe:
+        assert [s.device for s in pipe.stages] == ["/cpu:0", "/cpu:0"]
+    assert devices == {"main": "/gpu:7"}
+    assert [p.device for p in parts] == ["/cpu:0", "/cpu:0"]
+
+
+def test_a_pipeline_takes_parts_a_split_folder_and_a_model(tmp_path):
+    parts = parts_of_two()
+    gs.save(parts, tmp_path / "out")
+    parts.source.model.save(tmp_path / "x.pb")
+    feeds = {"x": np.ones((1, 4), np.float32)}
+    for what in (parts, tmp_path / "out", str(tmp_path / "out" / "split.json"), parts.source.model, tmp_path / "x.pb"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the main of a model is meant for a GPU
+            pipe = gs.Pipeline(what)
+        with pipe:
+            np.testing.assert_array_equal(pipe.run(feeds)["y:0"], feeds["x"])
+
+
+def test_a_repr_is_short_and_says_where_sections_run():
+    with Pipeline.from_stages(two_stages()) as pipe:
+        assert repr(pipe) == "Pipeline(main /cpu:0 → post /cpu:0)"
+        assert repr(pipe.stages[1]) == "Stage(post /cpu:0, 2 in, 1 out)"
+    assert repr(pipe) == "Pipeline(main /cpu:0 → post /cpu:0, closed)"
+    assert repr(Pipeline.__new__(Pipeline)) == "Pipeline(, closed)", "one that failed to open"
+    many = [stage(f"part_{i}", [f"t{i}"], [f"t{i + 1}"], lambda x: [x]) for i in range(100)]
+    with Pipeline.from_stages(many) as pipe:
+        assert len(repr(pipe)) < 250
+    placed = gs.place(parts_of_two())
+    assert repr(placed) == "Placed(main /cpu:0 → post /cpu:0)"

@@ -200,6 +200,7 @@ def test_an_input_that_both_sections_read_is_fed_to_both():
 @pytest.mark.filterwarnings("ignore:section 'main' was pinned")
 def test_feeds_that_do_not_fit_are_told_all_at_once():
     placed = place(split(chain(), outputs="scaled"))
+    assert np.array_equal(placed.run({"x": X["x:0"]})["sum:0"], placed.run(X)["sum:0"]), "a name means its first port"
     with pytest.raises(FeedError, match=r"^no input 'z'; there are x:0; 'x:0' is not fed$"):
         placed.run({"z": 1})
     with pytest.raises(FeedError, match="'x:0' must be float32, not int64; 'x:0' must have shape"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -9,8 +12,9 @@ import numpy as np
 import pytest
 
 import graphsplit as gs
-from graphsplit.errors import CutError, FeedError, GraphSplitError, SectionRunError
+from graphsplit.errors import CutError, FeedError, GraphSplitError, OptionError, PlacementError, SectionRunError
 from graphsplit.execution.callbacks import AsyncRunner, MultiStreamRunner
+from graphsplit.execution.streams import Stop, Turns
 from graphsplit.formats import GraphDefModel
 
 
@@ -252,3 +256,174 @@ def test_an_error_in_one_stream_reaches_the_caller(parts):
         runner.connect_streams(frames, lambda *a: None, 2)
         with pytest.raises(OSError, match="camera 1 unplugged"):
             runner.wait()
+
+
+# Options, buffers, ends
+
+
+def test_sections_go_by_their_roles_whatever_they_are_called(parts):
+    """A part called main may be the one before main; devices and errors name the roles."""
+    whole = gs.split(GraphDefModel([parts["pre"].model.serialized()], output_names=["pre_add:0"]), autocrop=True)
+    assert [p.name for p in whole] == ["main"]
+    with AsyncRunner(parts["main"], devices={"pre": "/cpu:0", "main": "/cpu:0"}) as runner:
+        runner.set_preprocessing_model(whole["main"])
+        assert repr(runner) == "AsyncRunner(pre → main, not connected)"
+        got = []
+        runner.connect_input(lambda: iter([[number(1), number(2)]]))
+        runner.connect_output(lambda *arrays: got.append([float(a[0, 0]) for a in arrays]))
+        runner.wait()
+        assert repr(runner) == "AsyncRunner(pre → main, ended)"
+    assert got == [[4.0, 16.0]]
+    runner = AsyncRunner(parts["main"], devices={"pre": "/cpu:0"})
+    runner.connect_input(lambda: None)
+    with pytest.raises(gs.SectionNotFoundError, match="no section 'pre'; there are main"):
+        runner.connect_output(lambda *arrays: None)
+
+
+def test_runners_take_all_options_of_a_pipeline(parts):
+    for kind in (AsyncRunner, MultiStreamRunner):
+        with pytest.raises(PlacementError, match="device /gpu:7 of section 'main' is not available"):
+            start(kind(parts["main"], devices={"main": "/gpu:7"}, strict=True, threads=1))
+        with pytest.raises(OptionError, match="at least 1, not 0"):
+            start(kind(parts["main"], depth=0))
+
+
+def start(runner):
+    with runner:
+        if isinstance(runner, MultiStreamRunner):
+            runner.connect_streams(lambda stream: None, lambda *arrays: None, 1)
+        else:
+            runner.connect_input(lambda: None)
+            runner.connect_output(lambda *arrays: None)
+        runner.wait()
+
+
+def test_a_buffer_that_is_reused_changes_no_frame(parts):
+    """A camera that reads into one array: while a frame is in flight, or waits for its turn, the next one is read."""
+    got: dict[int, list[float]] = {0: [], 1: []}
+
+    def frames(stream=0):
+        buffer = np.empty((1, 2), np.float32)
+        for i in range(40):
+            buffer[:] = 100 * stream + i
+            yield [buffer, number(1)]
+
+    with runner_of(parts, depth=6) as runner:
+        runner.connect_input(frames)
+        runner.connect_output(lambda main_mul, side: got[0].append(float(main_mul[0, 0])))
+        runner.wait()
+    assert got.pop(0) == [float(i) for i in range(40)]
+    got[0] = []
+    with MultiStreamRunner(parts["main"], depth=6) as streams:
+        streams.connect_streams(frames, lambda stream, main_mul, side: got[stream].append(float(main_mul[0, 0])), 2)
+        streams.wait()
+    assert got == {s: [100.0 * s + i for i in range(40)] for s in (0, 1)}
+
+
+def test_turns_keep_copies_of_what_waits_for_its_turn():
+    """Stream 0 has its frame taken only after its callback could have read the next one into the same buffer."""
+    stop = Stop()
+    read = threading.Semaphore(0)
+
+    def frames(stream):
+        buffer = np.zeros(1)
+        for i in range(3):
+            buffer[:] = i
+            yield buffer
+            read.release()  # the frame was taken from its slot, and perhaps not looked at yet
+
+    taken = []
+    for _, value in Turns(frames, 1, stop):
+        if len(taken) < 2:
+            assert read.acquire(timeout=60)
+            time.sleep(0.01)  # now the next frame is in the buffer
+        taken.append(float(value[0]))
+    assert taken == [0.0, 1.0, 2.0]
+    strings = [value for _, value in Turns(lambda stream: iter([[b"ab\0"]]), 1, Stop())]
+    assert [[s.item() for s in frame] for frame in strings] == [[b"ab\0"]], "not as NumPy's own strings, which lose their zeros"
+
+
+def test_stopping_does_not_wait_for_an_input_callback_that_blocks(parts):
+    unplugged, blocked = threading.Event(), threading.Event()
+    got = []
+
+    def camera():
+        if blocked.is_set():
+            return None
+        if len(got) < 3:
+            return [number(1), number(1)]
+        blocked.set()
+        unplugged.wait(60)
+        return [number(1), number(1)]
+
+    runner = runner_of(parts, depth=1)
+    runner.connect_input(camera)
+    runner.connect_output(lambda *arrays: got.append(arrays))
+    assert blocked.wait(60)
+    runner.shutdown()
+    assert len(got) == 3
+    runner.wait()
+    unplugged.set()
+
+
+def test_stopping_does_not_wait_for_streams_that_block(parts):
+    unplugged, blocked = threading.Event(), threading.Event()
+
+    def frames(stream):
+        blocked.set()
+        unplugged.wait(60)
+
+    with MultiStreamRunner(parts["main"]) as runner:
+        assert repr(runner) == "MultiStreamRunner(main, not connected)"
+        with pytest.raises(GraphSplitError, match=r"^call connect_streams\(\) before wait\(\)$"):
+            runner.wait()
+        runner.connect_streams(frames, lambda *arrays: None, 2)
+        with pytest.raises(GraphSplitError, match="the stream is already running"):
+            runner.connect_streams(frames, lambda *arrays: None, 2)
+        assert blocked.wait(60)
+        assert repr(runner) == "MultiStreamRunner(main, running)"
+        runner.stop()
+        runner.wait()
+    unplugged.set()
+
+
+def test_threads_of_streams_end_when_the_output_callback_fails(parts):
+    def show(stream, *arrays):
+        raise ValueError("no window")
+
+    with MultiStreamRunner(parts["main"]) as runner:
+        runner.connect_streams(lambda stream: ([number(i), number(1)] for i in range(10_000)), show, 3)
+        with pytest.raises(ValueError, match="no window"):
+            runner.wait()
+    deadline = time.time() + 60
+    while (left := [t.name for t in threading.enumerate() if t.name.startswith("graphsplit-")]) and time.time() < deadline:
+        time.sleep(0.01)
+    assert left == []
+
+
+WAITING = """
+import sys, threading, numpy as np, graphsplit as gs
+runner = gs.AsyncRunner(sys.argv[1], devices={"main": "/cpu:0"})
+forever = threading.Event()
+runner.connect_input(lambda: forever.wait())
+runner.connect_output(lambda *arrays: None)
+print("waiting", flush=True)
+try:
+    runner.wait()
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    runner.shutdown()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_ctrl_c_interrupts_wait_though_nothing_happens(parts, tmp_path):
+    gs.save(parts, tmp_path)
+    command = [sys.executable, "-c", WAITING, str(tmp_path / "model_main.pb")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        time.sleep(0.5)  # into the wait
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "interrupted\n"), error

@@ -184,13 +184,13 @@ def test_a_worker_that_cannot_serve_says_why(tmp_path):
     port = free_port()
     assert "no job 'tpu'; there are gpu" in refused({"gpu": [f"127.0.0.1:{port}"]}, job="tpu")
     assert "no task 3; it has 1, counted from 0" in refused({"gpu": [f"127.0.0.1:{port}"]}, task="3")
-    assert "192.0.2.213 is no address of this machine" in refused({"gpu": [f"192.0.2.213:{port}"]})
-    assert "'no-such-host.invalid' is no address that is known here" in refused({"gpu": [f"no-such-host.invalid:{port}"]})
+    assert "192.0.2.213 is not an address of this machine" in refused({"gpu": [f"192.0.2.213:{port}"]})
+    assert "cannot resolve the address 'no-such-host.invalid'" in refused({"gpu": [f"no-such-host.invalid:{port}"]})
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         there = f"127.0.0.1:{taken.getsockname()[1]}"
-        assert f"{there} cannot be had" in refused({"gpu": [there]})
+        assert f"cannot listen on {there}" in refused({"gpu": [there]})
 
 
 def test_a_task_that_is_no_number_is_wrong_usage(tmp_path):

@@ -1,4 +1,4 @@
-"""A picture of a measurement: what each stage did when, and how the ways to run the model compare."""
+"""A chart of a measurement: what each stage did when, and how the ways to run the model compare."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ _GREY = "#9aa0a6"
 def draw_chart(report: BenchReport, path: str | Path, *, title: str = "") -> Path:
     """Write a PNG: a timeline of the stages above, bars of frames per second below.
 
-    Raises MissingExtraError without Matplotlib.
+    Args:
+        report: The measurement.
+        path: The file to write.
+        title: Title of the chart.
+
+    Returns:
+        The path.
+
+    Raises:
+        MissingExtraError: Matplotlib is not installed.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -21,6 +21,7 @@ from graphsplit.execution.metrics import percentile
 from graphsplit.execution.options import RunOptions
 from graphsplit.formats import ModelLike
 from graphsplit.graph.options import check_options
+from graphsplit.inference.devices import check_sections
 from graphsplit.inference.feeds import check_feeds, made_feeds
 from graphsplit.inference.sessions import check_runnable
 from graphsplit.parts.parts import Parts
@@ -108,6 +109,7 @@ def bench(
         FormatError: The whole is not where the manifest says, or a model is not frozen.
         FeedError: Feeds that do not fit.
         OptionError: An unknown option, or fewer than one frame.
+        SectionNotFoundError: `devices` or `delegates` names a section that does not exist.
         GraphSplitError: A side failed to run.
     """
     check_options("bench", options, ("model", "frames", "progress", *RunOptions.__annotations__))
@@ -115,6 +117,7 @@ def bench(
         raise OptionError(f"frames must be at least 1, not {frames}", option="frames")
     trust = options.get("trust", False)
     parts = open_parts(parts, trust=trust)
+    check_sections({**(options.get("delegates") or {}), **(options.get("devices") or {})}, [p.name for p in parts])
     whole_model = whole_of(parts, model, rewritten=True, trust=trust)
     for runnable in (whole_model, *(p.model for p in parts)):
         check_runnable(runnable, trust)

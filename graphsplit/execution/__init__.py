@@ -1,1 +1,1 @@
-"""Running sections: one after the other, as a pipeline, in one placed graph, between callbacks."""
+"""Running sections: as a pipeline, in one placed graph, between callbacks."""

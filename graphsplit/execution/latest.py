@@ -1,4 +1,4 @@
-"""The newest frame wins: an iterator over a source that does not wait, such as a camera."""
+"""The newest item wins: an iterator over a source that does not wait, such as a camera."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ _T = TypeVar("_T")
 
 
 class Newest(Iterator[_T], Generic[_T]):
-    """Reads a source as fast as it gives, in a thread, and hands out only its newest item.
+    """Reads a source in a thread as fast as it delivers, and hands out only its newest item.
 
-    source   0   1   2   3   4   5
-    taken    0           3       5         dropped: 1, 2, 4
+        source   0   1   2   3   4   5
+        taken    0           3       5         dropped: 1, 2, 4
 
-    An error of the source is raised to the reader once it has had the last good item. `dropped` counts what was
-    replaced before it was taken.
+    An error of the source is raised to the reader after the last good item.
+
+    Attributes:
+        dropped: Number of items that were replaced before they were taken.
     """
 
     def __init__(self, source: Iterable[_T]) -> None:
@@ -60,7 +62,7 @@ class Newest(Iterator[_T], Generic[_T]):
         raise StopIteration
 
     def close(self) -> None:
-        """Stop reading. The source ends at its next item; a source that blocks for ever keeps only its own daemon thread."""
+        """Stop reading. The source ends at its next item; one that blocks forever keeps only its own daemon thread."""
         with self._change:
             self._ended = True
             self._item = []

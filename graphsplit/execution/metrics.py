@@ -1,4 +1,4 @@
-"""What a pipeline measured: times of each frame, and of all of them in a bounded space."""
+"""Times of the frames of a pipeline, in bounded space."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ _KEPT = 4096  # frames whose times are kept for percentiles and timelines
 class FrameTimes:
     """Points in time of one frame, in seconds of `time.perf_counter`.
 
-    asked    when the source was asked for it
-    entered  when it was handed to the first stage
-    stages   start and end in each stage
-    left     when the caller took the result
+    Attributes:
+        asked: When the source was asked for it.
+        entered: When it was handed to the first stage.
+        stages: Start and end in each stage.
+        left: When the caller took the result.
     """
 
     asked: float
@@ -38,7 +39,7 @@ class FrameTimes:
 
     @property
     def latency(self) -> float:
-        """Seconds from the first stage's door to the end of the last stage."""
+        """Seconds from the queue of the first stage to the end of the last stage."""
         return (self.stages[-1][1] if self.stages else self.left) - self.entered
 
     @property
@@ -49,10 +50,18 @@ class FrameTimes:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A pipeline's figures. Times in milliseconds.
+    """Figures of a pipeline. Times are in milliseconds.
 
-    sections     section → median time in it
-    utilisation  section → share of the elapsed time in which it was busy
+    Attributes:
+        frames: Number of frames.
+        fps: Frames per second.
+        latency_p50: Median time of a frame in the pipeline.
+        latency_p95: Its 95th percentile.
+        capture_p50: Median time the source took.
+        waiting_p50: Median part of the latency in which no stage worked on the frame.
+        sections: Section → median time in it.
+        utilisation: Section → share of the elapsed time in which it was busy.
+        dropped: Frames that were replaced by newer ones before they entered.
     """
 
     frames: int
@@ -67,7 +76,14 @@ class Summary:
 
 
 class Statistics:
-    """Times of the frames of a pipeline. Sums are over all frames, percentiles over the last few thousand."""
+    """Times of the frames of a pipeline. Sums are over all frames, percentiles over the last few thousand.
+
+    Attributes:
+        stages: Names of the stages.
+        frames: Frames counted.
+        dropped: Frames dropped by a stream with policy "latest".
+        recent: Times of the last few thousand frames.
+    """
 
     def __init__(self, stages: Sequence[str]) -> None:
         self.stages = tuple(stages)
@@ -118,7 +134,7 @@ class Statistics:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which a share of the values lies, by linear interpolation; 0 for no values."""
+    """The value below which a share (0 … 1) of the values lies, by linear interpolation; 0 for no values."""
     if not values:
         return 0.0
     ordered = sorted(values)

@@ -1,4 +1,4 @@
-"""How to run sections: the options that `Pipeline`, `Detector`, `bench` and `run_batch` share."""
+"""How to run sections: the options that `Pipeline`, the runners, `Detector`, `bench` and `run_batch` share."""
 
 from __future__ import annotations
 

@@ -18,17 +18,16 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, get_args
 
-import numpy as np
-
 from graphsplit.errors import GraphSplitError, OptionError
+from graphsplit.execution.flow import examples, fed_specs, last_uses
 from graphsplit.execution.frames import Feeder, Frame
 from graphsplit.execution.latest import Newest
 from graphsplit.execution.metrics import FrameTimes, Statistics
 from graphsplit.execution.options import RunOptions
 from graphsplit.execution.stages import Stage, open_sections
 from graphsplit.formats import ModelLike
-from graphsplit.graph.index import TensorSpec
 from graphsplit.graph.options import check_choice, check_options
+from graphsplit.graph.text import shortened
 from graphsplit.inference.feeds import Feeds, check_feeds
 from graphsplit.inference.sessions import run_error
 from graphsplit.parts.parts import Parts
@@ -39,8 +38,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
 __all__ = ["Pipeline", "Policy"]
-
-_WITHOUT_ZEROS = ("string", "resource", "variant")
 
 #: What to do if the source of a stream is faster than the pipeline: let it wait, or drop all frames but the newest.
 Policy = Literal["block", "latest"]
@@ -112,10 +109,10 @@ class Pipeline:
         self.outputs = tuple(self.stages[-1].outputs if outputs is None else outputs)
         self.statistics = Statistics(tuple(s.name for s in self.stages))
         self._depth = 2 * len(self.stages) if depth is None else depth
-        self._specs = _fed_specs(self.stages, self.inputs, self.outputs)
+        self._specs = fed_specs(self.stages, self.inputs, self.outputs)
         self._doors: list[SimpleQueue[Frame | None]] = [SimpleQueue() for _ in self.stages]
         self._done: SimpleQueue[Frame] = SimpleQueue()
-        self._drop = _last_uses(self.stages, self.outputs)
+        self._drop = last_uses(self.stages, self.outputs)
         self._busy, self._closing = threading.Lock(), threading.Lock()
         self._feeder: Feeder | None = None
         self._closed = self._discarding = False
@@ -127,8 +124,8 @@ class Pipeline:
             thread.start()
 
     def __repr__(self) -> str:
-        shown = " → ".join(f"{s.name} {s.device}" for s in self.stages)
-        return f"{type(self).__name__}({shown}{', closed' if self._closed else ''})"
+        sections = shortened(" → ".join(f"{s.name} {s.device}" for s in getattr(self, "stages", ())), 200)
+        return f"{type(self).__name__}({sections}{', closed' if getattr(self, '_closed', True) else ''})"
 
     @property
     def depth(self) -> int:
@@ -206,7 +203,7 @@ class Pipeline:
             threads = [
                 threading.Thread(target=_try, args=(stage, values), daemon=True)
                 for stage in self.stages
-                if (values := _examples(stage, fed)) is not None
+                if (values := examples(stage, fed)) is not None
             ]
             for thread in threads:
                 thread.start()
@@ -343,47 +340,6 @@ def _check_depth(depth: int | None) -> None:
         raise OptionError(f"depth is how many frames may be in flight, at least 1, not {depth}", option="depth")
 
 
-def _fed_specs(stages: Sequence[Stage], inputs: Sequence[str], outputs: Sequence[str]) -> tuple[TensorSpec, ...]:
-    """What is known about the tensors to feed: the inputs, and outputs that no stage computes."""
-    known = {tensor: spec for stage in reversed(stages) for tensor, spec in stage.specs.items()}
-    computed = {tensor for stage in stages for tensor in stage.outputs}
-    fed = dict.fromkeys((*inputs, *(t for t in outputs if t not in computed)))
-    return tuple(known.get(tensor, TensorSpec(tensor)) for tensor in fed)
-
-
-def _examples(stage: Stage, fed: Feeds) -> list[Array] | None:
-    """Values for the inputs of a stage: what is fed, or zeros; None if the shape of one is unknown."""
-    values = []
-    for tensor in stage.inputs:
-        value = fed[tensor] if tensor in fed else _zeros(stage.specs.get(tensor))
-        if value is None:
-            return None
-        values.append(value)
-    return values
-
-
-def _zeros(spec: TensorSpec | None) -> Array | None:
-    """Zeros for one frame, if shape and dtype are known and NumPy has that dtype."""
-    shape = None if spec is None else spec.frame().shape
-    if spec is None or spec.dtype is None or spec.dtype in _WITHOUT_ZEROS or shape is None or None in shape:
-        return None
-    try:
-        return np.zeros([d or 0 for d in shape], spec.dtype)
-    except TypeError:  # one of TensorFlow's own
-        return None
-
-
 def _try(stage: Stage, values: list[Array]) -> None:
     with suppress(Exception):  # zeros may be invalid input; the real run that follows reports what is wrong
         stage.call(values)
-
-
-def _last_uses(stages: Sequence[Stage], outputs: Sequence[str]) -> list[tuple[str, ...]]:
-    """For each stage the tensors that nothing needs after it, so that a frame does not carry them further."""
-    kept = set(outputs)
-    drop: list[tuple[str, ...]] = []
-    for stage in reversed(stages):
-        gone = tuple(t for t in dict.fromkeys((*stage.inputs, *stage.outputs)) if t not in kept)
-        kept.update(stage.inputs)
-        drop.append(gone)
-    return drop[::-1]

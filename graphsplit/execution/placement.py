@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from graphsplit.errors import PlacementError
 from graphsplit.formats import ModelLike, as_graphdef
 from graphsplit.graph.index import TensorSpec
+from graphsplit.graph.text import shortened
 from graphsplit.inference.devices import available_devices, check_devices, check_sections, is_available, pinned
 from graphsplit.inference.endpoints import ClusterLike, Site, common_site, devices_at
 from graphsplit.inference.feeds import check_feeds
@@ -56,7 +57,7 @@ class Placed:
     site: Site | None = None
 
     def __repr__(self) -> str:
-        return f"Placed({' → '.join(f'{name} {device}' for name, device in self.devices.items())})"
+        return f"Placed({shortened(' → '.join(f'{name} {device}' for name, device in self.devices.items()), 200)})"
 
     def session(self) -> tf.compat.v1.Session:
         """A ``tf.compat.v1.Session`` on the graph, with the placement policy and the workers of `place`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 
-import numpy as np
+from graphsplit.runtimes.arrays import as_array
 
 __all__ = ["Stop", "Turns", "frames_of"]
 
@@ -88,7 +88,7 @@ class Turns:
         slot = self._slots[stream]
         try:
             for value in frames_of(lambda: callback(stream), self._stop):
-                copy = [np.array(v) for v in value] if isinstance(value, (list, tuple)) else np.array(value)
+                copy = [as_array(v).copy() for v in value] if isinstance(value, (list, tuple)) else as_array(value).copy()
                 with self._change:
                     slot.append(copy)
                     self._change.notify_all()

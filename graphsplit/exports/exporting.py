@@ -119,7 +119,7 @@ def export(
     trust       export a model that reaches files, the network or Python: TensorFlow runs parts of it even to write it
 
     Raises EquivalenceError when an output differs by more, FormatError for what cannot be written (the ops that the TFLite
-    converter refuses, a TFLite source), OverwriteError, CutError for a section that is not there, TrustError, FeedError,
+    converter refuses, a TFLite source), OverwriteError, SectionNotFoundError, TrustError, FeedError,
     SectionRunError, MissingExtraError where LiteRT or Triton's client is not installed. Nothing is written then.
     """
     target = find_target(to)

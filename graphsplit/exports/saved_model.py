@@ -6,17 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from graphsplit.exports.sources import Source, Written
 from graphsplit.formats.freeze import loading
 from graphsplit.parts.parts import Port
-from graphsplit.runtimes.arrays import as_array
+from graphsplit.runtimes.arrays import Array, as_array
 from graphsplit.runtimes.tensorflow import import_graph, session_config
 
 __all__ = ["SIGNATURE", "SavedModelSession", "write_saved_model"]
 
-Array = np.ndarray[Any, Any]
 
 #: The key under which TensorFlow Serving and the converters look.
 SIGNATURE = "serving_default"

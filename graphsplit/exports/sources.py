@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from graphsplit.errors import CutError, FormatError
+from graphsplit.errors import FormatError, SectionNotFoundError
 from graphsplit.exports.joining import join
 from graphsplit.formats import GraphDefModel, Model, load
 from graphsplit.graph.index import TensorSpec
@@ -80,7 +80,7 @@ def find_source(
     apart    the target takes sections: a model is split for the whole, too
 
     Nothing is run, but TensorFlow computes constants when it imports a graph. Raises TrustError where that needs trust,
-    FormatError for what is no GraphDef or not frozen, CutError for a section that is not there.
+    FormatError for what is no GraphDef or not frozen, SectionNotFoundError for a section that does not exist.
     """
     given = load(what, trust=trust) if isinstance(what, (str, PathLike)) else what
     if not isinstance(given, Parts):
@@ -89,7 +89,7 @@ def find_source(
             return _whole(given)
         given = split(given)
     if section is not None and section not in (names := [p.name for p in given]):
-        raise CutError(f"no section {section!r}; there are {', '.join(names)}")
+        raise SectionNotFoundError(section, known=names)
     wanted = [p for p in given if section in (None, p.name)]
     for part in wanted:
         _check(part.model, f"section {part.name!r}", to, trust)

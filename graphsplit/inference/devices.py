@@ -119,7 +119,7 @@ def pinned(model: GraphDefModel, device: str, *, keep_devices: bool = False) -> 
     return graph_def
 
 
-def _host_only(node: Any) -> bool:
+def _host_only(node: tf.compat.v1.NodeDef) -> bool:
     info = op_table().get(node.op)
     if node.op in _HOST_ONLY or info is None:
         return node.op in _HOST_ONLY

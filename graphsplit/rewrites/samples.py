@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -14,10 +13,10 @@ from graphsplit.inference.shapes import infer
 from graphsplit.rewrites.batched_map import BatchedMap
 from graphsplit.rewrites.matching import Matcher, NoMatch
 from graphsplit.rewrites.multiclass import MulticlassNms
+from graphsplit.runtimes.arrays import Array
 
 __all__ = ["KINDS", "Samples", "image_samples", "made_boxes", "nms_samples"]
 
-Array = np.ndarray[Any, Any]
 
 #: Kinds of boxes and scores: what each tries.
 KINDS = ("spread", "crowded", "tied", "few", "none", "outside", "degenerate", "flipped", "not a number")

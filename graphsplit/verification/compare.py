@@ -6,15 +6,12 @@ NaN equals NaN; dtype and shape are compared first; integers, bools and strings 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from graphsplit.runtimes.arrays import dtype_name
+from graphsplit.runtimes.arrays import Array, dtype_name
 
 __all__ = ["OutputReport", "compare"]
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)

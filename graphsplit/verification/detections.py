@@ -14,13 +14,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
-__all__ = ["Ties", "compare_detections", "detection_rows"]
+from graphsplit.runtimes.arrays import Array
 
-Array = np.ndarray[Any, Any]
+__all__ = ["Ties", "compare_detections", "detection_rows"]
 
 
 @dataclass(frozen=True, slots=True)

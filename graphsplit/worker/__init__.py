@@ -1,4 +1,4 @@
-"""A worker: TensorFlow's server on one machine of a cluster, and nothing else."""
+"""A worker: TensorFlow's server for one task of a cluster, and nothing else."""
 
 from graphsplit.worker.serving import Worker, start_worker
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING
 
 from graphsplit.errors import GraphSplitError
-from graphsplit.inference.cluster import Cluster, read_cluster
+from graphsplit.inference.cluster import read_cluster
 from graphsplit.inference.devices import available_devices
+from graphsplit.inference.endpoints import ClusterLike
 from graphsplit.runtimes.arrays import error_text
 from graphsplit.runtimes.remote import remote_config
 from graphsplit.runtimes.tensorflow import session_config
 from graphsplit.worker.listening import Address, listen_only_on
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 __all__ = ["Worker", "start_worker"]
 
@@ -25,31 +27,39 @@ __all__ = ["Worker", "start_worker"]
 class Worker:
     """A server that runs until its process ends.
 
-    name     what its devices begin with: ``/job:gpu/task:0``
-    address  ``host:port``, as the cluster states it
-    target   what sessions connect to: ``grpc://host:port``
-    devices  full names, ``/job:gpu/task:0/gpu:0``
+    Attributes:
+        name: Prefix of its devices: ``/job:gpu/task:0``.
+        address: ``host:port``, as the cluster states it.
+        target: What sessions connect to: ``grpc://host:port``.
+        devices: Full names, ``/job:gpu/task:0/gpu:0``.
     """
 
     name: str
     address: str
     target: str
     devices: tuple[str, ...]
-    _server: Any = field(repr=False)
+    _server: tf.distribute.Server = field(repr=False)
 
 
-def start_worker(cluster: Cluster | Mapping[str, Any] | str | PathLike[str], job: str, task: int) -> Worker:
-    """Start a ``tf.distribute.Server``, once in a process; it serves in threads of its own.
+def start_worker(cluster: ClusterLike, job: str, task: int) -> Worker:
+    """Start a ``tf.distribute.Server``, once in a process; it serves in its own threads.
 
-    It answers on the address that the cluster states for this task, on no other, and to everybody who reaches that:
-    TensorFlow's protocol knows no authentication, and a graph is a program. Memory of GPUs is taken as it is needed.
+    It answers only on the address that the cluster states for this task, and to everyone who reaches that: TensorFlow's
+    protocol has no authentication, and a graph is a program. GPU memory grows as needed.
 
-    Raises FormatError for what is no cluster, GraphSplitError for a task that is not in it, for an address that is not of
-    this machine or is in use, and where the system cannot narrow who may connect.
+    Args:
+        cluster: {"job": ["host:port", …]}, or the path of such a JSON file.
+        job: The job of this worker.
+        task: Its number in the job, counted from 0.
+
+    Raises:
+        FormatError: The cluster is invalid.
+        GraphSplitError: The task is not in the cluster, its address is not of this machine or is in use, or the system cannot
+            restrict who may connect.
     """
-    known = read_cluster(cluster)
+    workers = read_cluster(cluster)
     try:
-        address = known.address(job, task)
+        address = workers.address(job, task)
     except LookupError as error:
         raise GraphSplitError(error.args[0]) from None
     host, _, port = address.rpartition(":")
@@ -57,14 +67,14 @@ def start_worker(cluster: Cluster | Mapping[str, Any] | str | PathLike[str], job
 
     import tensorflow as tf
 
-    jobs = {name: list(tasks) for name, tasks in known.jobs.items()}
+    jobs = {name: list(tasks) for name, tasks in workers.jobs.items()}
     try:
         server = tf.distribute.Server(jobs, job_name=job, task_index=task, protocol="grpc", config=session_config(), start=False)
-        listen_only_on(int(port), own)  # it listens already, but nobody is served before it is started
+        listen_only_on(int(port), own)  # it listens already, but serves nobody before it is started
         server.start()
     except tf.errors.OpError as error:
         raise GraphSplitError(
-            f"TensorFlow cannot serve on port {port}, which it needs on all addresses of the machine: {error_text(error)}"
+            f"TensorFlow cannot listen on port {port}, which must be free on all addresses of the machine: {error_text(error)}"
         ) from error
     name, target = f"/job:{job}/task:{task}", f"grpc://{address}"
     try:
@@ -75,14 +85,14 @@ def start_worker(cluster: Cluster | Mapping[str, Any] | str | PathLike[str], job
 
 
 def _own_addresses(host: str, port: int) -> list[Address]:
-    """The addresses of this machine that a host of the cluster means, on which the port is free. Raises GraphSplitError."""
+    """The addresses of this machine that a host of the cluster resolves to and whose port is free. Raises GraphSplitError."""
     try:
-        found = {(family, where[0]) for family, _, _, _, where in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+        resolved = {(family, where[0]) for family, _, _, _, where in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
     except OSError as error:
-        raise GraphSplitError(f"{host!r} is no address that is known here: {error.strerror or error}") from error
+        raise GraphSplitError(f"cannot resolve the address {host!r}: {error.strerror or error}") from error
     own: list[Address] = []
     why: OSError | None = None
-    for family, where in sorted(found):
+    for family, where in sorted(resolved):
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -93,7 +103,7 @@ def _own_addresses(host: str, port: int) -> list[Address]:
         own.append(ip_address(str(where).partition("%")[0]))
     if own:
         return own
-    assert why is not None
-    if why.errno == errno.EADDRNOTAVAIL:
-        raise GraphSplitError(f"{host} is no address of this machine; start this task's worker on the machine that has it") from why
-    raise GraphSplitError(f"{host}:{port} cannot be had: {why.strerror or why}; give the task another port in the cluster") from why
+    if why is not None and why.errno != errno.EADDRNOTAVAIL:
+        reason = why.strerror or why
+        raise GraphSplitError(f"cannot listen on {host}:{port}: {reason}; use another port for the task in the cluster") from why
+    raise GraphSplitError(f"{host} is not an address of this machine; start this worker on the machine that has it") from why

@@ -12,11 +12,9 @@ import numpy as np
 from graphsplit.errors import FormatError
 from graphsplit.exports.saved_model import SavedModelSession
 from graphsplit.exports.triton.configs import CONFIG, ENSEMBLE, SAVED_MODEL, TENSORFLOW, fits, read_config, same_dims
-from graphsplit.runtimes.arrays import dtype_name
+from graphsplit.runtimes.arrays import Array, dtype_name
 
 __all__ = ["Ensemble"]
-
-Array = np.ndarray[Any, Any]
 
 
 class Ensemble:
