@@ -17,7 +17,7 @@ from tests.detection.spotter import white_box
 
 @pytest.fixture
 def folder(tmp_path):
-    """b.png, a/2.jpg, a/10.PNG, and things that are no pictures"""
+    """b.png, a/2.jpg, a/10.PNG, and files that are not images"""
     (tmp_path / "a").mkdir()
     (tmp_path / ".hidden").mkdir()
     for i, name in enumerate(("b.png", "a/2.jpg", "a/10.PNG", ".hidden/c.png", "a/._2.png")):
@@ -192,7 +192,7 @@ def test_a_reader_that_stops_early_releases_the_video(moving, monkeypatch):
 
 
 class Camera:
-    """Stands for ``cv2.VideoCapture``: a number of frames, then nothing."""
+    """A fake ``cv2.VideoCapture``: a number of frames, then nothing."""
 
     opened, frames, stated, fps = True, 3, 0, 0
 
@@ -218,9 +218,9 @@ class Camera:
 @pytest.fixture
 def camera(monkeypatch):
     cv2 = pytest.importorskip("cv2")
-    made = type("Made", (Camera,), {})
-    monkeypatch.setattr(cv2, "VideoCapture", made)
-    return made
+    fresh = type("Fresh", (Camera,), {})  # its attributes may be changed
+    monkeypatch.setattr(cv2, "VideoCapture", fresh)
+    return fresh
 
 
 def test_a_camera_is_live_and_read_once(camera):
