@@ -59,7 +59,7 @@ def test_what_is_not_a_label_is_passed_over(file):
                { id: 4 }]
         item
         { id: 4 }"""
-    with pytest.raises(FormatError, match="line 6: id 4 stands on line 5 already"):
+    with pytest.raises(FormatError, match="line 6: id 4 is already defined on line 5"):
         read_labels(file(text, "map.pbtxt"))
     assert read_labels(file(text.rpartition("item")[0], "map.pbtxt")) == {1: "item { id: 9 }", 3: "\ufffd", 4: "4"}
 
