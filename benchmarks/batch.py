@@ -55,7 +55,7 @@ def main() -> None:
                     cpus = dict.fromkeys(("read", "main", "answer"), share)
                     options = {
                         "engine": "ray",
-                        "cluster": {"actors": {"main": actors}, "cpus": cpus, "batch_size": args.batch_size},
+                        "ray": {"actors": {"main": actors}, "cpus": cpus, "batch_size": args.batch_size},
                     }
                 short, long = (
                     run_batch(args.model, videos[:n], scratch / f"{number}-{actors}-{n}", **options) for n in (few, many)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from graphsplit.detection.sources import is_live, source_name
+from graphsplit.detection.pictures import source_name
+from graphsplit.detection.sources import is_live
 from graphsplit.errors import FormatError
 
 __all__ = ["Item", "inventory"]

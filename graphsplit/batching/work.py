@@ -15,8 +15,9 @@ from graphsplit.detection.decoding import decode
 from graphsplit.detection.extras import opencv
 from graphsplit.detection.images import Input
 from graphsplit.detection.layouts import Layout
+from graphsplit.detection.pictures import Notice, Picture, reason_of
 from graphsplit.detection.sinks import detections_json
-from graphsplit.detection.sources import Notice, Picture, open_source, reason_of
+from graphsplit.detection.sources import open_source
 from graphsplit.errors import FormatError, GraphSplitError
 from graphsplit.execution.options import RunOptions
 from graphsplit.execution.stages import Stage

@@ -34,8 +34,8 @@ from graphsplit.parts.manifest import find_manifest
 
 if TYPE_CHECKING:
     from graphsplit.detection.detector import Detector
+    from graphsplit.detection.pictures import Source
     from graphsplit.detection.sinks import Sink
-    from graphsplit.detection.sources import Source
     from graphsplit.detection.window import Window
 
 __all__ = ["add"]

@@ -15,7 +15,7 @@ from graphsplit.cli.progress import bar
 if TYPE_CHECKING:
     from graphsplit.detection.detector import Detector
     from graphsplit.detection.frame import Frame
-    from graphsplit.detection.sources import Notice, Source
+    from graphsplit.detection.pictures import Notice, Source
 
 __all__ = ["Tally", "answer_of", "print_answer", "progress"]
 
@@ -50,7 +50,7 @@ class Tally:
         self.last = frame
         self._times.append(perf_counter())
         if self.source.kind in ("folder", "several"):
-            folder = f"{self.source.given}/" if self.source.kind == "folder" else ""
+            folder = f"{self.source.id}/" if self.source.kind == "folder" else ""
             self.files[frame.source.removeprefix(folder)] = None
         names = [str(n) for n in frame.detections.data["class_name"]]
         for name in dict.fromkeys(names):

@@ -3,6 +3,7 @@
 from graphsplit.detection.detector import Detector
 from graphsplit.detection.frame import Frame
 from graphsplit.detection.labels import coco, read_labels
-from graphsplit.detection.sources import Notice, Picture, Source, open_source, open_sources
+from graphsplit.detection.pictures import Notice, Picture, Source
+from graphsplit.detection.sources import open_source, open_sources
 
 __all__ = ["Detector", "Frame", "Notice", "Picture", "Source", "coco", "open_source", "open_sources", "read_labels"]

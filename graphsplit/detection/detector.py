@@ -19,7 +19,8 @@ from graphsplit.detection.images import ImageLike, as_image, picture_input
 from graphsplit.detection.labels import Labels, for_model
 from graphsplit.detection.models import class_count, detectable
 from graphsplit.detection.options import DetectorOptions, check_threshold, separate_options
-from graphsplit.detection.sources import Picture, Report, Source, open_source, source_name
+from graphsplit.detection.pictures import Picture, Report, Source, source_name
+from graphsplit.detection.sources import open_source
 from graphsplit.errors import OptionError
 from graphsplit.execution.pipeline import Pipeline, Policy
 from graphsplit.execution.stages import open_sections

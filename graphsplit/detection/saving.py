@@ -8,8 +8,8 @@ from os import PathLike
 from pathlib import Path
 
 from graphsplit.detection.extras import opencv
+from graphsplit.detection.pictures import Source, source_name
 from graphsplit.detection.sinks import CODECS, ImageFile, ImageFolder, Sink, SinkPerSource, VideoFile
-from graphsplit.detection.sources import Source, source_name
 from graphsplit.errors import FormatError, OverwriteError
 from graphsplit.formats.atomic import check_folder, check_free, check_parent
 
@@ -49,10 +49,10 @@ def _sinks(source: Source, folder: Path, own: Sequence[Path], overwrite: bool) -
             continue
         place = folder / Path(os.path.abspath(part.path)).name  # also of . and ..
         if place in owners:
-            raise OverwriteError(f"{owners[place].given} and {part.given} would both be saved as {place}", paths=[place])
+            raise OverwriteError(f"{owners[place].id} and {part.id} would both be saved as {place}", paths=[place])
         owners[place] = part
         sink = _sink(part, place, own, overwrite)
-        sinks.update(dict.fromkeys([source_name(part.path / f) for f in part.files] or [part.given], sink))
+        sinks.update(dict.fromkeys([source_name(part.path / f) for f in part.files] or [part.id], sink))
     return sinks
 
 

@@ -1,4 +1,4 @@
-"""An archive with good and bad files in it, and what its rows are to be."""
+"""An archive with good and bad files in it, and its rows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def frames(found):
 
 @pytest.fixture(scope="session")
 def short(moving, tmp_path_factory):
-    """The first half of the bytes of a video that says it has 24 frames."""
+    """The first half of the bytes of a video whose header states 24 frames."""
     path = tmp_path_factory.mktemp("short") / "short.avi"
     content = moving.read_bytes()
     path.write_bytes(content[: len(content) // 2])
@@ -40,7 +40,7 @@ def short(moving, tmp_path_factory):
 
 @pytest.fixture
 def archive(tmp_path, moving, short):
-    """a.png  b.png (no picture)  deep/c.png  empty.jpg  moving.avi (24 frames)  short.avi (ends early)  .hidden.png"""
+    """a.png  b.png (not an image)  deep/c.png  empty.jpg  moving.avi (24 frames)  short.avi (ends early)  .hidden.png"""
     folder = tmp_path / "archive"
     (folder / "deep").mkdir(parents=True)
     Image.fromarray(white_box(48, 64, (16, 12, 32, 24))).save(folder / "a.png")

@@ -1,4 +1,4 @@
-"""The folder of results: whole parts, what was interrupted, what is refused."""
+"""The folder of results: whole parts, interrupted runs, what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the stages ask of a cluster: what fits by default, and what never will."""
+"""What the stages request of a cluster: what fits by default, and what never will."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_what_is_asked_for_is_what_is_taken():
 
 
 @pytest.mark.parametrize(
-    ("nodes", "options", "said"),
+    ("nodes", "options", "message"),
     [
         ([(2, 0)], {"cpus": {"read": 1, "main": 1}}, r"request 2 CPUs and the cluster has 2: none is left for answer"),
         (
@@ -59,8 +59,8 @@ def test_what_is_asked_for_is_what_is_taken():
         ([], {}, "none is left for read"),
     ],
 )
-def test_what_can_never_be_scheduled_is_refused(nodes, options, said):
-    with pytest.raises(PlacementError, match=said):
+def test_what_can_never_be_scheduled_is_refused(nodes, options, message):
+    with pytest.raises(PlacementError, match=message):
         asked(nodes, **options)
 
 

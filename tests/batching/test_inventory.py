@@ -41,7 +41,7 @@ def test_a_file_that_is_met_twice_is_one_source_with_the_first_name(there):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("input", "message"),
     [
         ("none.png", "none.png: no such file or folder"),
         ("", "^'' is not an input; name an image"),
@@ -51,7 +51,7 @@ def test_a_file_that_is_met_twice_is_one_source_with_the_first_name(there):
         ("/dev/null", "neither a file nor a folder"),
     ],
 )
-def test_what_is_no_file_is_refused_before_anything_is_done(there, given, said):
+def test_what_is_no_file_is_refused_before_anything_is_done(there, input, message):
     (there / "bare").mkdir()
-    with pytest.raises(FormatError, match=said):
-        inventory(["x.png", given])
+    with pytest.raises(FormatError, match=message):
+        inventory(["x.png", input])

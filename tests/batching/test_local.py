@@ -36,8 +36,8 @@ def test_good_frames_are_answered_once_and_bad_sources_listed(call, spotter, arc
         *(("moving.avi", i) for i in range(24)),
         *(("short.avi", i) for i in range(early)),
     ]
-    said = {name.rpartition("/")[2]: reason for name, reason in rejects(out).items()}
-    assert said == {
+    reasons = {name.rpartition("/")[2]: reason for name, reason in rejects(out).items()}
+    assert reasons == {
         "b.png": "not an image that OpenCV can read, or a damaged one",
         "empty.jpg": "the file is empty",
         "short.avi": f"ended early: {early} of 24 frames could be read",
@@ -99,16 +99,16 @@ def test_a_finished_run_is_resumed_without_running_anything(call, spotter, pictu
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         (["none.png"], "none.png: no such file or folder"),
         (["--outputs", "nothing"], "no tensor named 'nothing'"),
     ],
 )
-def test_what_is_wrong_from_the_beginning_writes_nothing(call, spotter, pictures, tmp_path, more, said):
+def test_what_is_wrong_from_the_beginning_writes_nothing(call, spotter, pictures, tmp_path, more, message):
     answer = call("batch", spotter, pictures, *more, "-o", tmp_path / "out", "--engine", "local")
     assert answer.status == 1
-    assert said in answer.err
+    assert message in answer.err
     assert len(answer.err.splitlines()) == 1
     assert not (tmp_path / "out").exists()
 

@@ -24,8 +24,8 @@ VALUES = [
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda v: f"{np.asarray(v).dtype}{list(np.shape(v))}")
 def test_a_tensor_comes_back_bit_by_bit(value):
-    ((said, values),) = unpack(pack([({"frame": 3}, {"a:0": value, "unread": 1})], ["a:0"]))
-    assert said == {"frame": 3}
+    ((info, values),) = unpack(pack([({"frame": 3}, {"a:0": value, "unread": 1})], ["a:0"]))
+    assert info == {"frame": 3}
     assert list(values) == ["a:0"]
     assert values["a:0"].dtype == np.asarray(value).dtype
     assert values["a:0"].shape == np.shape(value)
@@ -48,7 +48,7 @@ def test_frames_of_one_batch_have_sizes_of_their_own_and_may_have_failed():
         ({}, {"a": np.ones(5)}),
     ]
     found = unpack(pack(frames, ["a"]))
-    assert [said for said, _ in found] == [said for said, _ in frames]
+    assert [info for info, _ in found] == [info for info, _ in frames]
     assert found[0][1]["a"].shape == (2, 3)
     assert found[1][1] == {"a": Failed("no")}
     assert found[2][1] == {}

@@ -1,4 +1,4 @@
-"""graphsplit batch --engine ray: the same rows as the local engine, whatever dies on the way."""
+"""graphsplit batch --engine ray: the same rows as the local engine, even if actors die."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ class TestOnTwoCores:
 
     def test_both_engines_write_the_same_bytes(self, cluster, spotter, archive, tmp_path):
         for engine, options in (("local", {}), ("ray", {"batch_size": 5})):
-            made = run_batch(
+            summary = run_batch(
                 spotter, [archive], tmp_path / engine, engine=engine, ray=options, outputs=["heat"], sources_per_part=4
             )
-            assert len(made.rejects) == 3
+            assert len(summary.rejects) == 3
         for file in ("part-00000.jsonl", "part-00001.jsonl", "rejects.jsonl"):
             assert (tmp_path / "ray" / file).read_bytes() == (tmp_path / "local" / file).read_bytes()
         assert len(rows(tmp_path / "ray")) > 26
@@ -87,18 +87,18 @@ class TestOnTwoCores:
         def kill(event, items):
             if event.source < 3:
                 return
-            there = actors(stage)
+            running = actors(stage)
             if not killed:
-                assert there, "the actors are found by the names Ray gives their processes"
-                os.kill(there[0], signal.SIGKILL)
-                killed.append(there[0])
-            seen.update(there)
+                assert running, "the actors are found by the names Ray gives their processes"
+                os.kill(running[0], signal.SIGKILL)
+                killed.append(running[0])
+            seen.update(running)
 
-        made = run_batch(
+        summary = run_batch(
             spotter, [pictures], tmp_path / "out", engine="ray", ray={"batch_size": 1}, progress=kill, outputs=["heat"]
         )
         assert killed
-        assert not made.rejects
+        assert not summary.rejects
         names = [i.name.rpartition("/")[2] for i in inventory([pictures])]
         assert frames(rows(tmp_path / "out")) == [(name, 0) for name in names]
         assert seen - set(killed), "another actor took its place: it was killed before its work was done"

@@ -1,4 +1,4 @@
-"""The tiny detector, pictures and a video for it."""
+"""The tiny detector, and a video for it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def spotter(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def moving(tmp_path_factory):
-    """A video of 24 frames, 64×48 at 12 frames a second: a white box that moves 2 pixels a frame."""
+    """A video of 24 frames, 64×48 at 12 frames per second: a white box that moves 2 pixels per frame."""
     cv2 = pytest.importorskip("cv2")
     path = tmp_path_factory.mktemp("video") / "moving.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 12, (64, 48))

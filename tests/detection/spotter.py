@@ -1,4 +1,4 @@
-"""A tiny detector that really detects: it finds what is white, exactly, whatever the size of the picture."""
+"""A tiny detector that really detects: it finds what is white, exactly, in images of any size."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import numpy as np
 
 
 def write_spotter(path: Path, *, names=("detection_boxes", "detection_scores", "detection_classes", "num_detections"), masks=False):
-    """image_tensor ─▶ net/conv ─▶ heat ─┬─▶ rows, columns ─▶ detection_boxes     heat: 1 where the picture is white
-    └─▶ most ──────────▶ detection_scores    two entries, of which one is a detection
+    """Write the model.
+
+    image_tensor ─▶ net/conv ─▶ heat ─┬─▶ rows, columns ─▶ detection_boxes     heat: 1 where the image is white
+                                      └─▶ most ──────────▶ detection_scores    two entries, of which one is a detection
     """
     import tensorflow as tf
 
@@ -42,7 +44,7 @@ def write_spotter(path: Path, *, names=("detection_boxes", "detection_scores", "
 
 
 def white_box(height: int, width: int, box: tuple[int, int, int, int]) -> np.ndarray:
-    """A dark picture with a white rectangle. box: xmin, ymin, xmax, ymax."""
+    """A dark image with a white rectangle. box: xmin, ymin, xmax, ymax."""
     image = np.zeros((height, width, 3), np.uint8)
     image[..., 2] = 60
     image[box[1] : box[3], box[0] : box[2]] = 255

@@ -111,11 +111,11 @@ def test_masks_are_pasted_into_the_picture(tmp_path):
 def test_parts_a_folder_and_its_manifest_are_taken_too(spotter, tmp_path):
     parts = gs.split(gs.load(spotter), outputs="heat", shapes=False)
     folder = gs.save(parts, tmp_path / "out")
-    for given in (parts, folder, folder / "split.json"):
-        with Detector(given, devices=CPU) as detector:
+    for model in (parts, folder, folder / "split.json"):
+        with Detector(model, devices=CPU) as detector:
             assert boxes(detector.detect(IMAGE)) == [[10, 8, 30, 24]]
             assert detector.cut == "as it was split"
-        with Detector(given, devices=MAIN, split=False) as detector:
+        with Detector(model, devices=MAIN, split=False) as detector:
             assert list(detector.devices) == ["main"]
             assert boxes(detector.detect(IMAGE)) == [[10, 8, 30, 24]]
 

@@ -1,4 +1,4 @@
-"""What is accepted as a picture, and how it becomes what a model is fed."""
+"""What is accepted as an image, and how it becomes the input of a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of classes: COCO's, label maps, plain lists, and how they meet what a model gives."""
+"""Class names: COCO's, label maps, plain lists, and how they match the class ids of a model."""
 
 from __future__ import annotations
 

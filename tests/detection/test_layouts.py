@@ -1,4 +1,4 @@
-"""Which outputs are boxes, scores and classes, and what they say in pixels."""
+"""Which outputs are boxes, scores and classes, and their decoding into pixels."""
 
 from __future__ import annotations
 

@@ -45,8 +45,8 @@ def test_a_video_of_a_face_gives_an_answer_for_every_frame(tmp_path):
     model, video = shared_model("ssd_mobilenet_v1_face_2018.pb"), shared_media("carphone_pristine.mp4")
     (tmp_path / "face.txt").write_text("face\n")
     lines, saved = tmp_path / "o.jsonl", tmp_path / "o.mp4"
-    given = ["--threshold", "0.3", "--labels", tmp_path / "face.txt", "--jsonl", lines, "--save", saved]
-    assert run([str(a) for a in ("detect", model, video, *given)]) == 0
+    options = ["--threshold", "0.3", "--labels", tmp_path / "face.txt", "--jsonl", lines, "--save", saved]
+    assert run([str(a) for a in ("detect", model, video, *options)]) == 0
     found = [json.loads(line) for line in lines.read_text().splitlines()]
     assert [f["frame"] for f in found] == list(range(120))
     assert sum(bool(f["boxes"]) for f in found) >= 100

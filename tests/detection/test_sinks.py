@@ -1,4 +1,4 @@
-"""What is written where: whole or not at all, and never over what is there."""
+"""What is written where: whole or not at all, and never over existing files."""
 
 from __future__ import annotations
 

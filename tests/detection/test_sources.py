@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from graphsplit.detection import sources
-from graphsplit.detection.sources import Notice, open_source, open_sources, reason_of
+from graphsplit.detection import captures
+from graphsplit.detection.pictures import Notice, reason_of
+from graphsplit.detection.sources import open_source, open_sources
 from graphsplit.errors import FormatError
 from tests.detection.spotter import white_box
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """b.png, a/2.jpg, a/10.PNG, and things that are no pictures"""
+    """b.png, a/2.jpg, a/10.PNG, and files that are not images"""
     (tmp_path / "a").mkdir()
     (tmp_path / ".hidden").mkdir()
     for i, name in enumerate(("b.png", "a/2.jpg", "a/10.PNG", ".hidden/c.png", "a/._2.png")):
@@ -77,13 +78,14 @@ def test_a_damaged_picture_in_a_folder_is_named(folder):
 
 
 def test_several_sources_are_read_in_order_and_each_counts_its_own(folder, moving):
-    source = open_sources([moving, folder / "a", folder / "b.png", moving])
+    source = open_sources([moving, folder / "a", folder / "b.png", moving, folder / "a" / ".." / "b.png"])
     assert (source.kind, source.count, source.live, source.name) == ("several", 27, False, "3 sources")
     for _ in range(2):
         pictures = [(p.source, p.number) for p in source]
         assert pictures[:24] == [(str(moving), i) for i in range(24)]
         assert pictures[24:] == [(f"{folder}/a/10.PNG", 0), (f"{folder}/a/2.jpg", 1), (f"{folder}/b.png", 0)]
     assert open_sources([folder / "b.png"]).kind == "image"
+    assert open_sources([folder / "b.png", folder / "b.png"]).kind == "image"
 
 
 def test_of_several_sources_those_that_cannot_be_read_are_reported_in_their_turn(folder, tmp_path):
@@ -190,7 +192,7 @@ def test_a_reader_that_stops_early_releases_the_video(moving, monkeypatch):
 
 
 class Camera:
-    """Stands for ``cv2.VideoCapture``: a number of frames, then nothing."""
+    """A fake ``cv2.VideoCapture``: a number of frames, then nothing."""
 
     opened, frames, stated, fps = True, 3, 0, 0
 
@@ -216,9 +218,9 @@ class Camera:
 @pytest.fixture
 def camera(monkeypatch):
     cv2 = pytest.importorskip("cv2")
-    made = type("Made", (Camera,), {})
-    monkeypatch.setattr(cv2, "VideoCapture", made)
-    return made
+    fresh = type("Fresh", (Camera,), {})  # its attributes may be changed
+    monkeypatch.setattr(cv2, "VideoCapture", fresh)
+    return fresh
 
 
 def test_a_camera_is_live_and_read_once(camera):
@@ -241,7 +243,7 @@ def test_a_camera_that_is_not_there_says_how_to_find_those_that_are(camera, monk
         ("win32", "device manager"),
         ("x", "settings"),
     ):
-        monkeypatch.setattr(sources.sys, "platform", platform)
+        monkeypatch.setattr(captures.sys, "platform", platform)
         with pytest.raises(FormatError, match=rf"camera:7: no such camera, or it is in use; .*{how}"):
             open_source("camera:7")
     with pytest.raises(FormatError, match=r"camera:x: a camera is camera:0, camera:1"):

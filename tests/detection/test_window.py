@@ -1,4 +1,4 @@
-"""The window, on an OpenCV that only pretends to have one."""
+"""The window, with a fake of OpenCV's windows."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ cv2 = pytest.importorskip("cv2")
 
 @pytest.fixture
 def screen(monkeypatch):
-    """Calls of OpenCV's windows; `keys` are what the user types, `visible` whether the window is still there."""
+    """Calls of OpenCV's windows; `keys` are what the user types, `visible` whether the window is still open."""
 
     class Screen:
         def __init__(self):
             self.calls, self.keys, self.visible = [], [], 1.0
 
-    made = Screen()
+    display = Screen()
     monkeypatch.setenv("DISPLAY", ":0")
-    monkeypatch.setattr(cv2, "namedWindow", lambda *a: made.calls.append(("open", a[0])))
-    monkeypatch.setattr(cv2, "resizeWindow", lambda *a: made.calls.append(("size", a[1:])))
-    monkeypatch.setattr(cv2, "imshow", lambda title, image: made.calls.append(("show", image.shape)))
-    monkeypatch.setattr(cv2, "waitKey", lambda ms: made.keys.pop(0) if made.keys else -1)
-    monkeypatch.setattr(cv2, "getWindowProperty", lambda *a: made.visible)
-    monkeypatch.setattr(cv2, "destroyAllWindows", lambda: made.calls.append(("close",)))
-    return made
+    monkeypatch.setattr(cv2, "namedWindow", lambda *a: display.calls.append(("open", a[0])))
+    monkeypatch.setattr(cv2, "resizeWindow", lambda *a: display.calls.append(("size", a[1:])))
+    monkeypatch.setattr(cv2, "imshow", lambda title, image: display.calls.append(("show", image.shape)))
+    monkeypatch.setattr(cv2, "waitKey", lambda ms: display.keys.pop(0) if display.keys else -1)
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda *a: display.visible)
+    monkeypatch.setattr(cv2, "destroyAllWindows", lambda: display.calls.append(("close",)))
+    return display
 
 
 def test_frames_are_shown_and_small_ones_larger(screen):
