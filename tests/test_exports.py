@@ -227,7 +227,7 @@ def test_nothing_is_replaced_unasked(parts, tmp_path):
     out = tmp_path / "out"
     gs.export(parts, out, to="saved_model", section="main", verify=False)
     before = state(tmp_path)
-    with pytest.raises(gs.OverwriteError, match=r"out is not empty \(saved_model\.pb\); --overwrite"):
+    with pytest.raises(gs.OverwriteError, match=r"out is not empty \(saved_model\.pb\); overwrite=True"):
         gs.export(parts, out, to="saved_model", section="post")
     assert state(tmp_path) == before
     gs.export(parts, out, to="saved_model", section="post", overwrite=True)
@@ -397,7 +397,7 @@ def test_a_tflite_section_goes_no_further(demo_folder, tmp_path):
 
 def test_replaced_takes_nothing_but_a_model_with_the_tensors_of_the_section(demo_folder, parts):
     folder, made = demo_folder
-    with pytest.raises(gs.CutError, match="section 'main' needs 'x:0' as float32, which the other model does not hold"):
+    with pytest.raises(gs.CutError, match="section 'main' needs 'x:0' as float32, which the new model does not hold"):
         parts.replaced("main", gs.load(folder / "main.tflite"), {p.tensor: p.name for p in made.inputs})
 
 

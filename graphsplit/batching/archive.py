@@ -80,9 +80,7 @@ class Archive:
         if self._created:
             return
         if self._begun and not resume:
-            raise OverwriteError(
-                f"{self.folder} holds the results of a batch; --resume (resume=True) continues it", paths=[self.folder]
-            )
+            raise OverwriteError(f"{self.folder} holds the results of a batch; resume=True continues it", paths=[self.folder])
         check_folder(self.folder, overwrite=self._begun)
 
     def _tidy(self) -> None:

@@ -88,7 +88,7 @@ def demands(
         if each <= 0:
             raise PlacementError(
                 f"the actors request {stated:g} CPUs and the cluster has {total:g}: none is left for "
-                f"{', '.join(d.stage for d in requests if d.cpus < 0)}; request fewer (--cpus, --actors)",
+                f"{', '.join(d.stage for d in requests if d.cpus < 0)}; request fewer (cpus=…, actors=…)",
                 section=requests[0].stage,
                 device="ray",
             )
@@ -124,7 +124,7 @@ def _check(requests: Sequence[Demand], nodes: Sequence[Node]) -> None:
     available = ", ".join(f"{n.cpus:g} CPU and {n.gpus:g} GPU" for n in nodes) or "nothing"
     raise PlacementError(
         f"an actor of stage {unplaced.stage!r} can never be scheduled: the requests are {listed}; the machines have {available}. "
-        "Request fewer actors, or fractions (--actors, --cpus, --gpus)",
+        "Request fewer actors, or fractions (actors=…, cpus=…, gpus=…)",
         section=unplaced.stage,
         device="ray",
     )

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from graphsplit.cli.arguments import build_parser
+from graphsplit.cli.remedies import in_flags
 from graphsplit.errors import GraphSplitError
 
 __all__ = ["main", "run"]
@@ -28,7 +29,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     except GraphSplitError as error:
         if args.verbose:
             raise
-        return _fail(str(error))
+        return _fail(in_flags(str(error), args.parser))
     except BrokenPipeError:  # the reader (head, less) has seen enough; as a shell tells it: 128 + SIGPIPE
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

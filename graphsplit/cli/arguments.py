@@ -93,7 +93,7 @@ def _common(*, suppress: bool) -> argparse.ArgumentParser:
 def add_command(commands: Subparsers, name: str, run: Command, help: str, description: str = "") -> argparse.ArgumentParser:
     """A subcommand with the options that all have."""
     parser = commands.add_parser(name, help=help, description=description or help, parents=[_common(suppress=True)])
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
     return parser
 
 

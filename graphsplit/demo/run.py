@@ -80,7 +80,7 @@ def run_demo(folder: Path, *, overwrite: bool = False, progress: Callable[[str],
         MissingExtraError: without OpenCV, supervision or Matplotlib.
         EquivalenceError: if the sections do not compute what the whole computes.
     """
-    check_folder(folder, overwrite=overwrite, then="--overwrite replaces the files of an earlier demo")
+    check_folder(folder, overwrite=overwrite, then="overwrite=True replaces the files of an earlier demo")
     opencv()
     folder.mkdir(parents=True, exist_ok=True)
     whole_path = folder / "shapes_ssd.pb"

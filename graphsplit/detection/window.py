@@ -28,13 +28,13 @@ class Window:
         cv2 = opencv()
         self._title = title
         if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-            raise GraphSplitError("--show needs a display, and DISPLAY is not set; --save writes the annotated frames to a file")
+            raise GraphSplitError("a window needs a display, and DISPLAY is not set; save the annotated frames to a file instead")
         try:
             cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
         except cv2.error as error:
             raise GraphSplitError(
-                "--show needs an OpenCV with windows, and this one has none (opencv-python-headless): pip uninstall "
-                "opencv-python-headless, then pip install opencv-python; or --save the annotated frames to a file"
+                "a window needs an OpenCV with windows, and this one has none (opencv-python-headless): pip uninstall "
+                "opencv-python-headless, then pip install opencv-python; or save the annotated frames to a file"
             ) from error
         self._sized = False
 

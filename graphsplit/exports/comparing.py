@@ -23,7 +23,7 @@ from graphsplit.verification.report import Report
 __all__ = ["Comparison", "compare_export", "feeds_of"]
 
 _TIMEOUT = 600.0  # seconds one run may take
-_HINT = " (--no-verify writes without comparing; feeds=… feeds something else)"
+_HINT = " (verify=False writes without comparing; feeds=… runs on other feeds)"
 
 
 @dataclass(frozen=True, slots=True)

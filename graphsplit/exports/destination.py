@@ -40,7 +40,7 @@ def check_destination(target: Path, own: Set[str], sources: Iterable[Path], *, o
             f"{target} holds {foreign!r}, which is not part of such a model, and is never replaced; name another folder",
             paths=[target],
         )
-    check_folder(place, overwrite=overwrite, then="--overwrite (overwrite=True) replaces it")
+    check_folder(place, overwrite=overwrite, then="overwrite=True replaces it")
     return place
 
 

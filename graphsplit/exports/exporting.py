@@ -151,7 +151,7 @@ def export(
 
 def _check(report: Report) -> None:
     if not report.equal:
-        told = f"the export differs: {report.summary()}; nothing was written (--rtol, --atol say what is close enough)"
+        told = f"the export differs: {report.summary()}; nothing was written (rtol=… and atol=… allow a difference)"
         raise EquivalenceError(told, report=report)
 
 

@@ -97,6 +97,6 @@ def _refused(told: str) -> str:
         return f"TensorFlow's converter refuses the graph: {reason}; cut elsewhere, so that less is converted"
     listed = ", ".join(ops[:12]) + (f" and {len(ops) - 12} more" if len(ops) > 12 else "")
     return (
-        f"TFLite has no counterpart for {listed}: cut so that they stay outside (graphsplit split --inputs …, --outputs …) and "
-        "export --section main"
+        f"TFLite has no counterpart for {listed}: cut so that they stay outside, split(model, inputs=…, outputs=…), and "
+        'export that main, export(parts, …, section="main")'
     )

@@ -17,7 +17,7 @@ __all__ = ["Staging", "check_folder", "check_free", "check_not_source", "check_p
 
 AnyPath = str | PathLike[str]
 
-_REPLACES = "--overwrite (overwrite=True) replaces it"
+_REPLACES = "overwrite=True replaces it"
 _SHOWN = 3  # paths in a message
 
 

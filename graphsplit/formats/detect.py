@@ -135,7 +135,7 @@ def _is_text(head: bytes) -> bool:
 
 _TEXTS = [
     (r"model_checkpoint_path\s*:", "the list of a checkpoint folder", _FREEZE),
-    (r"item\s*:?\s*{", "a label map", "labels go to --labels"),
+    (r"item\s*:?\s*{", "a label map", "pass it as labels=…"),
     (r"(model|train_config|train_input_reader)\s*:?\s*{", "a training configuration (pipeline.config)", _FREEZE),
     (r"(saved_model_schema_version\s*:|meta_graphs\s*{)", "a saved_model.pbtxt", "give the folder that it lies in"),
     (r"meta_info_def\s*:?\s*{", "a MetaGraphDef (.meta), a graph without its values", _FREEZE),
@@ -143,7 +143,7 @@ _TEXTS = [
     (r"{.*\"(modelTopology|weightsManifest|format)\"", "a TensorFlow.js model", "convert it to a GraphDef first"),
     (r"<!DOCTYPE|<html", "a web page", "the download gave a page instead of the file"),
     (r"<\?xml|<net\b", "an XML file (OpenVINO?)", _FREEZE),
-    (r"[{\[]", "a JSON file", "crop files go to --crop-file"),
+    (r"[{\[]", "a JSON file", "a crop file is passed as crop_file=…"),
 ]
 
 

@@ -181,14 +181,14 @@ def _check_trust(outside: tuple[Outside, ...]) -> None:
         shown = ", ".join(f"{o.name} ({o.op})" for o in outside[:5]) + (" …" if len(outside) > 5 else "")
         raise TrustError(
             f"the SavedModel reaches outside itself ({shown}): loading or running it may read or write files, open "
-            "connections or call unknown code; --trust (trust=True) loads it all the same",
+            "connections or call unknown code; trust=True loads it all the same",
             nodes=[o.name for o in outside],
         )
 
 
 def _check_files(path: Path, meta: MetaGraph) -> None:
     """Refuse files that TensorFlow would read elsewhere than in the folder."""
-    then = "put the file itself into the folder, or trust the model (--trust, trust=True)"
+    then = "put the file itself into the folder, or trust the model (trust=True)"
     for asset in meta.assets:
         for kind in (PurePosixPath, PureWindowsPath):
             if kind(asset.filename).is_absolute() or kind(asset.filename).drive or ".." in kind(asset.filename).parts:

@@ -49,7 +49,7 @@ def _once(model: Model, tensors: list[str], batch: int | None) -> dict[str, tupl
     try:
         specs = infer_shapes(skeleton, list(names.values()))
     except FormatError as error:
-        raise FormatError(f"{error} (shapes=False, --no-shapes: do not infer border shapes)", path=model.path) from error
+        raise FormatError(f"{error} (shapes=False leaves the shapes of border tensors unknown)", path=model.path) from error
     return {t: specs[name] for t, name in names.items()}
 
 

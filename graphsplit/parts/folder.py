@@ -40,13 +40,22 @@ def check_save(parts: Parts, directory: str | PathLike[str], *, overwrite: bool 
 
 
 def save(parts: Parts, directory: str | PathLike[str], *, overwrite: bool = False) -> Path:
-    """Write the section files and the manifest into a folder, which is made if need be.
+    """Write the section files and the manifest into a folder.
 
-    Everything is written beside its place first and renamed at the end, the manifest last. When anything fails, what was
-    there before is there again.
+    Everything is written beside its place first and renamed at the end, the manifest last. If anything fails, what was
+    there before is restored. Files that do not belong to the split are never touched.
 
-    Raises OverwriteError when one of the files is there and `overwrite` is not set; other files are never touched.
-    Raises FormatError when a file cannot be written.
+    Args:
+        parts: What to save.
+        directory: The folder; created if it does not exist.
+        overwrite: Replace the files of an earlier split.
+
+    Returns:
+        The folder.
+
+    Raises:
+        OverwriteError: if one of the files exists and `overwrite` is not set.
+        FormatError: if a file cannot be written.
     """
     target = Path(directory)
     try:

@@ -26,12 +26,13 @@ def default_device(section: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A tensor that a section is given or gives.
+    """An input or output of a section.
 
-    tensor  its name in the whole model
-    name    its name in the section's file
-    dtype   ``float32`` …
-    shape   None where a size, or the whole shape, is unknown
+    Attributes:
+        tensor: Its name in the whole model.
+        name: Its name in the section's file.
+        dtype: ``float32`` …; None if the file does not state it.
+        shape: None inside it is an unknown dimension, None instead of it an unknown rank.
     """
 
     tensor: str
@@ -42,7 +43,15 @@ class Port:
 
 @dataclass(frozen=True)
 class Part:
-    """A section with its model."""
+    """A section with its model.
+
+    Attributes:
+        name: ``main``, ``post``, ``part_0`` …
+        model: The section as a model of its own.
+        inputs: What to feed.
+        outputs: What to fetch.
+        device: Where it runs unless told otherwise.
+    """
 
     name: str
     model: Model
@@ -65,7 +74,7 @@ class Part:
         return self.model.section_format
 
     def save(self, path: str | Path) -> Path:
-        """Write the section to a file, whole or not at all."""
+        """Write the section to a file, whole or not at all. An existing file is replaced. Raises FormatError."""
         return self.model.save(path)
 
 
@@ -73,10 +82,12 @@ class Part:
 class Source:
     """The model that was split.
 
-    path    of its file or folder; None for a model made in memory
-    stem    what the names of its section files start with
-    model   the model itself, while it is at hand
-    stated  its checksum as a manifest states it; None: computed from the model when it is asked for
+    Attributes:
+        path: Of its file or folder; None for a model in memory.
+        format: See `graphsplit.load`.
+        stem: Start of the names of its section files.
+        model: The model itself, while it is at hand.
+        stated: Its checksum as a manifest states it; None: computed from the model on demand.
     """
 
     path: Path | None
@@ -95,12 +106,17 @@ class Source:
 
 @dataclass(frozen=True)
 class Parts:
-    """The sections of a split, in the order they run.
+    """The sections of a split, in the order they run: ``parts["main"]``, ``for part in parts``.
 
-    inputs, outputs  tensors of the whole
-    added            border tensors beyond the named ones
-    replicated       nodes (no constants) that more than one section holds
-    plan             what was planned; None for parts that were loaded from a folder
+    Attributes:
+        sections: One part each.
+        inputs: Tensors to feed to the whole.
+        outputs: Tensors that the whole produces.
+        source: The model that was split.
+        added: Border tensors beyond the named ones.
+        replicated: Nodes, except constants, that more than one section holds.
+        rewrites: What was replaced in the model before it was split.
+        plan: What was planned; None for parts that were loaded from a folder.
     """
 
     sections: tuple[Part, ...]
@@ -129,12 +145,17 @@ class Parts:
         raise SectionNotFoundError(name, known=[p.name for p in self.sections])
 
     def replaced(self, section: str, model: Model, names: Mapping[str, str], *, device: str | None = None) -> Parts:
-        """The same sections with another model for one of them, of any format that sections have.
+        """The same sections with another model in place of one of them, of any format that sections have.
 
-        names   tensor of the whole → its name in that model, for every input and output of the section
-        device  where it runs; None: where the other one ran
+        Args:
+            section: Name of the section.
+            model: The model that takes its place.
+            names: Tensor of the whole → its name in that model, for every input and output of the section.
+            device: Where it runs; None: where the section ran.
 
-        Raises CutError for a tensor that is not named, or that the model does not hold with the same dtype.
+        Raises:
+            SectionNotFoundError: for a section that does not exist.
+            CutError: for a tensor that is not named, or that the model does not hold with the same dtype.
         """
         part = self[section]
         there = model.index.tensors
@@ -143,13 +164,11 @@ class Parts:
             for port in old:
                 spec = there.get(names.get(port.tensor, ""))
                 if spec is None or (spec.dtype and port.dtype and spec.dtype != port.dtype):
-                    raise CutError(
-                        f"section {section!r} needs {port.tensor!r} as {port.dtype}, which the other model does not hold"
-                    )
+                    raise CutError(f"section {section!r} needs {port.tensor!r} as {port.dtype}, which the new model does not hold")
             return tuple(replace(port, name=names[port.tensor]) for port in old)
 
-        made = replace(part, model=model, inputs=ports(part.inputs), outputs=ports(part.outputs), device=device or part.device)
-        sections = tuple(made if p is part else p for p in self.sections)
+        new = replace(part, model=model, inputs=ports(part.inputs), outputs=ports(part.outputs), device=device or part.device)
+        sections = tuple(new if p is part else p for p in self.sections)
         return replace(self, sections=sections, plan=None)
 
     @property
@@ -164,6 +183,6 @@ class Parts:
 
     @property
     def borders(self) -> tuple[str, ...]:
-        """Tensors that one section makes and a later one reads, in the order they are made."""
+        """Tensors that one section produces and a later one reads, in the order they are produced."""
         read = {p.tensor for part in self.sections for p in part.inputs}
         return tuple(dict.fromkeys(p.tensor for part in self.sections for p in part.outputs if p.tensor in read))

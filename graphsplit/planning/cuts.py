@@ -65,7 +65,7 @@ def check_cut(index: GraphIndex, cut: Cut, needed: Set[str], outputs: Set[str]) 
         if tensor not in outputs and not read:
             raise CutError(
                 f"{tensor!r} feeds none of the outputs {_list(sorted(outputs))}; "
-                "name a tensor on the way to one of them, or keep more with --model-outputs",
+                "name a tensor on the way to one of them, or keep more with model_outputs=…",
                 cut=cut.tensors,
             )
 

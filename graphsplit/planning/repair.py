@@ -105,7 +105,7 @@ class Repairer:
         if self.repair == "error":
             raise CutError(
                 f"{tensor!r} crosses from {earlier!r} to {section!r} without having been named: {consumer!r} reads it; "
-                f"name it as a target, too, or let the split repair the border (--repair auto)",
+                'name it as a target, too, or let the split repair the border (repair="auto")',
                 cut=(tensor,),
             )
         handles = sorted(self.named & index.handles) if producer.group is not None else []

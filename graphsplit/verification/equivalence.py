@@ -83,7 +83,7 @@ def verify(
                     raise
                 if ran:
                     continue
-                advice = "the feeds were synthetic; pass real ones (verify --image FILE, feeds=…)"
+                advice = "the feeds were synthetic; pass real ones (feeds=…)"
                 raise SectionRunError(f"{error}; {advice}", section=error.section) from error
             ran.append(feed)
             values = run_parts(parts, feed, sections)

@@ -72,7 +72,7 @@ class Server(ThreadingHTTPServer):
             super().__init__(("127.0.0.1", port), _Handler)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise GraphSplitError(f"port {port} cannot be used: {reason}; give another with --port, or none") from error
+            raise GraphSplitError(f"port {port} cannot be used: {reason}; choose another with port=…, or none") from error
         self.hosts = {f"127.0.0.1:{self.server_port}", f"localhost:{self.server_port}"}
 
     @property

@@ -122,7 +122,7 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     with pytest.raises(OverwriteError, match="is a file"):
         Archive(tmp_path / "notes.txt", {})
     write(tmp_path / "out", ITEMS, events_of(1, 1, 1, 1, 1))
-    with pytest.raises(OverwriteError, match=r"--resume \(resume=True\) continues it"):
+    with pytest.raises(OverwriteError, match=r"resume=True continues it"):
         Archive(tmp_path / "out", {"t": 1})
 
 

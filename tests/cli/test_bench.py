@@ -20,7 +20,7 @@ def test_bench_measures_whole_and_sections_and_gives_a_verdict(call, detector, t
     assert chart.read_bytes().startswith(b"\x89PNG")
     again = call("bench", detector, "--at", "scores", "--chart", chart)
     assert again.status == 1
-    assert "exists already; --overwrite (overwrite=True) replaces it" in again.err
+    assert "exists already; --overwrite replaces it" in again.err
 
 
 def test_bench_takes_the_folder_of_a_split_and_a_picture(call, detector, tmp_path):

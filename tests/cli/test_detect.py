@@ -263,13 +263,13 @@ def test_ending_a_camera_is_no_failure(call, spotter, camera, tmp_path, monkeypa
         (["{picture}", "--labels", "nowhere.txt"], "nowhere.txt: cannot be read"),
         (["{picture}", "--save", "out.xyz"], "an image is written as .png"),
         (["{picture}", "--save", "{picture}", "--overwrite"], "is the source itself; name another place"),
-        (["{picture}", "--jsonl", "there.jsonl"], "there.jsonl exists already; --overwrite (overwrite=True) replaces it"),
+        (["{picture}", "--jsonl", "there.jsonl"], "there.jsonl exists already; --overwrite replaces it"),
         (["{picture}", "--save", "a.png", "--jsonl", "a.png"], "a.png is named by both --save and --jsonl"),
         (["{picture}", "--jsonl", "nowhere/a.jsonl"], "there is no folder"),
         (["{picture}", "--outputs", "haet"], "no tensor named 'haet'; did you mean 'heat'"),
         (["{picture}", "--outputs", "heat", "--no-split"], "outputs says where to cut, but the model is to run whole"),
         (["{picture}", "--device", "middle=/cpu:0"], "no section 'middle'; there are main"),
-        (["{picture}", "--show"], "--show needs"),
+        (["{picture}", "--show"], "a window needs"),
     ],
 )
 def test_an_error_is_one_line_on_stderr_and_nothing_is_left_behind(call, spotter, picture, tmp_path, monkeypatch, args, message):

@@ -12,6 +12,7 @@ import pytest
 
 import graphsplit
 from graphsplit.cli.arguments import build_parser
+from graphsplit.cli.remedies import REMEDIES, in_flags
 
 PACKAGE = Path(graphsplit.__file__).parent
 COMMANDS: dict[str, argparse.ArgumentParser] = next(
@@ -129,10 +130,57 @@ def texts(path: Path) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.value
 
 
+def test_messages_of_the_library_name_arguments_not_flags():
+    named_flags = {
+        f"{path.relative_to(PACKAGE)}:{line}: {text}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.parent.name != "cli"
+        for line, text in texts(path)
+        if not text.startswith(" --") and not FLAG.fullmatch(text) and any(named(text, None))
+    }
+    assert named_flags == set()
+
+
+ARGUMENT = re.compile(r"\b[a-z_]+=(?:True|False|…)")
+NO_FLAG = {"training=False", "signatures=…", "target=…", "strict=True"}  # of Keras, of TensorFlow, and of Python alone
+
+
+def test_every_argument_that_a_message_names_has_a_flag():
+    unknown = {
+        f"{path.relative_to(PACKAGE)}:{line}: {argument}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.parent.name != "cli"
+        for line, text in texts(path)
+        if " " in text
+        for argument in ARGUMENT.findall(text)
+        if argument not in NO_FLAG and not any(re.search(pattern, argument) for pattern in REMEDIES)
+    }
+    assert unknown == set()
+
+
+@pytest.mark.parametrize(("flag", "home"), [entry for entry in REMEDIES.values() if entry[1]])
+def test_every_remedy_is_a_flag_of_the_command_it_is_said_to_be_of(flag, home):
+    assert flag.split()[0] in flags(home)
+
+
+@pytest.mark.parametrize(
+    ("command", "message", "expected"),
+    [
+        ("split", "trust=True runs it; split() runs nothing", "--trust runs it; split --no-verify runs nothing"),
+        ("split", 'repair the border (repair="auto")', "repair the border (--repair auto)"),
+        ("show", "name tensors with outputs=…", "name tensors with graphsplit split --outputs A,B,…"),
+        ("split", "keep more with model_outputs=…, outputs=…", "keep more with --model-outputs A,B,…, --outputs A,B,…"),
+        ("suggest", "shapes=False leaves them unknown", "graphsplit split --no-shapes leaves them unknown"),
+    ],
+)
+def test_a_remedy_is_a_flag_where_there_is_one(command, message, expected):
+    assert in_flags(message, COMMANDS[command]) == expected
+
+
 def test_every_flag_that_a_message_names_exists_where_it_is_printed():
-    """A message of `cli/split.py` is printed by `graphsplit split`, one of the library by any command."""
+    """A message of `cli/split.py` is printed by `graphsplit split`."""
     unknown = []
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in sorted((PACKAGE / "cli").rglob("*.py")):
         command = path.stem if path.parent.name == "cli" and path.stem in COMMANDS else None
         for line, text in texts(path):
             if text.startswith(" --") or FLAG.fullmatch(text):  # a piece of a command line, or where the flag is defined

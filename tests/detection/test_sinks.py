@@ -161,7 +161,7 @@ def test_a_folder_of_pictures_is_saved_under_the_same_names(tmp_path):
     sink.drop()
     assert sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")) == ["a/c.jpg", "b.png"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"]
-    with pytest.raises(OverwriteError, match=r"c\.jpg, .*b\.png exist already; --overwrite \(overwrite=True\) replaces it"):
+    with pytest.raises(OverwriteError, match=r"c\.jpg, .*b\.png exist already; overwrite=True replaces it"):
         saver(source, tmp_path / "out", overwrite=False)
     sink = saver(source, tmp_path / "out", overwrite=True)
     sink.write(frame(0))
@@ -189,7 +189,7 @@ def test_several_sources_are_saved_under_their_names_in_a_folder(moving, tmp_pat
     written = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*") if p.is_file())
     assert written == ["in/a/c.png", "moving.avi", "x.png"]
     assert len(read_video(tmp_path / "out" / "moving.avi")) == 2
-    with pytest.raises(OverwriteError, match=r"x\.png exists already; --overwrite"):
+    with pytest.raises(OverwriteError, match=r"x\.png exists already; overwrite=True"):
         saver(source, tmp_path / "out", overwrite=False)
 
 
@@ -227,7 +227,7 @@ def test_places_that_cannot_be_are_refused(image, moving, tmp_path):
     (tmp_path / "there.png").write_bytes(b"mine")
     (tmp_path / "file").write_bytes(b"mine")
     video = open_source(moving)
-    with pytest.raises(OverwriteError, match=r"there\.png exists already; --overwrite \(overwrite=True\) replaces it"):
+    with pytest.raises(OverwriteError, match=r"there\.png exists already; overwrite=True replaces it"):
         saver(image, tmp_path / "there.png", overwrite=False)
     saver(image, tmp_path / "there.png", overwrite=True)
     with pytest.raises(OverwriteError, match=r"x\.png is the source"):

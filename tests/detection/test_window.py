@@ -60,7 +60,7 @@ def test_without_a_display_it_says_so(screen, monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv("DISPLAY")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    with pytest.raises(GraphSplitError, match="--show needs a display, and DISPLAY is not set; --save"):
+    with pytest.raises(GraphSplitError, match="a window needs a display, and DISPLAY is not set; save"):
         Window("x")
 
 

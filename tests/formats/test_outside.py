@@ -211,7 +211,7 @@ def test_the_refusal_names_the_nodes() -> None:
     with pytest.raises(
         TrustError,
         match=r"^the model reaches outside itself \(r0 \(ReadFile\), r1 \(ReadFile\), .*r4 \(ReadFile\) …\): running it may read "
-        r"or write files, open connections or call unknown code; --trust \(trust=True\) runs it all the same, split --no-verify ",
+        r"or write files, open connections or call unknown code; trust=True runs it all the same; split\(\) runs nothing",
     ) as caught:
         model.check_trust(False)
     assert caught.value.nodes == tuple(f"r{i}" for i in range(7))

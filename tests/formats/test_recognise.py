@@ -216,7 +216,7 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
         r"this is a web page; the download gave a page instead of the file$",
     ),
     "page without doctype": (b"<html>Not Found</html>", r"this is a web page; the download gave a page instead of the file$"),
-    "label map": (b"# COCO\nitem {\n  name: 'person'\n  id: 1\n}\n", r"this is a label map; labels go to --labels$"),
+    "label map": (b"# COCO\nitem {\n  name: 'person'\n  id: 1\n}\n", r"this is a label map; pass it as labels=…$"),
     "pipeline.config": (
         b"model {\n  ssd {\n    num_classes: 90\n  }\n}\ntrain_config: {}\n",
         rf"this is a training configuration \(pipeline\.config\); {FREEZE}",
@@ -233,7 +233,7 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
         b'{"format": "graph-model", "modelTopology": {"node": []}}',
         r"this is a TensorFlow\.js model; convert it to a GraphDef first$",
     ),
-    "json": (b'{"inputs": ["a"], "outputs": ["b"]}', r"this is a JSON file; crop files go to --crop-file$"),
+    "json": (b'{"inputs": ["a"], "outputs": ["b"]}', r"this is a JSON file; a crop file is passed as crop_file=…$"),
     "xml": (b'<?xml version="1.0"?>\n<net name="ssd" version="11">', rf"this is an XML file \(OpenVINO\?\); {FREEZE}"),
     "text": (
         b"person\nbicycle\ncar\n",

@@ -282,7 +282,7 @@ def test_the_command_prints_its_address_and_ends_cleanly(model, flag):
 
 
 def test_a_port_that_is_taken_is_told(model, viewer):
-    with pytest.raises(gs.GraphSplitError, match=r"port \d+ cannot be used: .*give another with --port"):
+    with pytest.raises(gs.GraphSplitError, match=r"port \d+ cannot be used: .*choose another with port="):
         gs.view(model, outputs="net/head", port=Client(viewer).port)
     with pytest.raises(gs.GraphSplitError, match="is not a folder"):
         gs.view(model, outputs="net/head", folder="not there")

@@ -122,7 +122,7 @@ class GraphDefModel(Stored):
         shown = ", ".join(f"{n} ({self.reader.by_name[n].op})" for n in nodes[:5]) + (" …" if len(nodes) > 5 else "")
         raise TrustError(
             f"the model reaches outside itself ({shown}): running it may read or write files, open connections or call "
-            "unknown code; --trust (trust=True) runs it all the same, split --no-verify cuts it without running anything",
+            "unknown code; trust=True runs it all the same; split() runs nothing",
             nodes=nodes,
         )
 

@@ -68,17 +68,15 @@ def targets_for(index: GraphIndex, name: str | None = None, among: Iterable[Pres
     if name is None:
         found = match(index, known)
         if found is None:
-            raise CutError(
-                "no preset fits this graph; name the tensors to cut at with --outputs A,B,…, or let --autocrop find a cut"
-            )
+            raise CutError("no preset fits this graph; name the tensors to cut at with outputs=…, or let autocrop=True find a cut")
         return _with_targets(found)
     outcome = _match(index, get(name, known))
     if isinstance(outcome, Match):
         return _with_targets(outcome)
     other = match(index, known)
-    instead = f"--preset {other.preset.name} fits" if other else "no preset fits: name the tensors to cut at with --outputs A,B,…"
+    instead = f'preset="{other.preset.name}" fits' if other else "no preset fits: name the tensors to cut at with outputs=…"
     if other is not None and not other.targets:
-        instead += ", but has no fixed cut: name the tensors to cut at with --outputs A,B,…"
+        instead += ", but has no fixed cut: name the tensors to cut at with outputs=…"
     raise CutError(f"preset {name!r} does not fit this graph: {outcome}; {instead}")
 
 
@@ -87,7 +85,7 @@ def _with_targets(found: Match) -> Match:
         return found
     raise CutError(
         f"preset {found.preset.name!r} fits, but has no fixed cut: {found.preset.note.rstrip('.')}; "
-        "name the tensors to cut at with --outputs A,B,…, or let --autocrop find a cut"
+        "name the tensors to cut at with outputs=…, or let autocrop=True find a cut"
     )
 
 

@@ -171,7 +171,7 @@ def test_custom_ops_that_nobody_knows_reach_outside_also_from_within_a_branch(cu
         whole = made(built)
         assert whole.reaches_outside == (() if not outside else ("w",) if within else ("z",))
         if outside:
-            with pytest.raises(PermissionError, match=r"custom ops \((w \(WHILE\)|z \(Mine\))\), code from outside.*--trust"):
+            with pytest.raises(PermissionError, match=r"custom ops \((w \(WHILE\)|z \(Mine\))\), code from outside.*trust=True"):
                 whole.check_trust(False)
         whole.check_trust(True)
 
