@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 from graphsplit.formats.graphdef.control_flow import find_groups
 from graphsplit.formats.graphdef.ops import op_table
+from graphsplit.formats.graphdef.roles import ROLES
 from graphsplit.graph.index import GraphIndex, Node, TensorSpec
 
 _PRIME = (1 << 61) - 1
@@ -141,7 +142,8 @@ def written(text: str) -> Program:
         made = list(info.outputs) if info.fixed is not None else ["float32"] * int(ports)
         outputs = tuple([f"{name}:{port}" for port in range(len(made))])
         inputs = tuple([r if ":" in r else f"{r}:0" for r in reads if not r.startswith("^")])
-        nodes.append(Node(name, op, inputs, outputs, tuple([r[1:] for r in reads if r.startswith("^")]), info.stateful, kind))
+        control = tuple([r[1:] for r in reads if r.startswith("^")])
+        nodes.append(Node(name, op, inputs, outputs, control, info.stateful, kind, role=ROLES.get(op, "")))
         dtypes.update(zip(outputs, made, strict=True))
         if frame:
             frames[name] = frame[0]

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from graphsplit.formats.graphdef.ops import op_table
+from graphsplit.formats.graphdef.roles import ROLES
 from graphsplit.graph.index import Node
 
 __all__ = ["ArrayLoop", "Branch", "Draft", "ListLoop", "Loop", "Scope", "Step"]
@@ -117,7 +118,7 @@ class Scope:
         if not after and set(inputs) <= set(self._brought.values()):
             after = self.pivot
         outputs = tuple([f"{name}:{port}" for port in range(len(dtypes))])
-        node = Node(name, op, tuple(inputs), outputs, tuple(after), info.stateful, kind)
+        node = Node(name, op, tuple(inputs), outputs, tuple(after), info.stateful, kind, role=ROLES.get(op, ""))
         self.draft.add(node, dtypes, inside=home.parent is not None)
         if op not in _NO_CONTROL and self.draft.handles.isdisjoint(outputs):
             home.names.append(name)

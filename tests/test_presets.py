@@ -10,6 +10,7 @@ import pytest
 
 from graphsplit.errors import CutError, FormatError, TensorNotFoundError
 from graphsplit.formats import load
+from graphsplit.formats.graphdef.roles import ROLES
 from graphsplit.graph.index import Function, GraphIndex, Node, TensorSpec
 from graphsplit.planning.cuts import Cut
 from graphsplit.planning.plan import Plan
@@ -30,7 +31,8 @@ def graph(text: str, *, prefix: str = "", **extra: object) -> GraphIndex:
         kind = {"Const": "const", "Placeholder": "input"}.get(op, "op")
         inputs = tuple(prefix + (r if ":" in r else f"{r}:0") for r in reads)
         ports = 2 if op == "TopKV2" else 1
-        nodes.append(Node(prefix + name, op, inputs, tuple(f"{prefix}{name}:{i}" for i in range(ports)), kind=kind))
+        outputs = tuple(f"{prefix}{name}:{i}" for i in range(ports))
+        nodes.append(Node(prefix + name, op, inputs, outputs, kind=kind, role=ROLES.get(op, "")))
     tensors = {t: TensorSpec(t) for n in nodes for t in n.outputs}
     read = {t for n in nodes for t in n.inputs}
     return GraphIndex(

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from graphsplit.splitting.request import CutOptions
 
 __all__ = [
-    "FORMATS",
     "Command",
     "Container",
     "Subparsers",
@@ -41,7 +40,6 @@ _COMMANDS = (
     *("show", "suggest", "plan", "split", "verify", "rewrite", "presets", "detect", "batch", "bench", "export", "fetch", "view"),
     *("worker", "demo"),
 )
-FORMATS = "frozen .pb or .pbtxt, SavedModel folder, .keras or .tflite file"
 
 
 class Container(Protocol):
@@ -104,10 +102,12 @@ def add_model(parser: Container, *, or_split: bool = False) -> None:
         parser: Gets the arguments.
         or_split: Whether the folder of a split will do as well.
     """
+    from graphsplit.formats.detect import FORMATS_TEXT
+
     if or_split:
-        parser.add_argument("model", metavar="MODEL|DIR", help=f"{FORMATS}; or the folder of a split")
+        parser.add_argument("model", metavar="MODEL|DIR", help=f"{FORMATS_TEXT}; or the folder of a split")
     else:
-        parser.add_argument("model", metavar="MODEL", help=FORMATS)
+        parser.add_argument("model", metavar="MODEL", help=FORMATS_TEXT)
     add_trust(parser)
 
 

@@ -29,7 +29,7 @@ from graphsplit.cli.printing import print_json
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
 from graphsplit.errors import OverwriteError
-from graphsplit.formats.detect import recognise
+from graphsplit.formats.detect import detect_format
 from graphsplit.parts.manifest import find_manifest
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _open(args: argparse.Namespace, opened: ExitStack) -> tuple[Source, Window |
     from graphsplit.detection.window import Window
 
     if find_manifest(args.model) is None:
-        recognise(Path(args.model))  # says so if an image comes first
+        detect_format(Path(args.model))  # says so if an image comes first
     if args.labels is not None and args.labels != "coco":
         read_labels(args.labels)
     window = None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from graphsplit.cli.arguments import FORMATS, Subparsers, add_command, add_trust
+from graphsplit.cli.arguments import Subparsers, add_command, add_trust
 from graphsplit.cli.printing import print_json, say, table
 from graphsplit.cli.quiet import quiet_tensorflow
 from graphsplit.formats import load
+from graphsplit.formats.detect import FORMATS_TEXT
 from graphsplit.planning.presets import explain, presets
 
 __all__ = ["add"]
@@ -17,7 +18,9 @@ __all__ = ["add"]
 def add(commands: Subparsers) -> None:
     """Add the command."""
     parser = add_command(commands, "presets", run, "known model families and their split targets; which of them a model matches")
-    parser.add_argument("--match", metavar="MODEL", help=f"for each preset, whether this model ({FORMATS}) matches it, and why")
+    parser.add_argument(
+        "--match", metavar="MODEL", help=f"for each preset, whether this model ({FORMATS_TEXT}) matches it, and why"
+    )
     add_trust(parser)
 
 

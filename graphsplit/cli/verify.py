@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-from graphsplit.cli.arguments import FORMATS, Subparsers, add_command, add_tolerances, add_trust, count
+from graphsplit.cli.arguments import Subparsers, add_command, add_tolerances, add_trust, count
 from graphsplit.cli.printing import print_json, say, shape_text, table
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
+from graphsplit.formats.detect import FORMATS_TEXT
 from graphsplit.parts.manifest import load_parts
 
 __all__ = ["add"]
@@ -19,7 +20,7 @@ def add(commands: Subparsers) -> None:
     parser = add_command(commands, "verify", run, "run whole and sections on the same feeds and compare every output")
     parser.add_argument("directory", metavar="DIR", help="folder of a split")
     add_trust(parser)
-    parser.add_argument("--model", metavar="MODEL", help=f"the whole ({FORMATS}), if it is not where the manifest says")
+    parser.add_argument("--model", metavar="MODEL", help=f"the whole ({FORMATS_TEXT}), if it is not where the manifest says")
     parser.add_argument("--image", action="append", default=[], metavar="FILE", help="a picture to run on; repeatable")
     parser.add_argument("--runs", type=count, default=1, metavar="N", help="number of synthetic images per batch size")
     add_tolerances(parser, default=0.0, note="0, bit for bit")

@@ -8,7 +8,7 @@ from typing import TypeGuard, Union
 
 from graphsplit.errors import FormatError, GraphSplitError
 from graphsplit.formats.base import Stored
-from graphsplit.formats.detect import FORMATS, check_opens, recognise
+from graphsplit.formats.detect import FORMATS, check_readable, detect_format
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.model import Model
 
@@ -55,11 +55,11 @@ def load(model: ModelLike, format: str | None = None, *, trust: bool = False) ->
 
         return model if is_model(model) else load_object(model)
     where = _DEMO if model == "demo" and not Path("demo").exists() else Path(model)
-    kind = recognise(where) if format is None else format
+    kind = detect_format(where) if format is None else format
     if kind not in FORMATS:
         raise FormatError(f"unknown format {kind!r}; there are {', '.join(FORMATS)}", path=where)
     try:
-        check_opens(where)
+        check_readable(where)
         return _load(where, kind, trust)
     except OSError as error:
         if isinstance(error, GraphSplitError):  # a TrustError is a PermissionError

@@ -1,7 +1,7 @@
-"""What a file is, by its content. A name is never trusted, only used to word an error.
+"""The format of a file, detected from its content. A name is never trusted, only used to word an error.
 
-A GraphDef has no magic number, so its structure is looked at, and before all else: a graph whose first node is called
-``TFL3/conv`` bears TFLite's mark at TFLite's place. Everything else is told apart only to say what to do next.
+A GraphDef has no magic number, so its structure is examined, and before anything else: a graph whose first node is called
+``TFL3/conv`` has TFLite's identifier in TFLite's place. Other kinds of files are distinguished only to say what to do next.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from pathlib import Path
 from graphsplit.errors import FormatError
 from graphsplit.formats.graphdef.wire import BYTES, FIXED32, FIXED64, VARINT, Buffer, WireError, varint
 
-__all__ = ["FORMATS", "check_opens", "recognise"]
+__all__ = ["FORMATS", "FORMATS_TEXT", "check_readable", "detect_format"]
 
+#: The formats that are read.
 FORMATS = ("graphdef", "pbtxt", "saved_model", "keras", "tflite")
+#: The same for help texts and messages.
+FORMATS_TEXT = "frozen .pb or .pbtxt, SavedModel folder, .keras or .tflite file"
 
-_FREEZE = "give the frozen graph (frozen_inference_graph.pb) or the SavedModel folder"
-_UNPACK = "unpack it and give the frozen_inference_graph.pb inside"
-_PICTURE = "the model comes first, pictures and videos come after it"
+_FREEZE = "pass the frozen graph (frozen_inference_graph.pb) or the SavedModel folder"
+_UNPACK = "unpack it and pass the frozen_inference_graph.pb inside"
+_PICTURE = "the model comes first, then pictures and videos"
 _PICKLE = "export the model to TensorFlow first; pickles are never opened here"
 # (offset, bytes, what it is, what to do)
 _MAGIC = [
@@ -47,7 +50,7 @@ _TABLE_MAGIC = bytes.fromhex("57fb808b247547db")  # the last bytes of a LevelDB 
 _LOOK, _LONGEST = 1000, 2**20
 
 
-def recognise(path: Path) -> str:
+def detect_format(path: Path) -> str:
     """The format of a file or folder: one of `FORMATS`.
 
     Raises FormatError that says what the file seems to be and what to do.
@@ -67,13 +70,13 @@ def _folder(path: Path) -> str:
         raise FormatError("this folder holds a split, not a model; `graphsplit verify` takes it", path=path)
     for name in ("frozen_inference_graph.pb", "saved_model"):
         if (path / name).exists():
-            raise FormatError(f"a folder with a model in it; give {path / name}", path=path)
+            raise FormatError(f"a folder with a model in it; pass {path / name}", path=path)
     if (path / "checkpoint").is_file() or any(path.glob("*.ckpt*.index")):
         raise FormatError(f"a folder with a checkpoint, which holds values but no graph; {_FREEZE}", path=path)
-    raise FormatError("a folder without saved_model.pb; give a SavedModel folder or a frozen .pb file", path=path)
+    raise FormatError("a folder without saved_model.pb; pass a SavedModel folder or a frozen .pb file", path=path)
 
 
-def check_opens(path: Path) -> None:
+def check_readable(path: Path) -> None:
     """Refuse what is not there, and what could be waited on for ever. Raises FormatError."""
     if not path.exists():
         raise FormatError("no such file or folder", path=path)
@@ -82,7 +85,7 @@ def check_opens(path: Path) -> None:
 
 
 def _file(path: Path) -> str:
-    check_opens(path)
+    check_readable(path)
     if path.stat().st_size == 0:
         raise FormatError("the file is empty; was a download interrupted?", path=path)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -115,7 +118,7 @@ def _zip(path: Path) -> str:
         return "keras"
     if any(n.endswith("/data.pkl") for n in names):
         raise FormatError("this is a PyTorch archive; export the model to TensorFlow first", path=path)
-    raise FormatError("this is a zip archive; unpack it and give the model inside", path=path)
+    raise FormatError("this is a zip archive; unpack it and pass the model inside", path=path)
 
 
 # text
@@ -137,7 +140,7 @@ _TEXTS = [
     (r"model_checkpoint_path\s*:", "the list of a checkpoint folder", _FREEZE),
     (r"item\s*:?\s*{", "a label map", "pass it as labels=…"),
     (r"(model|train_config|train_input_reader)\s*:?\s*{", "a training configuration (pipeline.config)", _FREEZE),
-    (r"(saved_model_schema_version\s*:|meta_graphs\s*{)", "a saved_model.pbtxt", "give the folder that it lies in"),
+    (r"(saved_model_schema_version\s*:|meta_graphs\s*{)", "a saved_model.pbtxt", "pass the folder that holds it"),
     (r"meta_info_def\s*:?\s*{", "a MetaGraphDef (.meta), a graph without its values", _FREEZE),
     (r"(name|layer|input)\s*:?\s*[{\"]", "a Caffe prototxt", "convert the model to TensorFlow first"),
     (r"{.*\"(modelTopology|weightsManifest|format)\"", "a TensorFlow.js model", "convert it to a GraphDef first"),
@@ -229,7 +232,7 @@ def _binary(path: Path, data: mmap.mmap) -> str:
         raise FormatError(f"this is a MetaGraphDef (.meta), a graph without its values; {_FREEZE}", path=path)
     if any(number == 2 and wire == BYTES and _is_meta_graph(data, low, high) for number, wire, low, high in found):
         raise FormatError(
-            f"this is the saved_model.pb of a SavedModel; give the folder that it lies in ({path.parent})",
+            f"this is the saved_model.pb of a SavedModel; pass the folder that holds it ({path.parent})",
             path=path,
         )
     if {(1, VARINT), (7, BYTES)} <= kinds or {(7, BYTES), (8, BYTES)} <= kinds:

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 from graphsplit.formats.graphdef.messages import message
 from graphsplit.formats.graphdef.outside import reaches_outside
-from graphsplit.formats.graphdef.reader import GraphDefReader, GraphError
-from graphsplit.formats.graphdef.wire import BYTES, Buffer, NodeRange, WireError, encode_varint, fields
+from graphsplit.formats.graphdef.reader import GraphDefReader
+from graphsplit.formats.graphdef.wire import BYTES, Buffer, GraphError, NodeRange, WireError, encode_varint, fields
 from graphsplit.graph.traversal import reachable
 
 __all__ = ["Asset", "MetaGraph", "Outside", "read_meta_graphs"]
@@ -148,14 +148,14 @@ class MetaGraph:
     def outside(self) -> tuple[Outside, ...]:
         """What reaches files, the network, Python or unknown native code; plain saving and restoring is excused."""
         reader = self.reader
-        library = frozenset(reader.functions)
+        library = reader.library
 
         def reaches(node: NodeRange) -> bool:
-            return reaches_outside(node.op, lambda key: reader.attribute(node, key), library=library)
+            return reaches_outside(node.op, lambda key: reader.attribute(node, key), library=library.functions.keys())
 
         excused_nodes, excused_functions = self._excused()
         bad: dict[str, Outside] = {}  # function → the first node in it that reaches outside
-        for name, function in reader.functions.items():
+        for name, function in library.functions.items():
             for node in function.nodes:
                 if reaches(node) and not (name in excused_functions and node.op in _SAVING):
                     bad.setdefault(name, Outside(f"{name}/{node.name}", node.op))
@@ -166,7 +166,7 @@ class MetaGraph:
                 if node.name not in excused_nodes:
                     found.append(Outside(node.name, node.op))
             elif bad:
-                there = reader.reachable_functions(reader.called(node)) & set(bad)
+                there = library.reached(library.called(node)) & bad.keys()
                 if there:
                     named |= there
                     found.append(Outside(node.name, min(bad[name] for name in there).op))
@@ -185,11 +185,12 @@ class MetaGraph:
             if n.op in _SAVING and n.name not in served and (n.name not in restored or n.op not in _RESTORING or self._own_file(n))
         }
         functions: frozenset[str] = frozenset()
-        if self.has_objects and reader.functions:  # else these functions are run at loading, by the restore op
-            ours = reader.reachable_functions(tuple(f for n in reader.nodes if n.name in saver for f in reader.called(n)))
-            others = {f for n in reader.nodes if n.name not in saver for f in reader.called(n)} | (set(reader.functions) - ours)
+        library = reader.library
+        if self.has_objects and library.functions:  # else these functions are run at loading, by the restore op
+            ours = library.reached(f for n in reader.nodes if n.name in saver for f in library.called(n))
+            others = {f for n in reader.nodes if n.name not in saver for f in library.called(n)} | (library.functions.keys() - ours)
             others |= {f for f in ours if self._held_by_object(f)}
-            functions = ours - reader.reachable_functions(tuple(others))
+            functions = ours - library.reached(others)
         return nodes, functions
 
     def needed(self, roots: Iterable[str]) -> set[str]:

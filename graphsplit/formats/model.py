@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from graphsplit.graph.index import GraphIndex, TensorSpec
+
+if TYPE_CHECKING:
+    from graphsplit.runtimes.arrays import Array
 
 __all__ = ["Model"]
 
@@ -69,8 +72,16 @@ class Model(Protocol):
         """Refuse a model whose values live elsewhere. Raises FormatError."""
         ...
 
-    def ints(self, node: str) -> tuple[int, ...] | None:
-        """The values of a small integer constant; None for any other node."""
+    def constant(self, node: str, *, limit: int = 2**16) -> Array | None:
+        """The value of a constant, not to be written to; of a quantised one the numbers as they are in the file.
+
+        Args:
+            node: Name of the node.
+            limit: Bytes it may have in the file.
+
+        Returns:
+            None for any other node, for a larger value, and for a dtype that NumPy lacks.
+        """
         ...
 
     def attributes(self, node: str) -> Mapping[str, str]:

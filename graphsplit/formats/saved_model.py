@@ -22,8 +22,7 @@ from typing import Any
 from graphsplit.errors import FormatError, TrustError
 from graphsplit.formats.freeze import freeze_function, loading, on_one_line, tidy
 from graphsplit.formats.graphdef.model import GraphDefModel
-from graphsplit.formats.graphdef.reader import GraphError
-from graphsplit.formats.graphdef.wire import Buffer, WireError
+from graphsplit.formats.graphdef.wire import Buffer, GraphError, WireError
 from graphsplit.formats.meta_graph import MetaGraph, Outside, read_meta_graphs
 from graphsplit.graph.index import GraphIndex
 
@@ -48,7 +47,7 @@ def load_saved_model(path: Path, *, trust: bool = False) -> GraphDefModel:
     then = "save it again, or give the frozen graph (frozen_inference_graph.pb)"
     with _damage(path):
         key, signature = _signature(meta, path)
-        meta.reader.check_calls()
+        meta.reader.library.check_calls()
         if not trust:
             _check_trust(meta.outside)
             _check_files(path, meta)
@@ -234,10 +233,10 @@ def _freeze_objects(path: Path, meta: MetaGraph, key: str) -> tuple[bytes, tuple
 
 def _changes_variables(meta: MetaGraph, signature: Any) -> str | None:
     """A node that assigns a variable when the signature runs, with the function it is in."""
-    reader = meta.reader
-    called = [c for name in meta.needed(_tensors(signature.outputs)) for c in reader.called(reader.by_name[name])]
-    for function in sorted(reader.reachable_functions(tuple(called))):
-        for node in reader.functions[function].nodes:
+    library, by_name = meta.reader.library, meta.reader.by_name
+    called = [c for name in meta.needed(_tensors(signature.outputs)) for c in library.called(by_name[name])]
+    for function in sorted(library.reached(called)):
+        for node in library.functions[function].nodes:
             if _ASSIGNS.fullmatch(node.op):
                 return f"{function}/{node.name} ({node.op})"
     return None

@@ -32,8 +32,9 @@ _BITS = {
 Shape = tuple[int | None, ...]
 
 #: "shape": reads nothing of a tensor but its shape. "arithmetic": cheap enough to be computed again in another section.
+#: "resize": scales pictures to a size, its last input. "decode": decodes pictures. "neural": a layer of a network.
 #: "": anything else. Each format assigns the roles of its own ops, so that nothing above a format compares op names for it.
-Role = Literal["", "shape", "arithmetic"]
+Role = Literal["", "shape", "arithmetic", "resize", "decode", "neural"]
 
 
 def itemsize(dtype: str | None) -> float | None:
@@ -118,11 +119,19 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function of the library: the ops of its body and the functions these call."""
+    """A function of the library.
+
+    Attributes:
+        name: Unique in the library.
+        ops: The ops of its body.
+        calls: Names of the functions that these call.
+        roles: The roles of the ops of its body.
+    """
 
     name: str
     ops: tuple[str, ...]
     calls: tuple[str, ...]
+    roles: frozenset[Role] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,9 @@ __all__ = ["Feeds", "check_feeds", "image_feeds", "made_feeds", "picture"]
 Feeds = dict[str, Array]
 
 _SIZE = 320  # pixels, if neither the input nor a resizer states the size of a picture
+_LARGEST = 4096  # pixels that a resizer is believed
+_SMALL = 4096  # bytes of a constant that may be such a size
 _CARRIERS = {"int4": "int8", "int2": "int8"}  # dtypes whose values runtimes take and return in another one
-_RESIZERS = {"ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea", "CropAndResize", "RESIZE_BILINEAR"}
-_DECODERS = {"DecodeJpeg", "DecodeAndCropJpeg", "DecodePng", "DecodeImage"}  # each of them takes a JPEG
-_NEURAL = {"Conv2D", "DepthwiseConv2dNative", "MatMul", "Conv2DBackpropInput", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 
 
 def picture(height: int, width: int, *, seed: int = 0) -> Array:
@@ -170,21 +169,19 @@ def _resized_to(model: Model) -> tuple[int, int] | None:
     """The output size of the graph's own resizer, if that is a constant and comes before any neural layer."""
     index = model.index
     for node in index.nodes:
-        if node.op in _RESIZERS and len(node.inputs) > 1:
-            size = model.ints(index.producer[node.inputs[-1]])
-            if size is None or len(size) != 2 or not all(0 < s <= 4096 for s in size):
+        if node.role == "resize" and len(node.inputs) > 1:
+            size = model.constant(index.producer[node.inputs[-1]], limit=_SMALL)
+            if size is None or size.dtype.kind != "i" or size.shape != (2,) or not all(0 < s <= _LARGEST for s in size):
                 continue
-            if not any(index.name_to_node_map[a].op in _NEURAL for a in index.ancestors([node.name])):
-                return size[0], size[1]
+            if not any(index.name_to_node_map[a].role == "neural" for a in index.ancestors([node.name])):
+                return int(size[0]), int(size[1])
     return None
 
 
 def _decodes(model: Model) -> bool:
     """Whether an op of the model decodes pictures, so that it is fed the contents of files."""
     index = model.index
-    return not _DECODERS.isdisjoint(n.op for n in index.nodes) or any(
-        not _DECODERS.isdisjoint(f.ops) for f in index.functions.values()
-    )
+    return any(n.role == "decode" for n in index.nodes) or any("decode" in f.roles for f in index.functions.values())
 
 
 def _sizes(spec: TensorSpec, batch: int) -> tuple[int, ...]:

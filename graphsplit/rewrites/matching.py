@@ -5,14 +5,13 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from graphsplit.formats import GraphDefModel
 from graphsplit.graph.index import Node
+from graphsplit.runtimes.arrays import Array
 
 __all__ = ["Matcher", "NoMatch"]
 
-_SMALL = 1 << 16  # bytes of a constant that is looked into
+_DTYPES = ("float32", "int32", "int64", "bool")  # of constants that are looked into
 _ADD = ("Add", "AddV2")
 
 
@@ -25,7 +24,7 @@ class Matcher:
 
     def __init__(self, model: GraphDefModel) -> None:
         self.model, self.index = model, model.index
-        self._constants: dict[str, Any] = {}
+        self._constants: dict[str, Array | None] = {}
 
     @cached_property
     def readers(self) -> dict[str, tuple[Node, ...]]:
@@ -73,33 +72,15 @@ class Matcher:
         reader = self.model.reader
         return reader.attribute(reader.by_name[node.name], key)
 
-    def value(self, tensor: str) -> Any:
-        """The value of a small numeric constant as an array; None for anything else."""
+    def value(self, tensor: str) -> Array | None:
+        """The value of a small numeric constant; None for anything else."""
         node = self.maker(self.plain(tensor))
         if node.op != "Const":
             return None
         if node.name not in self._constants:
-            self._constants[node.name] = self._read(node)
+            value = self.model.constant(node.name)
+            self._constants[node.name] = value if value is not None and value.dtype.name in _DTYPES else None
         return self._constants[node.name]
-
-    def _read(self, node: Node) -> Any:
-        reader = self.model.reader
-        place = reader.by_name[node.name]
-        if place.end - place.start > _SMALL:
-            return None
-        spec = self.index.tensors[node.outputs[0]]
-        found = reader.attribute(place, "value")
-        if found is None or spec.shape is None or None in spec.shape or spec.dtype not in ("float32", "int32", "int64", "bool"):
-            return None
-        tensor, size = found.tensor, int(np.prod([d or 0 for d in spec.shape]))
-        if tensor.tensor_content:
-            values = np.frombuffer(tensor.tensor_content, np.dtype(spec.dtype).newbyteorder("<"))
-        else:
-            fields = {"float32": "float_val", "int32": "int_val", "int64": "int64_val", "bool": "bool_val"}
-            values = np.array(list(getattr(tensor, fields[spec.dtype])) or [0], spec.dtype)
-        if values.size != size and values.size != 1:
-            return None
-        return np.broadcast_to(values, size).reshape(spec.shape) if values.size == 1 else values.reshape(spec.shape)
 
     def number(self, tensor: str, what: str) -> float:
         """The value of a scalar constant. Raises NoMatch that says what is no constant."""

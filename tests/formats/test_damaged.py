@@ -18,7 +18,7 @@ import pytest
 from graphsplit.errors import CutError, FormatError, GraphSplitError, TensorNotFoundError
 from graphsplit.formats import load
 from graphsplit.formats.graphdef.model import GraphDefModel
-from graphsplit.formats.graphdef.reader import GraphError
+from graphsplit.formats.graphdef.wire import GraphError
 from graphsplit.splitting.surgery import plan, split
 from tests.formats import raw
 from tests.formats.raw import FLOAT, field, number
@@ -217,8 +217,8 @@ def test_functions_in_functions_are_followed_to_the_end() -> None:
     whole = made(X, call("a", "f0"), raw.identity("y", "a"), library=nested_calls(100, raw.node("r", "ReadFile", "x")))
     assert whole.reaches_outside == ("a",)
     parts = split(whole, outputs="a", shapes=False)
-    assert len(parts["main"].model.reader.functions) == 101
-    assert len(parts["post"].model.reader.functions) == 0
+    assert len(parts["main"].model.reader.library.functions) == 101
+    assert len(parts["post"].model.reader.library.functions) == 0
 
 
 def test_thousands_of_functions_in_each_other_take_no_time() -> None:
@@ -234,7 +234,7 @@ def test_functions_that_call_each_other_round_and_round() -> None:
     whole = made(X, call("a", "f"), raw.identity("y", "a"), library=raw.library(f, g, gradients={"f": "f", "g": "f"}))
     assert whole.index.functions["f"].calls == ("g",)
     assert not whole.index.name_to_node_map["a"].stateful
-    assert set(split(whole, outputs="a", shapes=False)["main"].model.reader.functions) == {"f", "g"}
+    assert set(split(whole, outputs="a", shapes=False)["main"].model.reader.library.functions) == {"f", "g"}
 
 
 def test_functions_that_are_not_there_are_no_error_of_ours() -> None:

@@ -72,9 +72,9 @@ def test_shared_models_are_read_as_tensorflow_parses_them(name: str) -> None:
     same_nodes(reader.nodes, parsed(name).node)
     same_attributes(reader, parsed(name))
     assert reader.producer_version == parsed(name).versions.producer
-    assert set(reader.functions) == {f.signature.name for f in parsed(name).library.function}
+    assert set(reader.library.functions) == {f.signature.name for f in parsed(name).library.function}
     for function in parsed(name).library.function:
-        same_nodes(reader.functions[function.signature.name].nodes, function.node_def)
+        same_nodes(reader.library.functions[function.signature.name].nodes, function.node_def)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -175,9 +175,9 @@ def test_random_graphs_are_read_as_tensorflow_parses_them(made: graph_pb2.GraphD
     same_nodes(reader.nodes, made.node)
     same_attributes(reader, made)
     assert reader.producer_version == made.versions.producer
-    assert list(reader.functions) == [f.signature.name for f in made.library.function]
+    assert list(reader.library.functions) == [f.signature.name for f in made.library.function]
     for function in made.library.function:
-        same_nodes(reader.functions[function.signature.name].nodes, function.node_def)
+        same_nodes(reader.library.functions[function.signature.name].nodes, function.node_def)
 
 
 # text
@@ -299,7 +299,7 @@ def test_library_and_versions_may_come_first_or_between() -> None:
     for turn in range(4):
         reader = GraphDefReader(b"".join(pieces[turn:] + pieces[:turn]))
         assert sorted(n.name for n in reader.nodes) == ["x", "y"]
-        assert (reader.producer_version, list(reader.functions)) == (1987, ["f"])
+        assert (reader.producer_version, list(reader.library.functions)) == (1987, ["f"])
 
 
 def test_what_protobuf_merges_is_merged() -> None:
@@ -309,7 +309,7 @@ def test_what_protobuf_merges_is_merged() -> None:
     )
     data += raw.versions(24) + field(4, number(2, 12))
     reader, theirs = GraphDefReader(data), graph_def(data)
-    assert list(reader.functions) == [f.signature.name for f in theirs.library.function] == ["f", "g"]
+    assert list(reader.library.functions) == [f.signature.name for f in theirs.library.function] == ["f", "g"]
     assert reader.producer_version == theirs.versions.producer == 24
 
 

@@ -14,8 +14,10 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.framework import attr_value_pb2, graph_pb2, node_def_pb2
 
+from graphsplit.formats.graphdef.indexing import index_graph
 from graphsplit.formats.graphdef.ops import op_table, port_dtypes
 from graphsplit.formats.graphdef.reader import GraphDefReader
+from graphsplit.formats.graphdef.specs import output_dtypes
 from graphsplit.graph.index import itemsize
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_op_table.py"
@@ -223,8 +225,8 @@ def test_every_op_that_can_be_imported_has_the_ports_that_tensorflow_gives_it(st
             continue
         expected = [t.dtype.base_dtype.name for t in made.get_operation_by_name("op").outputs]
         reader = GraphDefReader(graph.SerializeToString())
-        found = reader.index().name_to_node_map["op"]
-        dtypes = reader.output_dtypes(reader.by_name["op"])
+        found = index_graph(reader).name_to_node_map["op"]
+        dtypes = output_dtypes(reader, reader.by_name["op"])
         if dtypes != expected or len(found.outputs) != len(expected) or found.stateful != stateful(made, op):
             wrong.append((op.name, expected, dtypes, found))
         imported.add(op.name)
@@ -246,7 +248,7 @@ def test_an_op_that_nobody_knows_has_the_ports_that_are_read() -> None:
     graph.node.add(name="last", op="MyOwnOp", input=["mystery"])
     for port in (0, 3):
         graph.node.add(name=f"r{port}", op="Identity", input=[f"mystery:{port}"])
-    index = GraphDefReader(graph.SerializeToString()).index()
+    index = index_graph(GraphDefReader(graph.SerializeToString()))
     assert index.name_to_node_map["custom"].outputs == tuple(f"custom:{i}" for i in range(4))
     assert [index.tensors[t].dtype for t in index.name_to_node_map["custom"].outputs] == ["float32"] * 4
     assert index.name_to_node_map["mystery"].outputs == tuple(f"mystery:{i}" for i in range(4))
@@ -268,7 +270,7 @@ def test_a_function_as_an_op_has_the_ports_of_its_signature() -> None:
     node.attr["T"].type = tf.string.as_datatype_enum
     node.attr["N"].i = 2
     node.attr["L"].list.type.extend([FLOAT, tf.bool.as_datatype_enum])
-    index = GraphDefReader(graph.SerializeToString()).index()
+    index = index_graph(GraphDefReader(graph.SerializeToString()))
     assert [index.tensors[t].dtype for t in index.name_to_node_map["call"].outputs] == [
         "int32", "string", "string", "string", "float32", "bool",
     ]  # fmt: skip
@@ -284,5 +286,5 @@ def test_a_call_that_gives_nothing_gives_nothing() -> None:
             node.attr["f"].func.name = "quiet"
             node.attr["Tout"].list.SetInParent()
     graph.node.add(name="y", op="NoOp", input=["^a", "^b", "^c"])
-    index = GraphDefReader(graph.SerializeToString()).index()
+    index = index_graph(GraphDefReader(graph.SerializeToString()))
     assert {n.name: n.outputs for n in index.nodes} == {"a": (), "b": (), "c": (), "y": ()}

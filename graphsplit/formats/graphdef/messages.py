@@ -13,8 +13,9 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from graphsplit.formats.graphdef.ops import op_table
+from graphsplit.graph.index import Shape
 
-__all__ = ["dtype_number", "message"]
+__all__ = ["dtype_number", "message", "read_shape"]
 
 _PACKAGE = "graphsplit.graphdef"
 
@@ -132,3 +133,8 @@ def _pool() -> descriptor_pool.DescriptorPool:
 def message(name: str) -> Any:
     """The message class of that name: ``message("AttrValue").FromString(data)``."""
     return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"{_PACKAGE}.{name}"))
+
+
+def read_shape(shape: Any) -> Shape | None:
+    """A TensorShapeProto as a tuple, None for an unknown rank."""
+    return None if shape.unknown_rank else tuple(d.size if d.size >= 0 else None for d in shape.dim)

@@ -8,15 +8,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphsplit.errors import FormatError, TrustError
 from graphsplit.formats.base import Stored
-from graphsplit.formats.graphdef.reader import GraphDefReader, GraphError
+from graphsplit.formats.graphdef.constants import tensor_value
+from graphsplit.formats.graphdef.indexing import index_graph
+from graphsplit.formats.graphdef.outside import unfrozen_node
+from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.formats.graphdef.skeleton import make_skeleton
-from graphsplit.formats.graphdef.wire import Buffer, WireError
+from graphsplit.formats.graphdef.wire import Buffer, GraphError, WireError
 from graphsplit.formats.graphdef.writer import Chunk, write_section
 from graphsplit.graph.index import GraphIndex, TensorSpec
+
+if TYPE_CHECKING:
+    from graphsplit.runtimes.arrays import Array
 
 __all__ = ["GraphDefModel"]
 
@@ -103,7 +109,7 @@ class GraphDefModel(Stored):
     def index(self) -> GraphIndex:
         """The index of the graph. Raises FormatError for a graph that is not one."""
         with _no_collection():
-            return self._guard(lambda: self.reader.index(self._output_names))
+            return self._guard(lambda: index_graph(self.reader, self._output_names))
 
     @cached_property
     def reaches_outside(self) -> tuple[str, ...]:
@@ -115,7 +121,7 @@ class GraphDefModel(Stored):
 
         Raises FormatError for a model that calls functions it does not hold, trusted or not: TensorFlow crashes on it.
         """
-        self._guard(self.reader.check_calls)
+        self._guard(self.reader.library.check_calls)
         if trust or not self.reaches_outside:
             return
         nodes = self.reaches_outside
@@ -128,7 +134,7 @@ class GraphDefModel(Stored):
 
     def check_frozen(self) -> None:
         """Refuse a graph whose values live elsewhere. Raises FormatError that names the first such node."""
-        node = self._guard(lambda: self.reader.not_frozen)
+        node = self._guard(lambda: unfrozen_node(self.reader))
         if node is not None:
             raise FormatError(
                 f"not frozen: {node.name!r} is a {node.op}, whose value is not in the file; freeze the graph first "
@@ -149,20 +155,13 @@ class GraphDefModel(Stored):
         """None: a GraphDef says nothing of a tensor's scale."""
         return None
 
-    def ints(self, node: str) -> tuple[int, ...] | None:
-        """The values of a small integer constant; None for any other node."""
-        found = self.reader.by_name.get(node)
-        if found is None or found.op != "Const" or found.end - found.start > 4096:
+    def constant(self, node: str, *, limit: int = 2**16) -> Array | None:
+        """The value of a small constant, see `graphsplit.formats.model.Model.constant`."""
+        place = self.reader.by_name.get(node)
+        if place is None or place.op != "Const" or place.end - place.start > limit:
             return None
-        stated = self._guard(lambda: self.reader.attribute(found, "value"))
-        if stated is None or stated.tensor.dtype not in (3, 9):
-            return None
-        value = stated.tensor
-        raw = value.tensor_content
-        size = 4 if value.dtype == 3 else 8
-        if raw:
-            return tuple(int.from_bytes(raw[i : i + size], "little", signed=True) for i in range(0, len(raw), size))
-        return tuple(value.int_val or value.int64_val)
+        value = self._guard(lambda: self.reader.attribute(place, "value"))
+        return None if value is None else tensor_value(value.tensor)
 
     # surgery
 

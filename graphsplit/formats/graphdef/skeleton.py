@@ -41,7 +41,7 @@ def make_skeleton(
     stops = {n for n in all_needed if n in outside or _states_its_shape(reader, index, nodes[n])}
     needed = index.ancestors((index.producer[t] for t in wanted), known=stops)
 
-    foreign = [n for n in needed if op_table().get(nodes[n].op) is None and nodes[n].op not in reader.functions]
+    foreign = [n for n in needed if op_table().get(nodes[n].op) is None and nodes[n].op not in reader.library.functions]
     foreign += [n for n in stops if any(index.tensors[t].dtype is None for t in nodes[n].outputs)]
     # What TensorFlow could not import, and everything downstream of it.
     unknown = reachable(foreign, lambda n: (r for t in nodes[n].outputs for r in index.consumers.get(t, ())))

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from graphsplit.errors import FormatError
 
-__all__ = ["Buffer", "NodeRange", "WireError", "attributes", "encode_field", "fields", "walk_node", "walk_nodes"]
+__all__ = ["Buffer", "GraphError", "NodeRange", "WireError", "attributes", "encode_field", "fields", "walk_node"]
 
 Buffer = bytes | mmap.mmap
 
@@ -31,6 +31,10 @@ class WireError(FormatError):
     def __init__(self, what: str, offset: int) -> None:
         self.offset = offset
         super().__init__(f"{what} at byte {offset}")
+
+
+class GraphError(FormatError):
+    """A well-formed message that is not a legal graph. Models raise it again with the path of their file."""
 
 
 class NodeRange(NamedTuple):
@@ -92,11 +96,6 @@ def fields(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, int, 
             raise WireError("a field that reaches past the end of its message", begin)
         yield number, wire, begin, pos, stop
         pos = stop
-
-
-def walk_nodes(data: Buffer, spans: list[tuple[int, int, int]]) -> list[NodeRange]:
-    """Read the NodeDefs in the given (begin, start, end) spans."""
-    return [walk_node(data, begin, start, end) for begin, start, end in spans]
 
 
 def walk_node(data: Buffer, begin: int, start: int, end: int) -> NodeRange:

@@ -168,12 +168,12 @@ def _node(content: list[Chunk]) -> list[Chunk]:
 
 def _library(reader: GraphDefReader, view: memoryview, kept: set[str]) -> Iterator[Chunk]:
     """The function library, pruned to what the kept nodes call, directly or through other functions and gradients."""
-    if not reader.functions:
+    library = reader.library
+    if not library.functions:
         return
-    calls = tuple(dict.fromkeys(c for node in reader.nodes if node.name in kept for c in reader.called(node)))
-    used = reader.reachable_functions(calls)
-    pieces: list[Chunk] = [view[f.begin : f.end] for name, f in reader.functions.items() if name in used]
-    for name, gradient in reader.gradients.items():
+    used = library.reached(c for node in reader.nodes if node.name in kept for c in library.called(node))
+    pieces: list[Chunk] = [view[f.begin : f.end] for name, f in library.functions.items() if name in used]
+    for name, gradient in library.gradients.items():
         if name in used:
             pieces.append(encode_field(2, encode_field(1, name.encode()) + encode_field(2, gradient.encode())))
     if pieces:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import mmap
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from graphsplit.errors import FormatError, MissingExtraError, TrustError
 from graphsplit.formats.base import Stored
 from graphsplit.formats.tflite.flatbuffer import FlatError, NewerError
+from graphsplit.formats.tflite.indexing import index_model
+from graphsplit.formats.tflite.outside import outside_operators, unfrozen_operator
 from graphsplit.formats.tflite.reader import TFLiteReader
+from graphsplit.formats.tflite.specs import constant_value, operator_options, quantisation
 from graphsplit.formats.tflite.validation import TFLiteError
 from graphsplit.formats.tflite.writer import write_section
 from graphsplit.graph.index import GraphIndex, TensorSpec
 
+if TYPE_CHECKING:
+    from graphsplit.runtimes.arrays import Array
+
 __all__ = ["TFLiteModel", "load_tflite"]
 
 _T = TypeVar("_T")
-_INTEGERS = {"int32": "i", "int64": "q"}
 
 
 def load_tflite(path: Path) -> TFLiteModel:
@@ -74,12 +78,12 @@ class TFLiteModel(Stored):
     @cached_property
     def index(self) -> GraphIndex:
         """The index of the first subgraph. Raises FormatError."""
-        return self._guard(self.reader.index)
+        return self._guard(lambda: index_model(self.reader))
 
-    @property
+    @cached_property
     def reaches_outside(self) -> tuple[str, ...]:
         """Names of the operators that are custom ops other than the runtime's own: code that nobody here knows."""
-        return self.reader.outside
+        return outside_operators(self.reader)
 
     def check_trust(self, trust: bool) -> None:
         """Refuse to run custom ops that nobody knows. Raises TrustError that names them."""
@@ -95,7 +99,7 @@ class TFLiteModel(Stored):
 
     def check_frozen(self) -> None:
         """Refuse a model with values that outlive a run. Raises FormatError that names the first such operator."""
-        found = self.reader.not_frozen
+        found = unfrozen_operator(self.reader)
         if found is not None:
             name, op = found
             raise FormatError(
@@ -106,7 +110,7 @@ class TFLiteModel(Stored):
 
     def attributes(self, node: str) -> Mapping[str, str]:
         """The options of an operator as text; of other nodes none."""
-        return self._guard(lambda: self.reader.options(node))
+        return self._guard(lambda: operator_options(self.reader, node))
 
     def device(self, node: str) -> str:
         """Nothing: a TFLite file pins no node to a device."""
@@ -114,23 +118,16 @@ class TFLiteModel(Stored):
 
     def quantisation(self, tensor: str) -> tuple[float, int] | None:
         """Scale and zero point of a tensor that has one of each: real = scale · (q − zero point). None for any other."""
-        return self.reader.quantisation(tensor)
+        return quantisation(self.reader, tensor)
 
     @property
     def original(self) -> TFLiteModel:
         """The model itself: TFLite files are not rewritten."""
         return self
 
-    def ints(self, node: str) -> tuple[int, ...] | None:
-        """The values of a small integer constant; None for any other node."""
-        found = self.index.name_to_node_map.get(node)
-        if found is None or found.kind != "const":
-            return None
-        code = _INTEGERS.get(self.index.tensors[node].dtype or "")
-        raw = self.reader.content(self.reader.subgraphs[0].tensors[self.reader.names.index(node)].number("buffer"))
-        if code is None or len(raw) > 4096 or len(raw) % struct.calcsize(code):
-            return None
-        return struct.unpack(f"<{len(raw) // struct.calcsize(code)}{code}", raw)
+    def constant(self, node: str, *, limit: int = 2**16) -> Array | None:
+        """The value of a small constant, see `graphsplit.formats.model.Model.constant`."""
+        return self._guard(lambda: constant_value(self.reader, node, limit))
 
     # surgery
 

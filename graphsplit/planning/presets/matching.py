@@ -14,8 +14,6 @@ from graphsplit.planning.presets.preset import Preset, Rule, get, presets
 
 __all__ = ["Match", "Verdict", "explain", "match", "targets_for"]
 
-_SHAPE_OPS = {"Shape", "ShapeN", "Size", "Rank", "SHAPE", "RANK"}
-
 
 @dataclass(frozen=True, slots=True)
 class Match:
@@ -164,7 +162,7 @@ def _last(search: Search, rule: Rule) -> tuple[str, ...]:
 
     def above(name: str) -> Iterable[str]:
         node = index.name_to_node_map[name]
-        return () if name in wanted or node.op in _SHAPE_OPS else (index.producer[t] for t in node.inputs)
+        return () if name in wanted or node.role == "shape" else (index.producer[t] for t in node.inputs)
 
     reached = reachable((index.producer[t] for t in index.outputs), above)
     last = (index.name_to_node_map[name] for name in sorted(wanted & reached, key=index.node_seq.__getitem__))

@@ -62,7 +62,7 @@ def asked(path: Path, rng: random.Random) -> list[bytes]:
     assert isinstance(whole.reaches_outside, tuple)
     for node in index.nodes:
         whole.attributes(node.name)
-        whole.ints(node.name)
+        whole.constant(node.name)
     for spec in (*whole.inputs, *whole.outputs):
         assert index.tensors[spec.name] == spec
     suggest(whole)

@@ -8,7 +8,8 @@ import pytest
 from graphsplit.errors import CutError, FormatError, TensorNotFoundError
 from graphsplit.formats import load
 from graphsplit.formats.tflite.model import TFLiteModel
-from graphsplit.formats.tflite.reader import HOLDS_STATE, TFLiteReader
+from graphsplit.formats.tflite.outside import HOLDS_STATE
+from graphsplit.formats.tflite.reader import TFLiteReader
 from graphsplit.graph.index import GraphIndex
 from graphsplit.splitting.surgery import plan, split
 
@@ -109,13 +110,31 @@ def test_a_tensor_has_the_dtype_and_shape_of_the_file_and_unknown_sizes_are_none
     assert (found.tensors["y"].dtype, found.tensors["y"].shape) == ("float32", None)
 
 
-def test_small_integer_constants_are_read_and_other_nodes_have_none():
-    whole = made(everything())
-    assert whole.ints("axis") == (1,)
-    assert whole.ints("w") is None
-    assert whole.ints("y") is None
-    assert whole.ints("nothing") is None
-    assert made(everything().bytes(behind=True)).ints("axis") == (1,)
+@pytest.mark.parametrize("behind", [False, True])
+def test_small_constants_are_read_and_other_nodes_have_no_value(behind):
+    whole = made(everything().bytes(behind=behind))
+    axis, w = whole.constant("axis"), whole.constant("w")
+    assert (axis.dtype, axis.tolist()) == ("int32", 1)
+    assert (w.dtype, w.shape, w[0, 0], w[-1, -1]) == ("float32", (4, 4), -1, 1)
+    assert whole.constant("w", limit=64) is not None
+    assert whole.constant("w", limit=63) is None
+    for other in ("x", "y", "nothing"):
+        assert whole.constant(other) is None
+
+
+@pytest.mark.parametrize(
+    ("dtype", "numbers"),
+    [("bool", [True, False]), ("int8", [-1, 2]), ("uint16", [1, 65535]), ("int64", [-1, 2**40]), ("float16", [0.5, -2])],
+)
+def test_a_constant_has_its_own_dtype(dtype, numbers):
+    built = Built()
+    x = built.main.tensor("x", [2], dtype)
+    k = built.main.tensor("k", [2], dtype, buffer=built.buffer(np.array(numbers, dtype).tobytes()))
+    y = built.main.tensor("y", [2], dtype)
+    built.main.op("ADD", [x, k], [y])
+    built.main.ends([x], [y])
+    value = made(built).constant("k")
+    assert (value.dtype, value.tolist()) == (dtype, numbers)
 
 
 def test_values_behind_the_flatbuffer_are_the_same_values():
@@ -312,16 +331,16 @@ def test_a_model_without_a_subgraph_is_refused():
 def test_a_tensor_has_one_maker():
     built = chain()
     built.main.op("RELU", [0], [2])
-    refused(built, "two operators make 't0': 't0' and 't0'")
+    refused(built, "two operators output 't0': 't0' and 't0'")
     built = chain()
     built.main.op("RELU", [2], [0])
-    refused(built, ".*(reads tensor 0 before it is made|'x' is an input of the model and made by 'x')")
+    refused(built, ".*(reads tensor 0 before it is made|'x' is an input of the model and an output of 'x')")
 
 
 def test_a_tensor_that_nobody_makes_is_refused():
     built = chain()
     built.main.table.tensors[1].buffer = 0
-    refused(built, "nothing makes 'c0': it is no input, no constant and no output of an operator$")
+    refused(built, "nothing outputs 'c0': it is not an input, a constant or an output of an operator$")
 
 
 def test_an_operator_that_runs_before_what_it_reads_is_made_is_refused():
@@ -406,7 +425,7 @@ def test_a_loop_that_does_not_say_what_it_runs_is_refused(change):
 def test_a_variable_that_is_an_output_and_that_nobody_makes_is_refused():
     built = chain()
     built.main.table.outputs.append(built.main.tensor("v", [1], variable=True))
-    refused(built, "'v' is an output and a variable that no operator makes$")
+    refused(built, "'v' is an output and a variable that no operator outputs$")
 
 
 # files

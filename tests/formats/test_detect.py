@@ -23,13 +23,13 @@ from hypothesis import strategies as st
 
 from graphsplit.errors import FormatError
 from graphsplit.formats import FORMATS, load
-from graphsplit.formats.detect import recognise
+from graphsplit.formats.detect import detect_format
 from tests.formats import raw
 from tests.formats.raw import field, number
 from tests.permissions import ordinary_user
 from tests.shared import SHARED, shared_model
 
-FREEZE = r"give the frozen graph \(frozen_inference_graph\.pb\) or the SavedModel folder$"
+FREEZE = r"pass the frozen graph \(frozen_inference_graph\.pb\) or the SavedModel folder$"
 NODE = raw.placeholder("x", raw.FLOAT, -1, 2)
 GRAPH = raw.graph(NODE, raw.identity("y", "x"))
 
@@ -41,8 +41,8 @@ def written(folder: Path, content: bytes, name: str = "model.pb") -> Path:
 
 
 def refused(path: Path, says: str) -> None:
-    """It is refused with these words, by `recognise` and by `load`, and the error has the path."""
-    for read in (recognise, load):
+    """It is refused with these words, by `detect_format` and by `load`, and the error has the path."""
+    for read in (detect_format, load):
         with pytest.raises(FormatError, match=says) as caught:
             read(path)
         assert caught.value.path == str(path)
@@ -86,7 +86,7 @@ def test_the_values_of_a_checkpoint_are_told_by_their_name_alone(made: Path) -> 
     """Raw numbers have no mark at all; what they are called helps to word the error, and only that."""
     path = made / "model.ckpt.data-00000-of-00001"
     refused(path, rf"this seems to be the values of a checkpoint, without a graph; {FREEZE}")
-    assert recognise(written(path.parent, GRAPH, "odd.data-00000-of-00001")) == "graphdef"
+    assert detect_format(written(path.parent, GRAPH, "odd.data-00000-of-00001")) == "graphdef"
 
 
 def test_the_list_of_a_checkpoint_folder(made: Path) -> None:
@@ -101,14 +101,12 @@ def test_a_meta_graph_has_no_values(made: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["saved_1", "saved_2"])
 def test_the_file_in_a_saved_model_wants_its_folder(made: Path, name: str) -> None:
     folder = made / name
-    refused(
-        folder / "saved_model.pb", rf"this is the saved_model\.pb of a SavedModel; give the folder that it lies in \({folder}\)$"
-    )
-    assert recognise(folder) == "saved_model"
+    refused(folder / "saved_model.pb", rf"this is the saved_model\.pb of a SavedModel; pass the folder that holds it \({folder}\)$")
+    assert detect_format(folder) == "saved_model"
 
 
 def test_a_graph_in_text_form(made: Path) -> None:
-    assert recognise(made / "graph.pbtxt") == "pbtxt"
+    assert detect_format(made / "graph.pbtxt") == "pbtxt"
     assert next(iter(load(made / "graph.pbtxt").index.nodes)).name == "x"
 
 
@@ -118,7 +116,7 @@ def test_the_graph_in_a_saved_model_is_a_graph(made: Path, tmp_path: Path, name:
     from tensorflow.core.protobuf import saved_model_pb2
 
     meta = saved_model_pb2.SavedModel.FromString((made / name / "saved_model.pb").read_bytes()).meta_graphs[0]
-    assert recognise(written(tmp_path, meta.graph_def.SerializeToString())) == "graphdef"
+    assert detect_format(written(tmp_path, meta.graph_def.SerializeToString())) == "graphdef"
     refused(written(tmp_path, meta.SerializeToString()), r"this is a MetaGraphDef \(\.meta\)")
 
 
@@ -163,9 +161,9 @@ def tarred(mode: str) -> bytes:
     return out.getvalue()
 
 
-UNPACK = r"unpack it and give the frozen_inference_graph\.pb inside$"
+UNPACK = r"unpack it and pass the frozen_inference_graph\.pb inside$"
 PICKLE = r"this is a Python pickle \(PyTorch\?\); export the model to TensorFlow first; pickles are never opened here$"
-PICTURE = r"the model comes first, pictures and videos come after it$"
+PICTURE = r"the model comes first, then pictures and videos$"
 
 FOREIGN: dict[str, tuple[bytes, str]] = {
     "empty": (b"", r"the file is empty; was a download interrupted\?$"),
@@ -175,8 +173,8 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     "tar.xz": (tarred("w:xz"), rf"this is an xz archive; {UNPACK}"),
     "7z": (b"7z\xbc\xaf\x27\x1c\0\4" + bytes(40), rf"this is a 7z archive; {UNPACK}"),
     "zstd": (b"\x28\xb5\x2f\xfd\x04\x00" + bytes(40), rf"this is a Zstandard archive; {UNPACK}"),
-    "zip": (zipped("ssd/frozen_inference_graph.pb"), r"this is a zip archive; unpack it and give the model inside$"),
-    "empty zip": (zipped(), r"this is a zip archive; unpack it and give the model inside$"),
+    "zip": (zipped("ssd/frozen_inference_graph.pb"), r"this is a zip archive; unpack it and pass the model inside$"),
+    "empty zip": (zipped(), r"this is a zip archive; unpack it and pass the model inside$"),
     "damaged zip": (zipped("a", "b")[:-30], r"a damaged zip archive: "),
     "torch": (
         zipped("archive/data.pkl", "archive/data/0", "archive/version"),
@@ -223,7 +221,7 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     ),
     "saved_model.pbtxt": (
         b"saved_model_schema_version: 1\nmeta_graphs {\n}\n",
-        r"this is a saved_model\.pbtxt; give the folder that it lies in$",
+        r"this is a saved_model\.pbtxt; pass the folder that holds it$",
     ),
     "prototxt": (
         b'name: "MobileNet-SSD"\ninput: "data"\nlayer {\n}\n',
@@ -258,13 +256,13 @@ def test_a_foreign_file_is_named(tmp_path: Path, name: str) -> None:
 
 def test_tflite_is_recognised_whatever_the_file_is_called(tmp_path: Path) -> None:
     path = written(tmp_path, b"\x1c\0\0\0TFL3" + bytes(64))
-    assert recognise(path) == "tflite"
+    assert detect_format(path) == "tflite"
     with pytest.raises(FormatError, match=r"a damaged TFLite file: byte 28 is no Model; copy or convert it again$"):
         load(path)
 
 
 def test_a_keras_file_is_told_from_other_zips(tmp_path: Path) -> None:
-    assert recognise(written(tmp_path, zipped("metadata.json", "config.json", "model.weights.h5"))) == "keras"
+    assert detect_format(written(tmp_path, zipped("metadata.json", "config.json", "model.weights.h5"))) == "keras"
 
 
 def test_hdf5_as_h5py_writes_it(tmp_path: Path) -> None:
@@ -293,14 +291,14 @@ def test_folders_say_what_is_in_them(tmp_path: Path) -> None:
         return tmp_path / name
 
     zoo = folder("zoo", "frozen_inference_graph.pb", "checkpoint", "saved_model/saved_model.pb")
-    refused(zoo, rf"a folder with a model in it; give {zoo}/frozen_inference_graph\.pb$")
+    refused(zoo, rf"a folder with a model in it; pass {zoo}/frozen_inference_graph\.pb$")
     export = folder("export", "checkpoint/ckpt-0.index", "saved_model/saved_model.pb", "pipeline.config")
-    refused(export, rf"a folder with a model in it; give {export}/saved_model$")
+    refused(export, rf"a folder with a model in it; pass {export}/saved_model$")
     refused(folder("split", "split.json", "x_main.pb"), r"this folder holds a split, not a model; `graphsplit verify` takes it$")
     refused(folder("weights", "model.ckpt-7.index"), rf"a folder with a checkpoint, which holds values but no graph; {FREEZE}")
-    refused(folder("bare"), r"a folder without saved_model\.pb; give a SavedModel folder or a frozen \.pb file$")
-    assert recognise(folder("text", "saved_model.pbtxt")) == "saved_model"
-    assert recognise(folder("both", "saved_model.pb", "frozen_inference_graph.pb")) == "saved_model"
+    refused(folder("bare"), r"a folder without saved_model\.pb; pass a SavedModel folder or a frozen \.pb file$")
+    assert detect_format(folder("text", "saved_model.pbtxt")) == "saved_model"
+    assert detect_format(folder("both", "saved_model.pb", "frozen_inference_graph.pb")) == "saved_model"
 
 
 @pytest.mark.parametrize("name", ["missing.pb", "missing/model.pb", "model.pb/inside", "link"])
@@ -402,7 +400,7 @@ ODD_GRAPHS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("name", ODD_GRAPHS)
 def test_an_odd_graph_is_still_a_graph(tmp_path: Path, name: str) -> None:
-    assert recognise(written(tmp_path, ODD_GRAPHS[name])) == "graphdef"
+    assert detect_format(written(tmp_path, ODD_GRAPHS[name])) == "graphdef"
 
 
 @pytest.mark.parametrize("content", [raw.versions(), field(2, raw.library(raw.function("f", [NODE]))) + raw.versions()])
@@ -459,12 +457,12 @@ def test_no_graph_is_misjudged(tmp_path_factory: pytest.TempPathFactory, nodes: 
         100: field(100, b"\xff\x00"),
     }
     path = written(tmp_path_factory.getbasetemp(), b"".join(content[n] for n in order), "any.pb")
-    assert recognise(path) == "graphdef"
+    assert detect_format(path) == "graphdef"
 
 
 @pytest.mark.parametrize("name", sorted(p.name[:-3] for p in (SHARED / "models").glob("*.gz")) or ["any.pb"])
 def test_shared_models_are_known(name: str) -> None:
-    assert recognise(shared_model(name)) == ("tflite" if name.endswith(".tflite") else "graphdef")
+    assert detect_format(shared_model(name)) == ("tflite" if name.endswith(".tflite") else "graphdef")
 
 
 TEXTS = {
@@ -483,7 +481,7 @@ TEXTS = {
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_graph_in_text_form_is_read(tmp_path: Path, name: str) -> None:
     path = written(tmp_path, TEXTS[name].encode())
-    assert recognise(path) == "pbtxt"
+    assert detect_format(path) == "pbtxt"
     assert [(n.name, n.op) for n in load(path).index.nodes] == [("x", "NoOp")]
 
 
@@ -493,7 +491,7 @@ def test_only_what_is_looked_at_is_read(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.write(b"\x0a" + raw.varint(10**11) + field(1, "c") + field(2, "Const"))
         file.truncate(10**11)
-    assert recognise(path) == "graphdef"
+    assert detect_format(path) == "graphdef"
     with pytest.raises(FormatError, match=r"100,000,000,000 bytes: a GraphDef of 2 GiB or more cannot be one protobuf message"):
         load(path)
 
@@ -515,4 +513,4 @@ def test_noise_is_refused_or_read_but_never_crashes(tmp_path: Path, noise: Calla
     for content in noise():
         path = written(tmp_path, content)
         with suppress(FormatError):
-            assert recognise(path) in FORMATS
+            assert detect_format(path) in FORMATS

@@ -1,0 +1,50 @@
+"""The value of a constant: a TensorProto → a NumPy array.
+
+Source: https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/framework/tensor.proto
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from graphsplit.formats.graphdef.messages import read_shape
+from graphsplit.formats.graphdef.ops import op_table
+
+if TYPE_CHECKING:
+    from graphsplit.runtimes.arrays import Array
+
+__all__ = ["tensor_value"]
+
+_MOST = 2**22  # elements; one value in the file may stand for all of them
+# dtype → the field with its values, where they are not written as they lie in memory; float16 as its bits
+_FIELDS = {
+    "float16": "half_val", "float32": "float_val", "float64": "double_val", "bool": "bool_val",
+    "int8": "int_val", "int16": "int_val", "int32": "int_val", "int64": "int64_val",
+    "uint8": "int_val", "uint16": "int_val", "uint32": "uint32_val", "uint64": "uint64_val",
+}  # fmt: skip
+
+
+def tensor_value(tensor: Any) -> Array | None:
+    """The value of a TensorProto; None for a dtype that NumPy lacks, for strings, and for a shape that the values do not fit."""
+    import numpy as np
+
+    dtype, shape = op_table().dtypes.get(tensor.dtype, ""), read_shape(tensor.tensor_shape)
+    if dtype not in _FIELDS or shape is None or any(d is None for d in shape):
+        return None
+    sizes = [d for d in shape if d is not None]
+    count = prod(sizes)
+    if count > _MOST:
+        return None
+    if tensor.tensor_content:
+        kind = np.dtype(dtype).newbyteorder("<")
+        if len(tensor.tensor_content) != count * kind.itemsize:
+            return None
+        return np.frombuffer(tensor.tensor_content, kind).reshape(sizes)
+    field = _FIELDS[dtype]
+    listed = np.array(list(getattr(tensor, field))[:count] or [0], "int32" if field in ("int_val", "half_val") else dtype)
+    values = listed.astype(np.uint16).view(np.float16) if dtype == "float16" else listed.astype(dtype, copy=False)
+    # Where the file lists fewer, the last one is repeated; a single one is not even copied.
+    if values.size > 1:
+        values = np.concatenate([values, np.repeat(values[-1:], count - values.size)])
+    return np.broadcast_to(values, count).reshape(sizes) if values.size == 1 else values.reshape(sizes)

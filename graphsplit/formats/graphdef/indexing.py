@@ -1,0 +1,145 @@
+"""A GraphDef as a GraphIndex."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
+from types import MappingProxyType
+
+from graphsplit.formats.graphdef.control_flow import find_groups
+from graphsplit.formats.graphdef.library import CALLERS, Library
+from graphsplit.formats.graphdef.ops import op_table
+from graphsplit.formats.graphdef.reader import GraphDefReader
+from graphsplit.formats.graphdef.roles import ROLES
+from graphsplit.formats.graphdef.specs import PLACEHOLDERS, LazySpecs, output_dtypes
+from graphsplit.formats.graphdef.wire import GraphError, NodeRange
+from graphsplit.graph.index import Function, GraphIndex, Node
+
+__all__ = ["index_graph"]
+
+_SIDE_ONLY = {"Assert", "NoOp"}
+_MOST_PORTS = 2**16  # of all nodes together, beyond 16 for each; a graph that asks for more is damaged or hostile
+
+
+def index_graph(reader: GraphDefReader, outputs: tuple[str, ...] | None = None) -> GraphIndex:
+    """The index of a graph.
+
+    Args:
+        reader: The graph.
+        outputs: The tensors it outputs, if that is known; None: what no node reads.
+
+    Raises:
+        GraphError: A name repeats, an input does not exist, or a node asks for an absurd number of outputs.
+    """
+    calls = {n.name: c for n in reader.nodes if (c := reader.library.called(n))} if reader.library.functions else {}
+    edges = _Edges(reader)
+    nodes: list[Node] = []
+    total = 0
+    for node, (inputs, control_inputs) in zip(reader.nodes, edges.inputs, strict=True):
+        info = op_table().get(node.op)
+        count = _ports(reader, node, edges.highest)
+        total += count
+        if total > _MOST_PORTS + 16 * len(reader.nodes):
+            raise GraphError(f"node {node.name!r} asks for {count:,} outputs, which makes {total:,} in all: too many")
+        # The same string object where somebody reads it: looking it up is twice as fast then.
+        first = edges.canonical.get(node.name) or f"{node.name}:0"
+        ports = (first,) if count == 1 else tuple([first if not p else f"{node.name}:{p}" for p in range(count)])
+        stateful = info is None or info.stateful
+        if node.name in calls and (node.op in CALLERS or info is None):
+            stateful = not reader.library.stateful.isdisjoint(calls[node.name])
+        kind = "const" if node.op == "Const" else "input" if node.op in PLACEHOLDERS else "op"
+        nodes.append(Node(node.name, node.op, inputs, ports, control_inputs, stateful, kind, role=ROLES.get(node.op, "")))
+    tensors = LazySpecs(reader, nodes)
+    if missing := set(edges.canonical.values()) - tensors.producer.keys():
+        name, tensor = next((n.name, t) for n in nodes for t in n.inputs if t in missing)
+        raise GraphError(f"node {name!r} reads {tensor!r}, but that node has no such output")
+
+    def frame_name(name: str) -> str:
+        value = reader.attribute(reader.by_name[name], "frame_name")
+        return value.s.decode(errors="replace") if value is not None else name
+
+    grouping = find_groups(nodes, dtype_of=lambda t: tensors[t].dtype, frame_name=frame_name)
+    if grouping.of_node:
+        nodes = [replace(n, group=grouping.of_node[n.name]) if n.name in grouping.of_node else n for n in nodes]
+    return GraphIndex(
+        nodes=tuple(nodes),
+        tensors=tensors,
+        inputs=tuple(n.outputs[0] for n in nodes if n.kind == "input"),
+        outputs=_unread(nodes, grouping.captive) if outputs is None else outputs,
+        groups=MappingProxyType(grouping.groups),
+        captive=grouping.captive,
+        handles=grouping.handles,
+        functions=MappingProxyType({name: _function(reader.library, name) for name in reader.library.functions}),
+        calls=MappingProxyType(calls),
+    )
+
+
+class _Edges:
+    """The inputs of all nodes, each tensor by its full name.
+
+    Attributes:
+        inputs: Data inputs and control inputs of each node, in file order.
+        canonical: Name as it is written → full name, one string object for all readers.
+        highest: Node → the highest of its ports that is read.
+    """
+
+    def __init__(self, reader: GraphDefReader) -> None:
+        self._reader = reader
+        self.canonical: dict[str, str] = {}
+        self.highest: dict[str, int] = {}
+        self.inputs: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
+        by_name, canonical = reader.by_name, self.canonical
+        for node in reader.nodes:
+            data, control = [], []
+            for raw in node.inputs:
+                if raw.startswith("^"):
+                    if raw[1:] not in by_name:
+                        raise GraphError(_missing(node.name, raw[1:]))
+                    control.append(raw[1:])
+                    continue
+                full = canonical.get(raw)
+                if full is None:
+                    full = canonical[raw] = self._full_name(node.name, raw)
+                data.append(full)
+            self.inputs.append((tuple(data), tuple(dict.fromkeys(control)) if control else ()))
+
+    def _full_name(self, reader: str, raw: str) -> str:
+        by_name, highest = self._reader.by_name, self.highest
+        if raw in by_name:  # port 0, nearly always
+            highest.setdefault(raw, 0)
+            return f"{raw}:0"
+        base, port = self._reader.split_input(raw)
+        if base not in by_name:
+            raise GraphError(_missing(reader, base))
+        if len(port) > 6:
+            raise GraphError(f"node {reader!r} reads port {port[:20]} of {base!r}: no op has as many")
+        highest[base] = max(highest.get(base, -1), int(port))
+        return f"{base}:{port}"
+
+
+def _missing(reader: str, name: str) -> str:
+    return f"node {reader!r} reads {name!r}, which is not in the graph; the file is damaged or was cut without its inputs"
+
+
+def _ports(reader: GraphDefReader, node: NodeRange, highest: Mapping[str, int]) -> int:
+    """How many outputs a node has."""
+    info = op_table().get(node.op)
+    if info is not None and info.fixed is not None:
+        return info.fixed
+    dtypes = output_dtypes(reader, node)
+    if dtypes or info is not None or node.op in reader.library.functions:
+        return len(dtypes)
+    return highest.get(node.name, 0) + 1  # an unknown op: what is read of it, and one where that is nothing
+
+
+def _unread(nodes: Sequence[Node], captive: Set[str]) -> tuple[str, ...]:
+    """Tensors of the nodes that no node reads. Constants count only where there is nothing else."""
+    read = {t.rpartition(":")[0] for n in nodes for t in n.inputs} | {c for n in nodes for c in n.control_inputs}
+    sinks = [n for n in nodes if n.name not in read and n.outputs and n.op not in _SIDE_ONLY and n.kind != "input"]
+    chosen = [n for n in sinks if n.kind == "op"] or sinks
+    return tuple(t for n in chosen for t in n.outputs if t not in captive)
+
+
+def _function(library: Library, name: str) -> Function:
+    ops = {n.op for n in library.functions[name].nodes}
+    return Function(name, tuple(sorted(ops)), library.calls[name], frozenset(ROLES[op] for op in ops if op in ROLES))
