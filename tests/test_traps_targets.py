@@ -84,7 +84,7 @@ def test_target_that_feeds_no_output_is_refused() -> None:
     whole = model(
         placeholder("x"), node("t", "Exp", "x"), node("y", "Neg", "t"), node("dead", "Sin", "x"), node("end", "Cos", "dead")
     )
-    why = r"'dead:0' feeds none of the outputs \[y:0\]; name a tensor on the way to one of them, or keep more with --model-outputs"
+    why = r"'dead:0' feeds none of the outputs \[y:0\]; name a tensor on the way to one of them, or keep more with model_outputs=…"
     with pytest.raises(CutError, match=why):
         plan(whole, outputs=["t", "dead"], model_outputs=["y"])
     with pytest.raises(CutError, match=r"'end:0' feeds none of the outputs \[y:0\]"):

@@ -12,19 +12,6 @@ from graphsplit.planning.state import StateOrder
 
 __all__ = ["Border", "Repairer"]
 
-# Shape arithmetic: cheap to do again in the section that needs it. TensorFlow's names, then TFLite's.
-_SHAPE_OPS = {"Shape", "ShapeN", "Size", "Rank", "SHAPE", "RANK"}
-_ARITHMETIC = {
-    "Identity", "PlaceholderWithDefault", "StopGradient", "Snapshot", "Cast", "StridedSlice", "Slice", "Pack", "Unpack",
-    "Concat", "ConcatV2", "Gather", "GatherV2", "Squeeze", "ExpandDims", "Reshape", "Transpose", "Range", "Fill", "Tile",
-    "ZerosLike", "OnesLike", "BroadcastTo", "Add", "AddV2", "Sub", "Mul", "Div", "RealDiv", "FloorDiv", "FloorMod",
-    "TruncateDiv", "Minimum", "Maximum", "Neg", "Sqrt", "Round", "Floor", "Ceil", "Prod", "Sum", "Max", "Min", "Equal",
-    "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual", "LogicalAnd", "LogicalOr", "LogicalNot", "Select",
-    "SelectV2",
-    "CAST", "STRIDED_SLICE", "SLICE", "PACK", "UNPACK", "CONCATENATION", "GATHER", "SQUEEZE", "EXPAND_DIMS", "RESHAPE",
-    "RANGE", "FILL", "TILE", "ADD", "SUB", "MUL", "DIV", "FLOOR_DIV", "FLOOR_MOD", "MINIMUM", "MAXIMUM", "REDUCE_PROD",
-    "DEQUANTIZE", "DENSIFY",
-}  # fmt: skip
 _CHAIN = 16  # nodes; a longer chain of shape arithmetic crosses the border instead of being recomputed
 
 
@@ -143,15 +130,11 @@ class Repairer:
                 stack.extend(t for t in node.inputs if t not in available and self.nodes[self.index.producer[t]].kind != "input")
             elif len(chain) > _CHAIN or not self._is_cheap(node, available):
                 return None
-            elif _role(node) != "shape":
+            elif node.role != "shape":
                 stack.extend(node.inputs)
         return chain
 
     def _is_cheap(self, node: Node, available: Mapping[str, None]) -> bool:
-        if _role(node) == "shape":
+        if node.role == "shape":
             return all(t in available for t in node.inputs)
-        return _role(node) == "arithmetic"
-
-
-def _role(node: Node) -> str:
-    return node.role or ("shape" if node.op in _SHAPE_OPS else "arithmetic" if node.op in _ARITHMETIC else "")
+        return node.role == "arithmetic"
