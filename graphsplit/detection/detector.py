@@ -245,4 +245,7 @@ class Detector:
 
 def _numbered(images: Iterable[ImageLike]) -> Iterator[Picture]:
     for number, image in enumerate(images):
-        yield Picture(number, 0.0, as_image(image), source_name(image) if isinstance(image, (str, PathLike)) else "")
+        pixels = as_image(image)
+        if isinstance(image, np.ndarray) and np.may_share_memory(pixels, image):
+            pixels = pixels.copy()  # the caller may reuse its buffer
+        yield Picture(number, 0.0, pixels, source_name(image) if isinstance(image, (str, PathLike)) else "")

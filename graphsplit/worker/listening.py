@@ -69,7 +69,7 @@ def packet_filter(addresses: Sequence[Address]) -> bytes:
         GraphSplitError: More addresses than a filter holds.
     """
     if len(addresses) > _MOST:
-        raise GraphSplitError(f"a worker can answer on {_MOST} addresses, not {len(addresses)}; name one of them in the cluster")
+        raise GraphSplitError(f"a worker answers on up to {_MOST} addresses, not {len(addresses)}; name one of them in the cluster")
     four: list[tuple[int, int, int, int]] = [(_LOAD_WORD, 0, 0, _NETWORK + 16)]
     six: list[tuple[int, int, int, int]] = []
     for address in addresses:

@@ -256,6 +256,22 @@ def test_any_iterable_of_pictures_is_a_stream_of_any_sizes(split):
     assert [boxes(f.detections)[0] for f in frames] == [[i, 3, i + 5, 10] for i in range(6)]
 
 
+@pytest.mark.parametrize("policy", ["block", "latest"])
+def test_a_buffer_that_is_reused_for_every_picture_changes_no_frame(split, policy):
+    def camera():
+        buffer = np.empty_like(IMAGE)
+        for i in range(6):
+            buffer[:] = white_box(48, 64, (i, 8, i + 20, 24))
+            yield buffer
+
+    frames = list(split.stream(camera(), policy=policy))
+    assert frames[-1].number == 5
+    for frame in frames:
+        where = [frame.number, 8, frame.number + 20, 24]
+        assert boxes(frame.detections) == [where]
+        np.testing.assert_array_equal(frame.image, white_box(48, 64, tuple(where)))
+
+
 def test_one_picture_is_a_stream_of_one_and_a_batch_one_of_many(split):
     for picture in (IMAGE, IMAGE[..., 0], Image.fromarray(IMAGE)):
         (frame,) = split.stream(picture)
