@@ -193,6 +193,50 @@ def test_readers_of_a_handle_stay_with_it_and_what_they_give_crosses(nodes: Sequ
     assert parts.plan.notes == (f"{target} is a handle: it stays in main with everything that reads it",)
 
 
+#     flow ─▶ Switch ─┬─▶ write ─┐
+#                     └──────────┴─▶ m:0 ┄flow┄▶ read ─▶ y        a cond passes a flow on; which branch it came through
+#                                    m:1 ─▶ z                     is a plain number, and may leave
+
+
+MERGED = [
+    placeholder("x", [2]),
+    placeholder("p", [], tf.bool),
+    const("one", 1),
+    const("zero", 0),
+    node("array", "TensorArrayV3", "one", clear_after_read=False),
+    node("first", "TensorArrayWriteV3", "array", "zero", "x", "array:1"),
+    node("c/s", "Switch", "first", "p"),
+    node("c/same", "Identity", "c/s"),
+    node("c/other", "Identity", "c/s:1"),
+    node("c/m", "Merge", "c/same", "c/other", N=2),
+    node("read", "TensorArrayReadV3", "array", "zero", "c/m", dtype=tf.float32),
+    node("y", "Neg", "read"),
+    node("z", "Neg", "c/m:1", **INT),
+]
+
+
+def test_the_flow_through_a_merge_is_a_handle_and_the_number_of_its_branch_is_not() -> None:
+    index = model(*MERGED).index
+    assert {"c/m:0", "first:0", "array:1"} <= index.handles
+    assert "c/m:1" not in index.captive
+    assert "read:0" not in index.captive
+    assert index.name_to_node_map["read"].group == index.name_to_node_map["c/m"].group is not None
+    assert index.name_to_node_map["z"].group is None
+    assert (index.tensors["c/m:0"].dtype, index.tensors["c/m:1"].dtype) == ("float32", "int32")
+
+
+@pytest.mark.parametrize("p", [False, True])
+def test_the_number_of_a_branch_crosses_and_the_flow_beside_it_stays(p: bool) -> None:
+    whole = model(*MERGED)
+    parts = proven(whole, outputs=["c/m:1"])
+    assert [(port.tensor, port.dtype, port.shape) for port in parts["post"].inputs] == [
+        ("c/m:1", "int32", ()),
+        ("read:0", "float32", None),
+    ]
+    assert names(parts["post"]) == ["c/m_port_1", "read", "y", "z"]
+    verify(whole, parts, {"x:0": np.float32([1, 2]), "p:0": np.array(p)}).check()
+
+
 def test_handle_as_target_is_refused_when_nothing_may_be_repaired() -> None:
     with pytest.raises(CutError, match="'list:0' is a handle and cannot cross a border; name what reads it"):
         plan(model(*LIST), outputs=["list"], repair="error")

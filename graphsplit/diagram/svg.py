@@ -9,7 +9,7 @@ from html import escape
 from graphsplit.diagram.colours import legend, tint
 from graphsplit.diagram.layout import Item, Placed, arrange, layers
 from graphsplit.diagram.view import Block, Scene
-from graphsplit.graph.text import bytes_text, frame_bytes_of, shape_text, shortened
+from graphsplit.graph.text import bytes_text, shape_text, shortened
 
 __all__ = ["render"]
 
@@ -128,7 +128,7 @@ class _Drawing:
         spec = self.scene.specs.get(tensor)
         if spec is None:
             return _Pill(kind, shortened(tensor, 46), "", tensor)
-        size = frame_bytes_of(spec)
+        size = spec.frame().nbytes
         facts = f"{spec.dtype or '?'} {shape_text(spec.shape)}"
         if size is not None:
             facts += f" · {bytes_text(size)}"
@@ -175,8 +175,8 @@ class _Drawing:
         return tops, y - _ROW + _PAD
 
     def _heading(self, width: float) -> Iterable[str]:
-        total = sum(frame_bytes_of(self.scene.specs[t]) or 0 for t in self.scene.borders if t in self.scene.specs)
-        open_ones = any(frame_bytes_of(self.scene.specs[t]) is None for t in self.scene.borders if t in self.scene.specs)
+        total = sum(self.scene.specs[t].frame().nbytes or 0 for t in self.scene.borders if t in self.scene.specs)
+        open_ones = any(self.scene.specs[t].frame().nbytes is None for t in self.scene.borders if t in self.scene.specs)
         count = len(self.scene.borders)
         crossing = "1 tensor crosses" if count == 1 else f"{count} tensors cross"
         if total:

@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from graphsplit.graph.index import GraphIndex, TensorSpec
-from graphsplit.graph.text import bytes_text, frame_bytes_of, shape_text
+from graphsplit.graph.text import bytes_text, shape_text
 
 if TYPE_CHECKING:
     from graphsplit.benchmark.measure import BenchReport
@@ -105,7 +105,7 @@ def border_table(scene: Scene) -> str:
         spec = scene.specs.get(tensor, TensorSpec(tensor))
         readers = ", ".join(b.name for b in scene.blocks if tensor in b.reads and b.name != producer[tensor])
         how = "added" if tensor in scene.added else "named"
-        size = bytes_text(frame_bytes_of(spec))
+        size = bytes_text(spec.frame().nbytes)
         rows.append((tensor, spec.dtype or "?", shape_text(spec.shape), size, f"{producer[tensor]} → {readers}", how))
     return table(["border tensor", "dtype", "shape", "bytes per frame", "crosses", ""], rows)
 

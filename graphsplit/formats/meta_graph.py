@@ -25,7 +25,7 @@ from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.formats.graphdef.wire import BYTES, Buffer, GraphError, NodeRange, WireError, encode_varint, fields
 from graphsplit.graph.traversal import reachable
 
-__all__ = ["Asset", "MetaGraph", "Outside", "read_meta_graphs"]
+__all__ = ["Asset", "MetaGraph", "Outside", "read_meta_graphs", "signature_tensors"]
 
 _INIT_SIGNATURE = "__saved_model_init_op"
 _INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
@@ -219,6 +219,12 @@ def read_meta_graphs(data: Buffer) -> list[MetaGraph]:
     """The meta graphs in the bytes of a SavedModel. Raises WireError."""
     spans = [(low, high) for number, wire, _, low, high in fields(data, 0, len(data)) if number == 2 and wire == BYTES]
     return [MetaGraph(data, low, high, alone=len(spans) == 1) for low, high in spans]
+
+
+def signature_tensors(entries: Any) -> tuple[str, ...]:
+    """The tensors of one side of a signature, in the order of their keys; a sparse one has no name and is left out."""
+    names = [e.value.name for e in sorted(entries, key=lambda e: str(e.key)) if e.value.name]
+    return tuple(dict.fromkeys(name if ":" in name else f"{name}:0" for name in names))
 
 
 def _node(tensor: str) -> str:

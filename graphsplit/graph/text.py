@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from graphsplit.graph.index import Shape, TensorSpec
 
-__all__ = ["bytes_text", "count_text", "flow_text", "frame_bytes_of", "list_text", "shape_text", "shortened", "spec_text"]
+__all__ = ["bytes_text", "count_text", "flow_text", "list_text", "shape_text", "shortened", "spec_text"]
 
 _MOST = 5  # sections that are listed
 _LONG = 60  # characters of a name in a list
@@ -31,14 +31,9 @@ def bytes_text(count: int | None) -> str:
     return f"{value:.1f} GB"
 
 
-def frame_bytes_of(spec: TensorSpec) -> int | None:
-    """Bytes of a tensor for one frame (an unknown leading size is a batch of 1); None when a size or the dtype is unknown."""
-    return spec.frame().nbytes
-
-
 def spec_text(spec: TensorSpec) -> str:
     """``float32 [?, 1917, 90] · 690.1 KB``: dtype, shape, bytes a frame."""
-    size = frame_bytes_of(spec)
+    size = spec.frame().nbytes
     known = f"{spec.dtype or '?'} {shape_text(spec.shape)}"
     return known if size is None else f"{known} · {bytes_text(size)}"
 

@@ -15,7 +15,7 @@ from typing import Any
 from graphsplit.diagram.colours import tint
 from graphsplit.formats import Model
 from graphsplit.graph.index import GraphIndex, Node, TensorSpec
-from graphsplit.graph.text import bytes_text, frame_bytes_of, shape_text, shortened, spec_text
+from graphsplit.graph.text import bytes_text, shape_text, shortened, spec_text
 from graphsplit.planning.plan import Plan
 
 __all__ = ["graph_of", "node_data", "tensor_of", "web_files"]
@@ -96,7 +96,7 @@ class _Graph:
     def _outside(self, kind: str, tensor: str, section: str | None) -> dict[str, Any]:
         """A tensor that enters, crosses or leaves, as a node between the sections."""
         spec = self._spec(tensor)
-        size = frame_bytes_of(spec)
+        size = spec.frame().nbytes
         edges = [] if section is None else [self._edge(_id(section, self.index.producer[tensor]), tensor, 0)]
         attrs = {"tensor": tensor, "dtype": spec.dtype or "?", "shape": shape_text(spec.shape), "what": kind}
         attrs["bytes a frame"] = bytes_text(size)

@@ -16,7 +16,7 @@ from graphsplit.diagram.picture import draw
 from graphsplit.errors import CutError, FormatError, GraphSplitError, OverwriteError
 from graphsplit.formats.atomic import check_free, whole_file
 from graphsplit.graph.index import TensorSpec
-from graphsplit.graph.text import bytes_text, frame_bytes_of, shape_text
+from graphsplit.graph.text import bytes_text, shape_text
 from graphsplit.inference.shapes import frame_bytes, infer
 from graphsplit.parts.folder import check_save, save
 from graphsplit.parts.manifest import MANIFEST, added_json, file_names
@@ -118,7 +118,7 @@ class Workbench:
             self._plans[number] = plan
             while len(self._plans) > _PLANS:
                 self._plans.popitem(last=False)
-        sizes = [frame_bytes_of(specs[t]) for t in plan.borders]
+        sizes = [specs[t].frame().nbytes for t in plan.borders]
         return {
             "plan": number,
             "sections": [
@@ -262,7 +262,7 @@ class Workbench:
 
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:
-    size = frame_bytes_of(spec)
+    size = spec.frame().nbytes
     return {
         "tensor": spec.name,
         "dtype": spec.dtype,

@@ -48,12 +48,28 @@ def test_a_number_may_be_longer_than_it_must() -> None:
         (b"\x80", "the data ends inside a number at byte 0"),
         (b"\xff" * 9, "the data ends inside a number at byte 0"),
         (b"\xff" * 11, "a number of more than ten bytes at byte 0"),
+        (b"\x80" * 10 + b"\x00", "a number of more than ten bytes at byte 0"),  # eleven, and it ends
+        (b"\x80" * 10 + b"\x01", "a number of more than ten bytes at byte 0"),
     ],
 )
 def test_a_number_that_does_not_end(data: bytes, says: str) -> None:
     with pytest.raises(WireError, match=f"^{says}$") as caught:
         varint(data, 0, len(data))
     assert caught.value.offset == 0
+
+
+@pytest.mark.parametrize("number", [b"\x85" + b"\x80" * 8 + b"\x00", b"\x85" + b"\x80" * 9 + b"\x00"])
+def test_ten_bytes_are_a_number_and_eleven_are_not(number: bytes) -> None:
+    """Wherever a message has one: as a length, a value, a tag, and as a length in a node, which is walked in a loop of its own."""
+    messages = [b"\x0a" + number + b"abcde", b"\x08" + number, b"\x8d" + number[1:] + b"four", b"\x12" + number + b"Const"]
+    for data in messages:
+        if len(number) == 10:
+            walked(data)
+            walk_node(data, 0, 0, len(data))
+            continue
+        for walk in (walked, lambda data: walk_node(data, 0, 0, len(data))):
+            with pytest.raises(WireError, match="a number of more than ten bytes"):
+                walk(data)
 
 
 # fields

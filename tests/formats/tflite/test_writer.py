@@ -12,6 +12,7 @@ from graphsplit.errors import FormatError
 from graphsplit.formats.tflite import writer
 from graphsplit.formats.tflite.model import TFLiteModel
 from graphsplit.formats.tflite.reader import TFLiteReader
+from graphsplit.inference.sessions import open_session
 from graphsplit.parts.parts import Parts
 from graphsplit.splitting.surgery import split
 from graphsplit.verification.equivalence import verify
@@ -187,6 +188,43 @@ def test_a_border_that_was_a_constant_is_given_and_has_no_value():
     part = decoded(model.serialized())
     assert all(value(part, t) is None for t in part.subgraphs[0].tensors)
     assert len(part.buffers) == 1
+
+
+def shared() -> Built:
+    """x ─▶ ADD k1 ─▶ a ─▶ ADD k2 ─▶ y         k1 and k2 are one buffer"""
+    built = Built()
+    weights = built.buffer(np.array([1, 2], np.float32).tobytes())
+    x = built.main.tensor("x", [2])
+    k1, k2 = (built.main.tensor(name, [2], buffer=weights) for name in ("k1", "k2"))
+    built.main.ends([x], [built.main.add(built.main.add(x, k1, "a"), k2, "y")])
+    return built
+
+
+def test_a_border_that_shares_its_buffer_with_a_kept_constant_is_given_and_the_constant_keeps_its_value():
+    whole = made(shared())
+    specs = whole.index.tensors
+    model, _ = whole.section(["a", "y", "k2"], [specs["x"], specs["k1"]], ["a", "y"])
+    part = decoded(model.serialized())
+    assert {t.name: value(part, t) is not None for t in part.subgraphs[0].tensors} == {
+        b"x": False, b"k1": False, b"a": False, b"k2": True, b"y": False,
+    }  # fmt: skip
+    assert model.constant("k2").tolist() == [1, 2]
+    with open_session(model, threads=1) as session:
+        a, y = session.run({"x": np.float32([10, 10]), "k1": np.float32([5, 7])}, ["a", "y"])
+    assert (a.tolist(), y.tolist()) == ([15, 17], [16, 19])
+
+
+def test_a_border_whose_tensor_names_the_buffer_of_a_kept_constant():
+    """A writer that numbers buffers carelessly: what an operator outputs has a value in the file, and none in the section."""
+    built = shared()
+    a, k2 = (next(t for t in built.main.table.tensors if t.name == name) for name in ("a", "k2"))
+    a.buffer = k2.buffer
+    parts = split(made(built), outputs="a", shapes=False)
+    post = decoded(parts["post"].model.serialized())
+    assert {t.name: value(post, t) is not None for t in post.subgraphs[0].tensors} == {b"a": False, b"k2": True, b"y": False}
+    with open_session(parts["post"].model, threads=1) as session:
+        (y,) = session.run({"a": np.float32([15, 17])}, ["y"])
+    assert y.tolist() == [16, 19]
 
 
 def test_a_buffer_that_holds_nothing_says_so_still():

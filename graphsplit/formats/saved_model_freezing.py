@@ -1,0 +1,119 @@
+"""A SavedModel loaded by TensorFlow and frozen: as objects that hold functions, or as a graph with a saver."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from graphsplit.errors import FormatError
+from graphsplit.formats.freeze import freeze_function, tidy
+from graphsplit.formats.meta_graph import MetaGraph, signature_tensors
+
+__all__ = ["freeze_saved_model"]
+
+_VARIABLES = {"Variable", "VariableV2", "VarHandleOp"}
+_ASSIGNS = re.compile(r"Assign(Add|Sub)?VariableOp|ResourceScatter\w+|ResourceApply\w+")
+
+
+def freeze_saved_model(path: Path, meta: MetaGraph, key: str) -> tuple[bytes, tuple[str, ...]]:
+    """A signature of a SavedModel as a frozen GraphDef, and its outputs.
+
+    Raises:
+        FormatError: Values are missing, or change whenever the model runs.
+    """
+    return _freeze_objects(path, meta, key) if meta.has_objects else _freeze_graph(path, meta, meta.all_signatures[key])
+
+
+def _freeze_objects(path: Path, meta: MetaGraph, key: str) -> tuple[bytes, tuple[str, ...]]:
+    """Freeze a signature of a SavedModel of TensorFlow 2."""
+    import tensorflow as tf
+
+    _check_variables(path, meta, None)
+    loaded = tf.saved_model.load(str(path))  # kept while its function is used: it owns the variables
+    try:
+        return freeze_function(loaded.signatures[key])
+    except Exception as error:
+        changes = _changes_variables(meta, meta.all_signatures[key])
+        if changes is None:
+            raise
+        raise FormatError(
+            f"not frozen: {changes} changes a variable each time the model runs, so it has no value to freeze; if that is the "
+            "moving average of a batch normalisation, the model was traced for training: export it with training=False",
+            path=path,
+        ) from error
+
+
+def _changes_variables(meta: MetaGraph, signature: Any) -> str | None:
+    """A node that assigns a variable when the signature runs, with the function it is in."""
+    library, by_name = meta.reader.library, meta.reader.by_name
+    called = [c for name in meta.needed(signature_tensors(signature.outputs)) for c in library.called(by_name[name])]
+    for function in sorted(library.reached(called)):
+        for node in library.functions[function].nodes:
+            if _ASSIGNS.fullmatch(node.op):
+                return f"{function}/{node.name} ({node.op})"
+    return None
+
+
+def _freeze_graph(path: Path, meta: MetaGraph, signature: Any) -> tuple[bytes, tuple[str, ...]]:
+    """Freeze a signature of a SavedModel of TensorFlow 1, in a graph and a session of its own."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_from_session_graph
+
+    sparse = sorted(e.key for e in signature.outputs if not e.value.name)
+    if sparse:
+        raise FormatError(f"the output {sparse[0]!r} of the signature is no dense tensor; save it with dense outputs", path=path)
+    outputs, inputs = signature_tensors(signature.outputs), signature_tensors(signature.inputs)
+    restore = _check_variables(path, meta, outputs)
+    graph_def = tf.compat.v1.GraphDef.FromString(meta.graph_def)
+    graph = tf.Graph()
+    # Read on the CPU: the values are wanted, not the machine that the graph was made for.
+    config = tf.compat.v1.ConfigProto(allow_soft_placement=True, device_count={"GPU": 0})
+    with graph.as_default(), tf.compat.v1.Session(graph=graph, config=config) as session:
+        tf.graph_util.import_graph_def(_without_devices(graph_def), name="")
+        _add_reads(graph)
+        if restore:
+            session.run(meta.saver.restore_op_name, {meta.saver.filename_tensor_name: str(path / "variables" / "variables")})
+        if meta.init_ops:
+            session.run(meta.init_ops[0], {a.tensor: str(path / "assets" / a.filename) for a in meta.assets})
+        nodes = [t.partition(":")[0] for t in (*outputs, *inputs)]
+        frozen = convert_variables_to_constants_from_session_graph(session, graph_def, nodes)
+    return tidy(frozen, outputs, inputs), outputs
+
+
+def _check_variables(path: Path, meta: MetaGraph, outputs: tuple[str, ...] | None) -> bool:
+    """Whether there are values to restore. Raises FormatError where outputs (None: anything) need them and there are none."""
+    if (path / "variables" / "variables.index").is_file():
+        return bool(meta.saver.restore_op_name)
+    # What the initialiser of a graph sets needs no value in a file.
+    needed = None if outputs is None else meta.needed(outputs) - meta.needed(meta.init_ops[:1])
+    for node in meta.reader.nodes:
+        if node.op in _VARIABLES and (needed is None or node.name in needed):
+            raise FormatError(
+                f"variables/variables.index is not there, which holds the value of {node.name!r}; copy the whole SavedModel folder",
+                path=path,
+            )
+    return False
+
+
+def _without_devices(graph_def: Any) -> Any:
+    """A copy that runs on this machine, whatever devices the graph was made for."""
+    copy = type(graph_def)()
+    copy.CopyFrom(graph_def)
+    for nodes in (copy.node, *(f.node_def for f in copy.library.function)):
+        for node in nodes:
+            node.device = ""
+    return copy
+
+
+def _add_reads(graph: Any) -> None:
+    """Give each resource variable the reading node that TensorFlow's freezing asks for by name."""
+    import tensorflow as tf
+
+    for operation in graph.get_operations():
+        if operation.type == "VarHandleOp":
+            name = f"{operation.name}/Read/ReadVariableOp"
+            try:
+                graph.get_operation_by_name(name)
+            except KeyError:
+                tf.raw_ops.ReadVariableOp(resource=operation.outputs[0], dtype=operation.get_attr("dtype"), name=name)
