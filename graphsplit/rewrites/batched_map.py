@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from graphsplit.formats import GraphDefModel
 from graphsplit.formats.graphdef.edit import NodeWriter
 from graphsplit.graph.index import Group, Node
-from graphsplit.rewrites.matching import Matcher, NoMatch
-from graphsplit.rewrites.multiclass import Unfit
+from graphsplit.rewrites.matching import Matcher, NoMatch, Unfit
 
 __all__ = ["BatchedMap", "find_maps", "write_batched"]
 

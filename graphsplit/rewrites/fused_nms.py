@@ -34,6 +34,7 @@ _ANCHORS, _CANDIDATES = 512, 1024  # looked at first, for a result of 100; more 
 _FINITE = 1e18  # coordinates below it have areas, and sums of areas, that are finite in float32
 _COUNTED = 1 << 24  # whole numbers below it are exact in float32, which ranks are given as
 _TOO_MANY = b"more than 16,777,216 boxes and classes: the fused non-maximum suppression cannot rank them exactly"
+_MORE_COLUMNS = b"scores of more classes than are suppressed: the fused non-maximum suppression would take them all"
 _NOT_FINITE = b"a box is not finite (NaN, or 1e18 and more): the fused non-maximum suppression is not exact for it"
 
 
@@ -112,7 +113,7 @@ def write_fused(write: NodeWriter, found: MulticlassNms) -> dict[str, str]:
     m = _Math(write)
     columns = found.classes if found.per_class_boxes else 1
     boxes = _finite(m, m.reshape(found.boxes, m.const([-1, 4])))
-    scores = found.scores
+    scores = _only(m, found.scores, found.classes)
     if found.clips_first and found.window is not None:
         boxes = _clip(m, boxes, found.window)
         alive = m.write("Reshape", _has_area(m, boxes), m.const([-1, columns]), T="bool", Tshape="int32")
@@ -142,6 +143,12 @@ def _finite(m: _Math, boxes: str) -> str:
     sure = m.reduce("All", small, [0, 1])
     check = m.write.must(sure, _NOT_FINITE)
     return m.write("Identity", boxes, after=[check], T="float32")
+
+
+def _only(m: _Math, scores: str, classes: int) -> str:
+    """Scores, once they are known to have no more columns than there are classes."""
+    check = m.write.must(m.two("Equal", m.size(scores, 1), m.const(classes)), _MORE_COLUMNS)
+    return m.write("Identity", scores, after=[check], T="float32")
 
 
 def _row(m: _Math, found: MulticlassNms, number: str, anchor: str) -> str:

@@ -11,7 +11,7 @@ from graphsplit.formats import GraphDefModel
 from graphsplit.formats.graphdef.edit import NodeWriter, edited
 from graphsplit.formats.graphdef.writer import Chunk
 from graphsplit.rewrites.folding import fold_constants
-from graphsplit.rewrites.multiclass import Unfit
+from graphsplit.rewrites.matching import Unfit
 from graphsplit.rewrites.registry import REGISTRY
 from graphsplit.splitting.surgery import Choice
 

@@ -16,7 +16,8 @@ from graphsplit.formats import GraphDefModel, load
 from graphsplit.formats.graphdef.edit import NodeWriter, edited
 from graphsplit.rewrites import fused_nms, registry, rewrite
 from graphsplit.rewrites.fused_nms import write_fused
-from graphsplit.rewrites.multiclass import MulticlassNms, Unfit, find_multiclass
+from graphsplit.rewrites.matching import Unfit
+from graphsplit.rewrites.multiclass import MulticlassNms, find_multiclass
 from graphsplit.rewrites.proof import verify_rewrite
 from graphsplit.rewrites.samples import KINDS, made_boxes, nms_samples
 from graphsplit.runtimes.tensorflow import TensorFlowSession
