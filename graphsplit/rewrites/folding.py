@@ -99,5 +99,5 @@ def _computed(match: Matcher, node: Node, given: _Values) -> Any:
     try:
         with np.errstate(over="ignore"):
             return _OPS[node.op](match, node, given)
-    except (ValueError, IndexError, OverflowError):  # a graph that fails when it runs, and is left to
+    except (ValueError, IndexError, OverflowError, TypeError):  # a graph that fails when it runs, and is left to
         return None

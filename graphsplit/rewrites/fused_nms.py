@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from graphsplit.formats.graphdef.edit import NodeWriter
 from graphsplit.rewrites.boxes import Window
 from graphsplit.rewrites.multiclass import MulticlassNms
+from graphsplit.rewrites.tensor_ops import TensorOps
 
 __all__ = ["write_fused"]
 
@@ -34,6 +35,7 @@ _ANCHORS, _CANDIDATES = 512, 1024  # looked at first, for a result of 100; more 
 _FINITE = 1e18  # coordinates below it have areas, and sums of areas, that are finite in float32
 _COUNTED = 1 << 24  # whole numbers below it are exact in float32, which ranks are given as
 _TOO_MANY = b"more than 16,777,216 boxes and classes: the fused non-maximum suppression cannot rank them exactly"
+_MORE_COLUMNS = b"scores of more classes than are suppressed: the fused non-maximum suppression would take them all"
 _NOT_FINITE = b"a box is not finite (NaN, or 1e18 and more): the fused non-maximum suppression is not exact for it"
 
 
@@ -46,73 +48,15 @@ class _Selected:
     anchor: str
 
 
-class _Math:
-    """The ops that are needed, with their types filled in."""
-
-    def __init__(self, write: NodeWriter) -> None:
-        self.write = write
-        self._constants: dict[tuple[str, str], str] = {}
-
-    def const(self, value: object, dtype: str = "int32") -> str:
-        key = (repr(value), dtype)
-        if key not in self._constants:
-            self._constants[key] = self.write.const(value, dtype)
-        return self._constants[key]
-
-    def two(self, op: str, one: str, other: str, dtype: str = "int32") -> str:
-        return self.write(op, one, other, T=dtype)
-
-    def reshape(self, x: str, shape: str, dtype: str = "float32") -> str:
-        return self.write("Reshape", x, shape, T=dtype, Tshape="int32")
-
-    def rows(self, x: str, indices: str, dtype: str = "float32") -> str:
-        return self.write("GatherV2", x, indices, self.const(0), Tparams=dtype, Tindices="int32", Taxis="int32")
-
-    def size(self, x: str, axis: int, dtype: str = "float32") -> str:
-        shape = self.write("Shape", x, T=dtype, out_type="int32")
-        return self.item(shape, axis, "int32")
-
-    def item(self, x: str, which: int, dtype: str) -> str:
-        ends = [self.const([i]) for i in (which, which + 1, 1)]
-        return self.write("StridedSlice", x, *ends, T=dtype, Index="int32", shrink_axis_mask=1)
-
-    def top(self, x: str, k: str, dtype: str = "float32") -> tuple[str, str]:
-        values = self.write("TopKV2", x, k, T=dtype)
-        return values, f"{values.removesuffix(':0')}:1"
-
-    def switch(self, x: str, which: str, dtype: str) -> tuple[str, str]:
-        """(x where `which` is false, x where it is true)."""
-        false = self.write("Switch", x, which, T=dtype)
-        return false, f"{false.removesuffix(':0')}:1"
-
-    def merge(self, one: str, other: str, dtype: str) -> str:
-        return self.write("Merge", one, other, T=dtype, N=2)
-
-    def cast(self, x: str, source: str, target: str) -> str:
-        return self.write("Cast", x, SrcT=source, DstT=target)
-
-    def choose(self, condition: str, one: str, other: str, dtype: str) -> str:
-        return self.write("SelectV2", condition, one, other, T=dtype)
-
-    def reduce(self, op: str, x: str, axes: list[int], **attributes: str) -> str:
-        return self.write(op, x, self.const(axes), Tidx="int32", keep_dims=False, **attributes)
-
-    def vector(self, *items: str) -> str:
-        return self.write("Pack", *items, T="int32", N=len(items), axis=0)
-
-    def transposed(self, x: str) -> str:
-        return self.write("Transpose", x, self.const([1, 0]), T="float32", Tperm="int32")
-
-
 def write_fused(write: NodeWriter, found: MulticlassNms) -> dict[str, str]:
     """Write the replacement; each joined tensor → the tensor that takes its place.
 
     found  as `find_multiclass` read it; its tensors are named as inputs
     """
-    m = _Math(write)
+    m = TensorOps(write)
     columns = found.classes if found.per_class_boxes else 1
     boxes = _finite(m, m.reshape(found.boxes, m.const([-1, 4])))
-    scores = found.scores
+    scores = _only(m, found.scores, found.classes)
     if found.clips_first and found.window is not None:
         boxes = _clip(m, boxes, found.window)
         alive = m.write("Reshape", _has_area(m, boxes), m.const([-1, columns]), T="bool", Tshape="int32")
@@ -136,7 +80,7 @@ def write_fused(write: NodeWriter, found: MulticlassNms) -> dict[str, str]:
     return made
 
 
-def _finite(m: _Math, boxes: str) -> str:
+def _finite(m: TensorOps, boxes: str) -> str:
     """Boxes, once all of them are known to be finite."""
     small = m.two("Less", m.write("Abs", boxes, T="float32"), m.const(_FINITE, "float32"), "float32")
     sure = m.reduce("All", small, [0, 1])
@@ -144,21 +88,27 @@ def _finite(m: _Math, boxes: str) -> str:
     return m.write("Identity", boxes, after=[check], T="float32")
 
 
-def _row(m: _Math, found: MulticlassNms, number: str, anchor: str) -> str:
+def _only(m: TensorOps, scores: str, classes: int) -> str:
+    """Scores, once they are known to have no more columns than there are classes."""
+    check = m.write.must(m.two("Equal", m.size(scores, 1), m.const(classes)), _MORE_COLUMNS)
+    return m.write("Identity", scores, after=[check], T="float32")
+
+
+def _row(m: TensorOps, found: MulticlassNms, number: str, anchor: str) -> str:
     """Where the box of a class at an anchor lies among all boxes."""
     if not found.per_class_boxes:
         return anchor
     return m.two("AddV2", m.two("Mul", anchor, m.const(found.classes)), number)
 
 
-def _clip(m: _Math, boxes: str, window: Window) -> str:
+def _clip(m: TensorOps, boxes: str, window: Window) -> str:
     """Boxes [n, 4] clipped to a window, as the graph would."""
     low = m.write("Pack", window[0], window[1], window[0], window[1], T="float32", N=4, axis=0)
     high = m.write("Pack", window[2], window[3], window[2], window[3], T="float32", N=4, axis=0)
     return m.two("Maximum", m.two("Minimum", boxes, high, "float32"), low, "float32")
 
 
-def _has_area(m: _Math, boxes: str) -> str:
+def _has_area(m: TensorOps, boxes: str) -> str:
     """Whether each of the boxes [n, 4] has an area above zero: bool [n]."""
     corners = m.write("Unpack", boxes, T="float32", num=4, axis=1).removesuffix(":0")
     height = m.two("Sub", f"{corners}:2", f"{corners}:0", "float32")
@@ -166,7 +116,7 @@ def _has_area(m: _Math, boxes: str) -> str:
     return m.two("Greater", m.two("Mul", height, width, "float32"), m.const(0.0, "float32"), "float32")
 
 
-def _combined(m: _Math, found: MulticlassNms, boxes: str, ranks: str, most: str, total: str) -> str:
+def _combined(m: TensorOps, found: MulticlassNms, boxes: str, ranks: str, most: str, total: str) -> str:
     """The ranks [n] of what is selected, counted from 0, the best first.
 
     boxes  [n, q, 4], ranks [n, classes]: `total` minus the rank of a candidate, 0 for what is none
@@ -188,7 +138,7 @@ def _combined(m: _Math, found: MulticlassNms, boxes: str, ranks: str, most: str,
     return m.two("Sub", total, m.cast(keys, "float32", "int32"))
 
 
-def _best(m: _Math, found: MulticlassNms, boxes: str, scores: str) -> tuple[_Selected, str]:
+def _best(m: TensorOps, found: MulticlassNms, boxes: str, scores: str) -> tuple[_Selected, str]:
     """What is selected among the best candidates, and whether the result needs no others."""
     more = max(1, -(-found.total // 100))
     threshold, least = m.const(found.threshold, "float32"), m.const(float("-inf"), "float32")
@@ -230,7 +180,7 @@ def _best(m: _Math, found: MulticlassNms, boxes: str, scores: str) -> tuple[_Sel
     return chosen, m.write("LogicalAnd", m.write("LogicalOr", sure, complete), numbers)
 
 
-def _all(m: _Math, found: MulticlassNms, boxes: str, scores: str) -> _Selected:
+def _all(m: TensorOps, found: MulticlassNms, boxes: str, scores: str) -> _Selected:
     """What is selected among all candidates. Every node here depends on what it is given, so that none runs unasked."""
     threshold = m.const(found.threshold, "float32")
     columns = found.classes if found.per_class_boxes else 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -9,14 +12,28 @@ from graphsplit.formats import GraphDefModel
 from graphsplit.graph.index import Node
 from graphsplit.runtimes.arrays import Array
 
-__all__ = ["Matcher", "NoMatch"]
+__all__ = ["Matcher", "NoMatch", "Unfit"]
 
 _DTYPES = ("float32", "int32", "int64", "bool")  # of constants that are looked into
 _ADD = ("Add", "AddV2")
+_MASKS = ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
 
 
 class NoMatch(Exception):
     """A pattern does not hold; the message says why, for people. Never leaves the package."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """A pattern that begins like one that is replaced, and is left alone.
+
+    Attributes:
+        where: Name of its first op.
+        reason: Why, in words.
+    """
+
+    where: str
+    reason: str
 
 
 class Matcher:
@@ -25,6 +42,7 @@ class Matcher:
     def __init__(self, model: GraphDefModel) -> None:
         self.model, self.index = model, model.index
         self._constants: dict[str, Array | None] = {}
+        self._seen: set[str] = set()
 
     @cached_property
     def readers(self) -> dict[str, tuple[Node, ...]]:
@@ -34,7 +52,29 @@ class Matcher:
 
     def maker(self, tensor: str) -> Node:
         """The node that makes a tensor."""
-        return self.index.name_to_node_map[self.index.producer[tensor]]
+        name = self.index.producer[tensor]
+        self._seen.add(name)
+        return self.index.name_to_node_map[name]
+
+    @contextmanager
+    def tracing(self) -> Iterator[set[str]]:
+        """The names of the nodes that questions are answered with meanwhile."""
+        self._seen = set()
+        yield self._seen
+        self._seen = set()
+
+    @cached_property
+    def reaching(self) -> set[str]:
+        """Names of the nodes whose values reach an output: through tensors, not through control inputs."""
+        nodes, producer = self.index.name_to_node_map, self.index.producer
+        names: set[str] = set()
+        stack = [producer[t] for t in self.index.outputs]
+        while stack:
+            name = stack.pop()
+            if name not in names:
+                names.add(name)
+                stack += (producer[t] for t in nodes[name].inputs)
+        return names
 
     def here(self, tensor: str) -> str:
         """The tensor behind identities, in the same loop: what new nodes beside its readers may read."""
@@ -102,7 +142,7 @@ class Matcher:
         return self.plain(self.node(vector, "Shape").inputs[0])
 
     def element(self, tensor: str, which: int) -> str | None:
-        """v, for a tensor that is the scalar ``v[which]`` of a vector; else None."""
+        """v, for a tensor that is ``v[which]`` of a vector, or ``v[which:which + 1]``; else None."""
         tensor = self.plain(tensor)
         node = self.maker(tensor)
         if node.op == "Unpack" and self.port(tensor) == which:
@@ -110,11 +150,13 @@ class Matcher:
             return node.inputs[0] if axis is None or axis.i == 0 else None
         if node.op != "StridedSlice":
             return None
-        masks = {k: 0 if (a := self.attribute(node, f"{k}_mask")) is None else a.i for k in ("ellipsis", "new_axis", "shrink_axis")}
-        begin, step = self.value(node.inputs[1]), self.value(node.inputs[3])
-        if masks != {"ellipsis": 0, "new_axis": 0, "shrink_axis": 1} or begin is None or begin.tolist() != [which]:
-            return None
-        return node.inputs[0] if step is not None and step.tolist() == [1] else None
+        masks = {k: 0 if (a := self.attribute(node, f"{k}_mask")) is None else a.i for k in _MASKS}
+        begin, end, step = (None if v is None else v.tolist() for v in map(self.value, node.inputs[1:4]))
+        scalar = masks["shrink_axis"] == 1  # then begin counts, masked or not, and end does not
+        starts = begin == [which] if scalar or not masks["begin"] else which == 0
+        ends = scalar or (end == [which + 1] and not masks["end"])
+        plain = masks["ellipsis"] == masks["new_axis"] == 0 and step == [1]
+        return node.inputs[0] if starts and ends and plain else None
 
     def gather(self, tensor: str) -> tuple[str, str]:
         """(x, indices), for a tensor that is rows of x. Raises NoMatch."""
@@ -151,16 +193,15 @@ class Matcher:
                 return one, float(value.reshape(()))
         raise NoMatch(f"{node.name!r} adds no constant")
 
-    def filled(self, tensor: str, number: float) -> bool:
-        """Whether a tensor holds that number everywhere: a constant, a Fill, or a number times ones."""
+    def fill(self, tensor: str, number: float) -> str | None:
+        """n, for a vector of n times that number: a Fill, or a number times ones. None for a constant. Raises NoMatch."""
         if self.is_number(tensor, number):
-            return True
-        node = self.maker(self.plain(tensor))
-        if node.op == "Fill":
-            return self.is_number(node.inputs[1], number)
-        if node.op == "Mul":
-            one, other = node.inputs
-            return (self.is_number(one, number) and self.filled(other, 1)) or (
-                self.is_number(other, number) and self.filled(one, 1)
-            )
-        return False
+            return None
+        node = self.node(tensor, "Fill", "Mul")
+        if node.op == "Fill" and self.is_number(node.inputs[1], number):
+            size = self.node(node.inputs[0], "Pack", "Reshape", "ExpandDims", "StridedSlice")
+            return node.inputs[0] if size.op == "StridedSlice" else size.inputs[0]
+        for one, other in (node.inputs, node.inputs[::-1]) if node.op == "Mul" else ():
+            if self.is_number(one, number):
+                return self.fill(other, 1)
+        raise NoMatch(f"{node.name!r} does not fill with {number:g}")

@@ -1,117 +1,251 @@
-"""What follows a multiclass suppression: the lists of all classes, joined, are sorted, clipped and cut.
+"""What follows a multiclass suppression: the joined lists are sorted, clipped and cut.
 
-What may be put in the place of the joined lists depends on it: boxes that are dropped here need not be given, and of a
-list that is cut to the best few only the best are needed.
+    lists ─ sort ─ clip, drop what has no area ─ mark what has no area with -1 ─ sort ─ take the best ─ take the valid ones
+
+What replaces the joined lists depends on it: boxes that are dropped here need not be there, and of lists that are cut to the
+best few only the best are needed. So the replaced lists are shorter, and nothing but these steps may read them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from operator import eq
 
+from graphsplit.graph.index import Node
 from graphsplit.rewrites.boxes import Window, area, clipped, keeps_area, row_filter, valid_count
+from graphsplit.rewrites.joined import Joined
 from graphsplit.rewrites.matching import Matcher, NoMatch
 
-__all__ = ["read_following"]
+__all__ = ["Following", "read_following"]
 
+_STEPS = 8  # sort, clip, mark, sort, take, take: no list goes through more
 
-def read_following(match: Matcher, boxes: str, scores: str) -> tuple[int, Window | None, bool]:
-    """(the most of all classes, the window, whether padding is dropped), read from what follows the joined lists."""
-    window: Window | None = None
-    total, in_order = 0, False
-    for _ in range(8):  # sort, clip, mark, sort, take, take: no list goes through more
-        step = (
-            _sorted(match, boxes, scores) or _clip(match, boxes, scores) or _marked(match, boxes, scores)
-            or _taken(match, boxes, scores)
-        )  # fmt: skip
-        if step is None:
-            break
-        if isinstance(step, _Take):
-            if not in_order:
-                raise NoMatch("the best are taken of a list that is not sorted")
-            total = min(total or step.most, step.most)
-            if step.valid:
-                return total, window, True
-            boxes, scores = step.boxes, step.scores
-            continue
-        boxes, scores, found, sorts = step
-        in_order = in_order or sorts
-        if found is not None and window is not None:
-            raise NoMatch("boxes are clipped twice")
-        window = found or window
-    if not total:
-        raise NoMatch("what follows the suppression is not the sort, clip and cut of the Object Detection API")
-    return total, window, False
+# They compute each row of a list by itself; of two inputs one may be the same for all rows.
+_ROW_BY_ROW = ("Identity", "Cast", "Add", "AddV2", "Sub", "Mul", "RealDiv", "Div", "Maximum", "Minimum", "ZerosLike", "OnesLike")
+_COLUMNS = {"Split": 0, "ConcatV2": -1, "Concat": 0}  # op → which input is the axis
 
 
 @dataclass(frozen=True, slots=True)
-class _Take:
-    boxes: str
-    scores: str
-    most: int
-    valid: bool
+class Following:
+    """What is done to the joined lists.
+
+    Attributes:
+        total: The most detections of all classes.
+        window: Scalars ymin, xmin, ymax, xmax to which boxes are clipped; None: they are not.
+    """
+
+    total: int
+    window: Window | None
 
 
-_Step = tuple[str, str, Window | None, bool]  # boxes, scores, the window they were clipped to, whether they were sorted
+def read_following(match: Matcher, joined: Joined) -> Following:
+    """Read what follows the joined lists. Raises NoMatch, also where anything else reads them."""
+    steps = _Steps(match, joined)
+    for _ in range(_STEPS):
+        if steps.valid or not (steps.sort() or steps.clip() or steps.mark() or steps.take()):
+            break
+    if not steps.total:
+        raise NoMatch("what follows the suppression is not the sort, clip and cut of the Object Detection API")
+    if joined.padded and not steps.valid:
+        raise NoMatch("each class is padded, and nothing that was recognised drops the padding")
+    steps.check_readers(joined)
+    return Following(steps.total, steps.window)
 
 
-def _rows(match: Matcher, tensor: str, indices: str) -> str | None:
-    return next((rows for found, rows in row_filter(match, tensor) if found == indices), None) if tensor else None
+class _Steps:
+    """The lists as they go through one step after the other.
 
+    Attributes:
+        boxes, scores: As they are now; empty where the graph does not need them any more.
+        lists: All lists as they are now: row i of each belongs to the same detection.
+        past: These and all before.
+        counted: Those of them that have as many rows as the lists have now, or had before the last take.
+        known: Names of the nodes of the steps.
+        ends: Those of the last take, whose values the replacement does not change.
+    """
 
-def _sorted(match: Matcher, boxes: str, scores: str) -> _Step | None:
-    for node in match.readers.get(scores, ()):
-        if node.op == "TopKV2" and node.inputs[0] == scores:
-            if match.rows_of(node.inputs[1]) not in (boxes, scores):
-                raise NoMatch(f"{node.name!r} does not sort the whole list")
-            rows = _rows(match, scores, node.outputs[1])
-            if rows is None:
-                raise NoMatch("sorted scores are not gathered")
-            return _rows(match, boxes, node.outputs[1]) or "", rows, None, True
-    return None
+    def __init__(self, match: Matcher, joined: Joined) -> None:
+        self.match, self.padded = match, joined.padded
+        self.boxes, self.scores, *_ = joined.lists
+        self.lists = {t for t in joined.lists if t}
+        self.dependent = _dependent(match, self.lists)
+        self.past: set[str] = set()
+        self.counted: set[str] = set()
+        self.known: set[str] = set()
+        self.ends: set[str] = set()
+        self.total, self.in_order, self.valid = 0, False, False
+        self.window: Window | None = None
+        self._extend()
 
+    def sort(self) -> bool:
+        match = self.match
+        for node in match.readers.get(self.scores, ()):
+            if node.op == "TopKV2" and node.inputs[0] == self.scores:
+                with match.tracing() as seen:
+                    if match.rows_of(node.inputs[1]) not in self.counted:
+                        raise NoMatch(f"{node.name!r} does not sort the whole list")
+                self.known |= seen | {node.name}
+                self._gather(partial(eq, node.outputs[1]), self.counted)
+                if not self.scores:
+                    raise NoMatch("sorted scores are not gathered")
+                self.in_order = True
+                return True
+        return False
 
-def _clip(match: Matcher, boxes: str, scores: str) -> _Step | None:
-    for indices, rows in row_filter(match, scores):
-        try:
-            kept = keeps_area(match, indices)
-            source, window = clipped(match, kept)
-        except NoMatch:
-            continue
-        if source != boxes:
-            raise NoMatch("other boxes are clipped than those of the scores")
-        return _rows(match, kept, indices) or "", rows, window, False
-    return None
+    def clip(self) -> bool:
+        match = self.match
+        for indices, _ in row_filter(match, self.scores):
+            try:
+                with match.tracing() as seen:
+                    kept = keeps_area(match, indices)
+                    source, window = clipped(match, kept)
+            except NoMatch:
+                continue
+            if source != self.boxes:
+                raise NoMatch("other boxes are clipped than those of the scores")
+            if self.window is not None:
+                raise NoMatch("boxes are clipped twice")
+            self.window, self.boxes = window, kept
+            self.known |= seen
+            self._gather(partial(eq, indices), set())
+            return True
+        return False
 
+    def mark(self) -> bool:
+        match = self.match
+        for node in match.readers.get(self.scores, ()):
+            if node.op not in ("Select", "SelectV2") or node.inputs[1] != self.scores:
+                continue
+            with match.tracing() as seen:
+                try:
+                    size = match.fill(node.inputs[2], -1)
+                except NoMatch:
+                    continue
+                if size is not None and match.rows_of(size) not in self.counted:
+                    raise NoMatch(f"{node.name!r} does not mark the whole list")
+                cast = match.node(node.inputs[0], "Cast", "NotEqual")
+                if area(match, cast.inputs[0]) != self.boxes:
+                    raise NoMatch(f"{node.name!r} drops boxes by something else than their area")
+            self.known |= seen | {node.name}
+            self.scores = node.outputs[0]
+            self.lists.add(self.scores)
+            self._extend()
+            return True
+        return False
 
-def _marked(match: Matcher, boxes: str, scores: str) -> _Step | None:
-    for node in match.readers.get(scores, ()):
-        if node.op in ("Select", "SelectV2") and node.inputs[1] == scores and match.filled(node.inputs[2], -1):
-            cast = match.node(node.inputs[0], "Cast", "NotEqual")
-            if area(match, cast.inputs[0]) != boxes:
-                raise NoMatch(f"{node.name!r} drops boxes by something else than their area")
-            return boxes, node.outputs[0], None, False
-    return None
+    def take(self) -> bool:
+        match = self.match
+        for indices, _ in row_filter(match, self.scores):
+            try:
+                limit = match.first(indices)
+            except NoMatch:
+                continue
+            if not self.in_order:
+                raise NoMatch("the best are taken of a list that is not sorted")
+            with match.tracing() as seen:
+                most, self.valid = self._limit(limit)
+            self.total = min(self.total or most, most)
+            self.known |= seen
+            self.ends = {match.maker(match.plain(limit)).name}
+            self._gather(partial(self._counts_to, limit), self.counted, ends=True)
+            return True
+        return False
 
-
-def _taken(match: Matcher, boxes: str, scores: str) -> _Take | None:
-    for indices, rows in row_filter(match, scores):
-        try:
-            limit = match.first(indices)
-        except NoMatch:
-            continue
-        after = _rows(match, boxes, indices) or ""
+    def _limit(self, limit: str) -> tuple[int, bool]:
+        """The most that a take takes, and whether only valid ones. Raises NoMatch."""
+        match = self.match
         node = match.maker(match.plain(limit))
-        if node.op in ("Select", "SelectV2"):
-            greater = match.node(node.inputs[0], "Greater")
-            most, _ = match.minimum(greater.inputs[0])
-            valid_count(match, greater.inputs[1])
-            if not (match.same(node.inputs[1], greater.inputs[1]) and match.same(node.inputs[2], greater.inputs[0])):
-                raise NoMatch(f"{node.name!r} is not the number of valid boxes")
-            return _Take(after, rows, most, True)
-        most, count = match.minimum(limit)
-        if count is not None:
-            match.rows_of(count)
+        valid = node.op in ("Select", "SelectV2")
+        most, rows = match.minimum(self._unless_valid_are_fewer(node) if valid else limit)
+        if (rows is None and self.padded) or (rows is not None and match.rows_of(rows) not in self.counted):
+            raise NoMatch(f"{node.name!r} does not count the list")
         if most < 1:
             raise NoMatch(f"at most {most} of all classes")
-        return _Take(after, rows, most, False)
-    return None
+        return most, valid
+
+    def _unless_valid_are_fewer(self, node: Node) -> str:
+        """x, for a node that gives x, or the number of valid scores where that is smaller. Raises NoMatch."""
+        match = self.match
+        greater = match.node(node.inputs[0], "Greater")
+        if valid_count(match, greater.inputs[1]) not in self.past:
+            raise NoMatch(f"{node.name!r} counts other scores")
+        if not (match.same(node.inputs[1], greater.inputs[1]) and match.same(node.inputs[2], greater.inputs[0])):
+            raise NoMatch(f"{node.name!r} is not the number of valid boxes")
+        return greater.inputs[0]
+
+    def _counts_to(self, limit: str, indices: str) -> bool:
+        try:
+            return self.match.same(self.match.first(indices), limit)
+        except NoMatch:
+            return False
+
+    def _gather(self, fits: Callable[[str], bool], counted: set[str], *, ends: bool = False) -> None:
+        """Replace the lists by their rows at the indices that fit; a list that is not gathered is not needed."""
+        rows: dict[str, str] = {}
+        for tensor in self.lists:
+            for indices, gathered in row_filter(self.match, tensor):
+                if fits(indices):
+                    rows[tensor] = gathered
+                    names = {self.match.index.producer[t] for t in (indices, gathered)}
+                    self.known |= names
+                    self.ends |= names if ends else set()
+        self.boxes, self.scores = rows.get(self.boxes, ""), rows.get(self.scores, "")
+        self.lists, self.counted = set(rows.values()), counted
+        self._extend()
+
+    def _extend(self) -> None:
+        """Add what is computed of the lists row by row: boxes in other coordinates, for instance."""
+        stack = list(self.lists)
+        while stack:
+            for node in self.match.readers.get(stack.pop(), ()):
+                if not self.lists.issuperset(node.outputs) and self._is_row_by_row(node):
+                    self.known.add(node.name)
+                    self.lists.update(node.outputs)
+                    stack += node.outputs
+        self.past |= self.lists
+        self.counted = self.counted | self.lists
+
+    def _is_row_by_row(self, node: Node) -> bool:
+        match = self.match
+        inputs = list(node.inputs)
+        if node.op in _COLUMNS:
+            if not match.is_number(inputs.pop(_COLUMNS[node.op]), 1):
+                return False
+        elif node.op not in _ROW_BY_ROW:
+            return False
+        if any(t in self.dependent and t not in self.lists for t in inputs):
+            return False
+        values = [match.value(t) for t in inputs]
+        return all(value is None or value.shape in ((), (1,), (4,)) for value in values)  # one, or one for each coordinate
+
+    def check_readers(self, joined: Joined) -> None:
+        """Refuse anything but the steps that reads the lists, or what is computed of them, on the way to an output."""
+        match = self.match
+        stack = [t for t in joined.lists if t]
+        seen: set[str] = set()
+        while stack:
+            tensor = stack.pop()
+            if tensor in match.index.outputs:
+                raise NoMatch(f"{tensor} is an output of the model")
+            for node in match.readers.get(tensor, ()):
+                if node.name not in match.reaching or node.name in seen:  # an Assert may look at anything
+                    continue
+                if node.name not in self.known:
+                    raise NoMatch(f"{tensor} is read by {node.name!r} ({node.op}), too")
+                seen.add(node.name)
+                if node.name not in self.ends:
+                    stack += node.outputs
+
+
+def _dependent(match: Matcher, tensors: set[str]) -> set[str]:
+    """These tensors and all that are computed of them."""
+    dependent = set(tensors)
+    stack = list(tensors)
+    while stack:
+        for node in match.readers.get(stack.pop(), ()):
+            if not dependent.issuperset(node.outputs):
+                dependent.update(node.outputs)
+                stack += node.outputs
+    return dependent

@@ -17,7 +17,8 @@ from graphsplit.formats import GraphDefModel
 from graphsplit.formats.graphdef.edit import NodeWriter
 from graphsplit.rewrites.batched_map import find_maps, write_batched
 from graphsplit.rewrites.fused_nms import write_fused
-from graphsplit.rewrites.multiclass import Unfit, find_multiclass
+from graphsplit.rewrites.matching import Unfit
+from graphsplit.rewrites.multiclass import find_multiclass
 from graphsplit.rewrites.samples import Samples, image_samples, nms_samples
 
 __all__ = ["REGISTRY", "Rewrite"]

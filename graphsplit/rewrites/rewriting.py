@@ -13,7 +13,7 @@ from graphsplit.formats.graphdef.writer import Chunk
 from graphsplit.planning.plan import Plan
 from graphsplit.planning.planner import plan_sections
 from graphsplit.rewrites.folding import fold_constants
-from graphsplit.rewrites.multiclass import Unfit
+from graphsplit.rewrites.matching import Unfit
 from graphsplit.rewrites.registry import REGISTRY
 from graphsplit.splitting.request import Names, tensors_of
 

@@ -39,6 +39,7 @@ def detector(
     *,
     classes: int = 4,
     per_class_boxes: bool = False,
+    columns: int | None = None,
     unrolled: int = 0,
     iou: float = 0.5,
     threshold: float = 0.1,
@@ -60,12 +61,13 @@ def detector(
         unrolled: Number of images in a batch without a loop.
         carried: "rows": a tensor with a row for each anchor; "masks": one with a value for each class.
         window: "fed", "unit" (a constant), "captured" (one for all images, from outside of the loop), or "none".
+        columns: Number of boxes of an anchor (default: one, or one for each class).
         ids: What each class is called in the result (default: `first`, `first` + 1, …).
         early: What is done to the boxes of a class before the suppression, in order: "scores" drops low scores, "clip" clips boxes
             and drops those without area, "bare clip" only clips, "inner clip" is "clip" with half of the window. Default: scores
             and clip for V2, else nothing.
     """
-    q = classes if per_class_boxes else 1
+    q = columns or (classes if per_class_boxes else 1)
     with tf.Graph().as_default() as graph, loops_of_tensorflow_1():
         batch = unrolled or None
         boxes = v1.placeholder(tf.float32, [batch, anchors, q, 4], "boxes")

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from graphsplit.formats import GraphDefModel, load
-from graphsplit.rewrites import batched_map, rewrite
+from graphsplit.rewrites import lifting, rewrite
 from tests.rewrites.detectors import compared, loops_of_tensorflow_1, v1
 from tests.shared import shared_model
 
@@ -94,12 +94,12 @@ def test_a_loop_that_counts_otherwise_is_left_alone():
 
 def test_a_planted_difference_is_seen(monkeypatch):
     model = preprocessor(BODIES["resize and normalise"])
-    copy = batched_map._Lift._copy
+    copy = lifting.Lift._copy
 
     def swapped(lift, node, inputs, port):
         return copy(lift, node, inputs[::-1] if node.op == "Sub" else inputs, port)
 
-    monkeypatch.setattr(batched_map._Lift, "_copy", swapped)
+    monkeypatch.setattr(lifting.Lift, "_copy", swapped)
     assert compared(model, rewrite(model, batch_preprocess=True), feeds, 3) == 3
 
 

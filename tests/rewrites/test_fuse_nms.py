@@ -14,9 +14,10 @@ import tensorflow as tf
 from graphsplit.demo import data as demo_data
 from graphsplit.formats import GraphDefModel, load
 from graphsplit.formats.graphdef.edit import NodeWriter, edited
-from graphsplit.rewrites import fused_nms, registry, rewrite
+from graphsplit.rewrites import fused_nms, registry, rewrite, tensor_ops
 from graphsplit.rewrites.fused_nms import write_fused
-from graphsplit.rewrites.multiclass import MulticlassNms, Unfit, find_multiclass
+from graphsplit.rewrites.matching import Unfit
+from graphsplit.rewrites.multiclass import MulticlassNms, find_multiclass
 from graphsplit.rewrites.proof import verify_rewrite
 from graphsplit.rewrites.samples import KINDS, made_boxes, nms_samples
 from graphsplit.runtimes.tensorflow import TensorFlowSession
@@ -258,7 +259,7 @@ def test_the_comparison_sees_planted_differences(planted, monkeypatch):
         all_ = fused_nms._best
         monkeypatch.setattr(fused_nms, "_best", lambda m, *rest: (all_(m, *rest)[0], m.write.const(True, "bool")))
     elif planted == "ties":  # equal scores in the order of the anchors found best
-        monkeypatch.setattr(fused_nms._Math, "top", lambda m, x, k, dtype="float32": _unstable(m, x, k, dtype))
+        monkeypatch.setattr(tensor_ops.TensorOps, "top", lambda m, x, k, dtype="float32": _unstable(m, x, k, dtype))
     changed = {
         "threshold": lambda f: replace(f, threshold=0.3),
         "iou": lambda f: replace(f, iou=0.05),

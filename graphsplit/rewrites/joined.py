@@ -1,0 +1,161 @@
+"""The lists that join what the suppressions of all classes selected: boxes, scores, class ids, whatever is carried along.
+
+class 0: NonMaxSuppression ─ gather, pad ─┐
+class 1: NonMaxSuppression ─ gather, pad ─┼─ ConcatV2 ─ one list        rows of class 0 first, then those of class 1, …
+                                          …
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from graphsplit.graph.index import Node
+from graphsplit.rewrites.matching import Matcher, NoMatch
+from graphsplit.rewrites.suppression import ClassNms
+
+__all__ = ["Joined", "read_joined"]
+
+
+@dataclass(slots=True)
+class Joined:
+    """Joined lists of n rows.
+
+    Attributes:
+        boxes: float32 [n, 4]; empty where the graph does not join boxes.
+        scores: float32 [n].
+        classes: float32 [n]; empty where the graph does not join class ids.
+        first: The id of column 0 of the scores; the others count up by one.
+        padded: Whether each class has the same number of rows, filled up with scores of -1.
+        carried: List → [k, …] of which it holds rows.
+    """
+
+    boxes: str = ""
+    scores: str = ""
+    classes: str = ""
+    first: float = 0.0
+    padded: bool = False
+    carried: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """Boxes, scores, class ids, and what is carried along."""
+        return self.boxes, self.scores, self.classes, *(tensor for tensor, _ in self.carried)
+
+
+def read_joined(match: Matcher, classes: Sequence[ClassNms]) -> Joined:
+    """The lists that join what the classes selected. Raises NoMatch."""
+    joined = Joined()
+    for node in _concats(match, classes):
+        if not match.is_number(node.inputs[-1], 0):
+            raise NoMatch(f"{node.name!r} does not join rows")
+        try:
+            kinds = [_kind(match, c, i) for c, i in zip(classes, node.inputs, strict=False)]
+        except NoMatch as why:
+            raise NoMatch(f"{node.name!r} joins what was selected with something unknown: {why}") from why
+        names = {k[0] for k in kinds}
+        tensor = node.outputs[0]
+        if names == {"boxes"}:
+            joined.boxes = tensor
+        elif names == {"scores"} or names == {"padded scores"}:
+            joined.scores, joined.padded = tensor, names == {"padded scores"}
+        elif names == {"class"}:
+            joined.classes, joined.first = tensor, float(kinds[0][1])
+            if [float(k[1]) for k in kinds] != [joined.first + i for i in range(len(classes))]:
+                raise NoMatch(f"{node.name!r} gives classes that do not count up by one")
+        elif names == {"rows"}:
+            if len({k[1] for k in kinds}) != 1:
+                raise NoMatch("masks or other values of each class are carried through")
+            joined.carried.append((tensor, str(kinds[0][1])))
+        else:
+            raise NoMatch(f"{node.name!r} joins {' and '.join(sorted(names))}")
+    if not joined.scores:
+        raise NoMatch("what is selected is not joined over the classes")
+    return joined
+
+
+def _concats(match: Matcher, classes: Sequence[ClassNms]) -> list[Node]:
+    """The first nodes after the suppressions that join one tensor for each class."""
+    suppressions = {c.node.name for c in classes}
+    seen: set[str] = set()
+    stack = [tensor for c in classes for tensor in c.node.outputs]
+    concats = []
+    while stack:
+        for node in match.readers.get(stack.pop(), ()):
+            if node.name in seen:
+                continue
+            seen.add(node.name)
+            # What one class joins reads its suppression and its own padding; what joins the classes reads no suppression.
+            within = node.inputs and match.index.producer[match.plain(node.inputs[0])] in suppressions
+            if node.op == "ConcatV2" and len(node.inputs) == len(classes) + 1 and not within:
+                concats.append(node)
+            elif node.op not in ("Shape", "Size", "TensorArrayWriteV3", "Assert"):
+                stack += node.outputs
+    return concats
+
+
+def _kind(match: Matcher, c: ClassNms, tensor: str) -> tuple[str, float | str]:
+    """What a tensor of one class is: boxes, scores, its id, rows of something. Raises NoMatch."""
+    tensor = match.plain(tensor)
+    node = match.maker(tensor)
+    if tensor == f"{c.node.name}:1" and node.op == "NonMaxSuppressionV5":
+        return "scores", 0.0
+    if node.op in ("GatherV2", "Gather"):
+        return _gathered(match, c, node)
+    if node.op in ("Select", "SelectV2"):
+        less = match.node(node.inputs[0], "Less")
+        if not match.same(match.first(less.inputs[0]), c.node.inputs[2]) or not _is_count(match, c, less.inputs[1]):
+            raise NoMatch(f"{node.name!r} selects by something else than how many there are")
+        size = match.fill(node.inputs[2], -1)
+        if not (size is None or match.same(size, c.node.inputs[2])) or not _are_scores(match, c, node.inputs[1]):
+            raise NoMatch(f"{node.name!r} does not pad scores with -1")
+        return "padded scores", 0.0
+    source, number = match.plus(tensor)
+    zeros = match.node(source, "ZerosLike")
+    if _kind(match, c, zeros.inputs[0])[0] not in ("scores", "padded scores"):
+        raise NoMatch(f"{node.name!r} is not the class of the scores")
+    return "class", number
+
+
+def _gathered(match: Matcher, c: ClassNms, node: Node) -> tuple[str, float | str]:
+    source, indices = match.gather(node.outputs[0])
+    if not _are_selected(match, c, indices):
+        raise NoMatch(f"{node.name!r} gathers by something else than what was selected")
+    if match.same(source, c.node.inputs[0]):
+        return "boxes", 0.0
+    if match.same(source, c.node.inputs[1]):
+        return "scores", 0.0
+    for kept in c.filters:
+        source, indices = match.gather(source)
+        if indices != kept:
+            raise NoMatch(f"{node.name!r} gathers what was filtered differently")
+    return "rows", match.here(source)
+
+
+def _are_selected(match: Matcher, c: ClassNms, indices: str) -> bool:
+    """Whether indices are what a class selected, perhaps padded with zeros."""
+    selected = f"{c.node.name}:0"
+    return indices == selected or (match.maker(indices).op == "ConcatV2" and _padded(match, c, match.maker(indices)) == selected)
+
+
+def _are_scores(match: Matcher, c: ClassNms, tensor: str) -> bool:
+    node = match.maker(match.plain(tensor))
+    if node.op == "ConcatV2":
+        return _padded(match, c, node) == f"{c.node.name}:1"
+    return _kind(match, c, tensor)[0] == "scores"
+
+
+def _padded(match: Matcher, c: ClassNms, node: Node) -> str:
+    """x, for x and as many zeros as a class has places left. Raises NoMatch."""
+    size = match.fill(node.inputs[1], 0) if len(node.inputs) == 3 else None
+    left = None if size is None else match.node(size, "Sub")
+    if left is None or not match.same(left.inputs[0], c.node.inputs[2]) or not _is_count(match, c, left.inputs[1]):
+        raise NoMatch(f"{node.name!r} does not pad what was selected to the maximum of a class")
+    return match.plain(node.inputs[0])
+
+
+def _is_count(match: Matcher, c: ClassNms, tensor: str) -> bool:
+    """Whether a tensor is the number of what a class selected."""
+    if c.node.op == "NonMaxSuppressionV4" and match.plain(tensor) == f"{c.node.name}:1":
+        return True
+    return match.rows_of(tensor) == f"{c.node.name}:0"
