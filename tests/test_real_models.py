@@ -190,7 +190,7 @@ MASK_HEAD_READS = {
 
 
 def test_a_mask_rcnn_has_no_fixed_cut_and_says_what_to_do():
-    with pytest.raises(gs.CutError, match=r"preset 'mask_rcnn' fits, but has no fixed cut: .*; name the tensors to cut at"):
+    with pytest.raises(gs.CutError, match=r"preset 'mask_rcnn' matches, but has no fixed cut: .*; name the tensors to cut at"):
         gs.plan(load("mask_rcnn_inception_v2_coco_2018"), preset="mask_rcnn")
 
 

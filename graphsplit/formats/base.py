@@ -1,4 +1,4 @@
-"""What models of all formats have in common: bytes, where they came from, their checksum, what is fed and fetched."""
+"""What models of all formats share: bytes, origin, checksum, inputs and outputs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ __all__ = ["Stored"]
 
 
 class Stored:
-    """Bytes in pieces, none of which is copied.
+    """A model as bytes in pieces, none of which is copied.
 
-    format  the format of the file it came from
-    path    the file (for a SavedModel the folder) it was read from; None for one made in memory
-    source  the file whose checksum stands for the model; None for one made in memory
+    Attributes:
+        format: The format of the file it came from.
+        path: The file (for a SavedModel the folder) it was read from; None for a model in memory.
+        source: The file whose checksum identifies the model; None for a model in memory.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Stored:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the model."""
+        """Size of the model in bytes."""
         return sum(len(c) for c in self._chunks)
 
     @property
@@ -76,7 +77,7 @@ class Stored:
 
     @property
     def sha256(self) -> str:
-        """The checksum of the source file; for a model made in memory, of its bytes. Any thread may ask."""
+        """SHA-256 of the source file; for a model in memory, of its bytes. Safe to call from any thread."""
         with self._hashing:
             if self._sha256 is None:
                 total = hashlib.sha256()

@@ -1,8 +1,8 @@
 """``.keras`` files → frozen models.
 
-A ``.keras`` file is a zip archive: config.json says which layers there are, model.weights.h5 what they have learnt.
-The configuration names classes, and older versions of Keras import whatever it names. So it is read first, and a model
-that needs code or files from elsewhere is refused before Keras sees it; Keras' own safe mode comes on top of that.
+A ``.keras`` file is a zip archive: config.json lists the layers, model.weights.h5 holds their weights. The configuration names
+classes, and older versions of Keras import any class it names. So it is read first, and a model that needs code or files from
+elsewhere is refused before Keras sees it, in addition to Keras' own safe mode.
 """
 
 from __future__ import annotations
@@ -14,36 +14,42 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from graphsplit.errors import FormatError
 from graphsplit.formats.freeze import freeze_function, loading, on_one_line
 from graphsplit.formats.graphdef.model import GraphDefModel
 
+if TYPE_CHECKING:
+    from keras import KerasTensor, Model
+    from tensorflow import TensorSpec
+
 __all__ = ["freeze_keras", "load_keras"]
 
-_EXPORT = "where its code is at hand, call model.export(FOLDER) and give that folder"
+_EXPORT = "where its code is at hand, call model.export(FOLDER) and pass that folder"
 _CODE = {"Lambda", "__lambda__"}  # Python bytecode in the file
-_OTHER_MODELS = {"TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}  # load, or are, programs of another kind
+_OTHER_MODELS = {"TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}  # load, or are, programs of other kinds
 _FILE_NAMES = ("vocabulary", "idf_weights")  # a list of words, or the path of a file with them
 
 
 def load_keras(path: Path) -> GraphDefModel:
     """A Keras 3 model, called in inference mode and frozen; the batch size is free unless the model fixes it.
 
-    Raises FormatError for a file that is damaged or that needs code of its own (Lambda and custom layers), and where
-    Keras runs on another backend than TensorFlow.
+    Raises:
+        FormatError: The file is damaged, the model needs code that is not Keras' (Lambda and custom layers), or Keras runs on
+            another backend than TensorFlow.
     """
     version = _check_config(path)
     keras = _keras(path)
-    then = f"load it in Python with Keras {version}, which saved it, call model.export(FOLDER) and give that folder"
+    then = f"load it in Python with Keras {version}, which saved it, call model.export(FOLDER) and pass that folder"
     with loading(path, "Keras cannot load this model", then):
         data, outputs = freeze_keras(_load(path, keras), path)
         return GraphDefModel([data], path=path, source=path, format="keras", output_names=outputs)
 
 
-def _keras(path: Path) -> Any:
-    """Keras, on TensorFlow. Raises FormatError where it runs on something else."""
+def _keras(path: Path) -> ModuleType:
+    """Keras, on TensorFlow. Raises FormatError if it runs on something else."""
     backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if backend == "tensorflow" or "keras" in sys.modules:  # else not even imported: it would import the other one
         try:
@@ -56,14 +62,15 @@ def _keras(path: Path) -> Any:
             ) from error
     if backend != "tensorflow":
         raise FormatError(
-            f"Keras runs on the backend {backend!r} here, which gives no TensorFlow graph; set KERAS_BACKEND=tensorflow",
+            f"Keras runs on the backend {backend!r} here, which has no TensorFlow graph; set KERAS_BACKEND=tensorflow",
             path=path,
         )
-    return keras
+    module: ModuleType = keras
+    return module
 
 
-def _load(path: Path, keras: Any) -> Any:
-    """The model. Keras wants the ending ``.keras``; the name of a file means nothing to us."""
+def _load(path: Path, keras: ModuleType) -> Model:
+    """The model. Keras requires the suffix ``.keras``, which a file need not have here."""
     options = {"compile": False, "safe_mode": True}
     if path.suffix == ".keras":
         return keras.models.load_model(path, **options)
@@ -73,7 +80,7 @@ def _load(path: Path, keras: Any) -> Any:
         return keras.models.load_model(link, **options)
 
 
-def freeze_keras(model: Any, path: Path | None = None) -> tuple[bytes, tuple[str, ...]]:
+def freeze_keras(model: Model, path: Path | None = None) -> tuple[bytes, tuple[str, ...]]:
     """A Keras model, called in inference mode, as a frozen GraphDef and the tensors that it returns.
 
     Args:
@@ -86,7 +93,7 @@ def freeze_keras(model: Any, path: Path | None = None) -> tuple[bytes, tuple[str
     import keras
     import tensorflow as tf
 
-    def spec(tensor: Any) -> Any:
+    def spec(tensor: KerasTensor) -> TensorSpec:
         if getattr(tensor, "sparse", False) or getattr(tensor, "ragged", False):
             raise FormatError(f"the input {tensor.name!r} is not a dense tensor; export a model with dense inputs", path=path)
         return tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name)
@@ -112,7 +119,7 @@ def _check_config(path: Path) -> str:
     except (zipfile.BadZipFile, OSError, NotImplementedError, KeyError, ValueError, RecursionError) as error:
         raise FormatError(f"a damaged .keras file: {on_one_line(error)}; save or download it again", path=path) from error
     if not isinstance(config, dict):
-        raise FormatError("a damaged .keras file: its config.json is no model; save or download it again", path=path)
+        raise FormatError("a damaged .keras file: its config.json is not a model; save or download it again", path=path)
     config.pop("compile_config", None)  # losses and metrics, which are not loaded
     for item in _objects(config):
         kind, module = str(item.get("class_name")), item.get("module")
@@ -131,16 +138,16 @@ def _check_config(path: Path) -> str:
     return str(metadata.get("keras_version", "3")) if isinstance(metadata, dict) else "3"
 
 
-def _of_keras(module: Any, kind: str) -> bool:
+def _of_keras(module: object, kind: str) -> bool:
     """Whether Keras finds the class among its own, without importing what the file names."""
     if kind == "function":  # a function by its name, among Keras' activations and the like
         return module in (None, "builtins")
     return module is None or module in ("builtins", "keras") or (isinstance(module, str) and module.startswith("keras."))
 
 
-def _objects(config: Any) -> Iterator[dict[str, Any]]:
+def _objects(config: object) -> Iterator[dict[str, object]]:
     """All serialised objects in a configuration, outermost first."""
-    stack = [config]
+    stack: list[object] = [config]
     while stack:
         item = stack.pop()
         if isinstance(item, dict):

@@ -4,22 +4,22 @@
     MetaGraphDef: meta_info_def = 1   graph_def = 2   saver_def = 3   collection_def = 4 (entry: key = 1, value = 2)
                   signature_def = 5   asset_file_def = 6   object_graph_def = 7
 
-A SavedModel is a program, and loading one runs parts of it. So this walk comes first; `MetaGraph.outside` names what
-reaches files, the network or Python. The nodes that save and restore the variables do that by trade, and are excused
-as long as they do nothing else:
+A SavedModel is a program, and loading one runs parts of it. So this walk comes first; `MetaGraph.outside` names what reaches
+files, the network or Python. The nodes that save and restore the variables have to do that, and are excused as long as they do
+nothing else:
 
     excused    SaveV2, RestoreV2 … that no signature and no initialiser needs; what is restored at loading must be
-               restored from the file name that the loader gives (the folder's own variables), not from another
-    never      ReadFile, WriteFile, PyFunc … wherever they stand
+               restored from the file name that the loader passes (the folder's own variables), not from another
+    never      ReadFile, WriteFile, PyFunc … anywhere
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from graphsplit.formats.graphdef.messages import message
+from graphsplit.formats.graphdef.messages import Message, message
 from graphsplit.formats.graphdef.outside import reaches_outside
 from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.formats.graphdef.wire import BYTES, Buffer, GraphError, NodeRange, WireError, encode_varint, fields
@@ -31,32 +31,36 @@ _INIT_SIGNATURE = "__saved_model_init_op"
 _INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
 _RESTORING = {"Restore", "RestoreSlice", "RestoreV2"}
 _SAVING = {"Save", "SaveSlices", "SaveV2", "MergeV2Checkpoints"} | _RESTORING
-# What may stand between the saver's file name and the op that reads it: none of these can lead to another folder.
+# Ops allowed between the saver's file name and the op that reads it: none of these can lead to another folder.
 _SAME_FILE = {"Identity", "PlaceholderWithDefault", "ShardedFilename", "ShardedFilespec"}
 
 Span = tuple[int, int]
 
 
 class Asset(NamedTuple):
-    """A file that the graph is told the path of: the tensor to feed, the name within ``assets/``."""
+    """A file whose path is fed to the graph: the tensor to feed, the name within ``assets/``."""
 
     tensor: str
     filename: str
 
 
 class Outside(NamedTuple):
-    """A node that reaches outside, ``function/node`` for one that only a function holds, and the op that does it."""
+    """A node that reaches outside (``function/node`` for one that only a function holds) and its op."""
 
     name: str
     op: str
 
 
 class MetaGraph:
-    """One meta graph of a SavedModel; its parts are read when they are asked for.
+    """One meta graph of a SavedModel; its parts are read on demand.
 
-    alone  whether it is the only one; TensorFlow looks at the objects of no other
+    Args:
+        data: The bytes of the SavedModel message.
+        start, end: Where the meta graph begins and ends.
+        alone: Whether it is the only one; TensorFlow ignores the objects of any other.
 
-    Raises WireError, GraphError or protobuf's DecodeError for what is damaged.
+    Raises:
+        WireError, GraphError, google.protobuf.message.DecodeError: It is damaged.
     """
 
     def __init__(self, data: Buffer, start: int, end: int, *, alone: bool) -> None:
@@ -72,7 +76,7 @@ class MetaGraph:
 
     @cached_property
     def tags(self) -> tuple[str, ...]:
-        """The tags that say what the meta graph is for: "serve", "gpu" …"""
+        """The tags that state what the meta graph is for: "serve", "gpu" …"""
         return tuple(message("MetaInfo").FromString(self._joined(1)).tags)
 
     @cached_property
@@ -86,13 +90,13 @@ class MetaGraph:
         return GraphDefReader(self.graph_def)
 
     @cached_property
-    def saver(self) -> Any:
+    def saver(self) -> Message:
         """The SaverDef: names of the ops that save and restore, empty where there is nothing to save."""
         return message("SaverDef").FromString(self._joined(3))
 
     @cached_property
-    def all_signatures(self) -> Mapping[str, Any]:
-        """Key → SignatureDef, with those that are TensorFlow's own."""
+    def all_signatures(self) -> Mapping[str, Message]:
+        """Key → SignatureDef, TensorFlow's internal ones included."""
         found = {}
         for low, high in self._spans.get(5, ()):
             entry = message("SignatureEntry").FromString(self._data[low:high])
@@ -100,13 +104,13 @@ class MetaGraph:
         return found
 
     @property
-    def signatures(self) -> Mapping[str, Any]:
+    def signatures(self) -> Mapping[str, Message]:
         """Key → SignatureDef of what can be called."""
         return {k: s for k, s in self.all_signatures.items() if not k.startswith("__saved_model") and s.outputs}
 
     @cached_property
     def init_ops(self) -> tuple[str, ...]:
-        """Names of the nodes that stand for the initialiser; the first is the one that loading runs."""
+        """Names of the nodes of the initialiser; loading runs the first."""
         found = [e.value.name for k, s in self.all_signatures.items() if k == _INIT_SIGNATURE for e in s.outputs]
         for key in _INIT_COLLECTIONS:
             for low, high in self._collection(key):
@@ -194,20 +198,20 @@ class MetaGraph:
         return nodes, functions
 
     def needed(self, roots: Iterable[str]) -> set[str]:
-        """The nodes of some tensors and all they depend on."""
+        """Names of the nodes of some tensors and of all they depend on."""
         by_name = self.reader.by_name
         names = reachable(map(_node, roots), lambda n: map(_node, by_name[n].inputs) if n in by_name else ())
         return names & by_name.keys()
 
     def _own_file(self, node: NodeRange) -> bool:
-        """Whether a restoring node reads the file whose name the loader gives."""
-        given, by_name = _node(self.saver.filename_tensor_name), self.reader.by_name
+        """Whether a restoring node reads the file whose name the loader passes."""
+        passed, by_name = _node(self.saver.filename_tensor_name), self.reader.by_name
         seen: set[str] = set()
         here: NodeRange | None = node
         while here is not None and here.name not in seen and here.inputs:
             seen.add(here.name)
             name = _node(here.inputs[0])
-            if name == given:
+            if name == passed:
                 return True
             here = by_name.get(name)
             if here is not None and here.op not in _SAME_FILE:
@@ -221,7 +225,7 @@ def read_meta_graphs(data: Buffer) -> list[MetaGraph]:
     return [MetaGraph(data, low, high, alone=len(spans) == 1) for low, high in spans]
 
 
-def signature_tensors(entries: Any) -> tuple[str, ...]:
+def signature_tensors(entries: Iterable[Message]) -> tuple[str, ...]:
     """The tensors of one side of a signature, in the order of their keys; a sparse one has no name and is left out."""
     names = [e.value.name for e in sorted(entries, key=lambda e: str(e.key)) if e.value.name]
     return tuple(dict.fromkeys(name if ":" in name else f"{name}:0" for name in names))
@@ -233,7 +237,7 @@ def _node(tensor: str) -> str:
 
 
 def _inner(data: Buffer, start: int, end: int, number: int) -> list[Span]:
-    """Where the sub-messages or strings of that field number lie."""
+    """The places of the sub-messages or strings of that field number."""
     return [(low, high) for n, wire, _, low, high in fields(data, start, end) if n == number and wire == BYTES]
 
 

@@ -1,10 +1,10 @@
-"""What every format gives: an index to plan on, sections to cut out, bytes to write and to run."""
+"""What every format offers: an index to plan on, sections to cut out, bytes to write and to run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from graphsplit.graph.index import GraphIndex, TensorSpec
 
@@ -15,17 +15,17 @@ __all__ = ["Model"]
 
 
 class Model(Protocol):
-    """A model of any format.
+    """A model of any format. `graphsplit.formats.base.Stored` explains format, path, source, nbytes, chunks and sha256.
 
-    suffix          what a section's file name ends with
-    section_format  the format of its bytes: "graphdef" or "tflite"
-    rewrites        what was replaced in it, as manifests list it
-    format, path, source, nbytes, chunks, sha256: see `graphsplit.formats.base.Stored`
+    Attributes:
+        suffix: What the file name of a section ends with.
+        section_format: The format of its bytes: "graphdef" or "tflite".
+        rewrites: What was replaced in it, as manifests list it.
     """
 
     suffix: str
     section_format: str
-    rewrites: tuple[Mapping[str, Any], ...]
+    rewrites: tuple[Mapping[str, object], ...]
     format: str
     path: Path | None
     source: Path | None
@@ -51,17 +51,17 @@ class Model(Protocol):
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """What to feed."""
+        """What to feed, in the order of the file."""
         ...
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
-        """What to fetch."""
+        """What to fetch, in the order of the file."""
         ...
 
     @property
     def reaches_outside(self) -> tuple[str, ...]:
-        """Names of the nodes that reach files, the network, Python or code nobody here knows."""
+        """Names of the nodes that reach files, the network, Python or unknown code."""
         ...
 
     def check_trust(self, trust: bool) -> None:
@@ -69,7 +69,7 @@ class Model(Protocol):
         ...
 
     def check_frozen(self) -> None:
-        """Refuse a model whose values live elsewhere. Raises FormatError."""
+        """Refuse a model whose values are not in the file. Raises FormatError."""
         ...
 
     def constant(self, node: str, *, limit: int = 2**16) -> Array | None:
@@ -85,24 +85,33 @@ class Model(Protocol):
         ...
 
     def attributes(self, node: str) -> Mapping[str, str]:
-        """What a node is set to, as text, but for the value of a constant."""
+        """The attributes of a node as text, except the value of a constant."""
         ...
 
     def device(self, node: str) -> str:
-        """The device that the file pins a node to; nothing where it does not."""
+        """The device that the file pins a node to; empty if it does not."""
         ...
 
     def quantisation(self, tensor: str) -> tuple[float, int] | None:
-        """Scale and zero point of a tensor that has one of each: real = scale · (q − zero point). None for any other."""
+        """Scale and zero point of a tensor that has one of each: real = scale · (q − zero point). None for any other tensor."""
         ...
 
     @property
     def original(self) -> Model:
-        """The model that rewrites were applied to; of any other the model itself."""
+        """The model that rewrites were applied to; the model itself if there were none."""
         ...
 
     def section(
         self, nodes: Sequence[str], inputs: Sequence[TensorSpec], outputs: Sequence[str]
     ) -> tuple[Model, Mapping[str, str]]:
-        """A model of some of the nodes, and what the tensors it is given and gives are called in it."""
+        """A model of some of the nodes.
+
+        Args:
+            nodes: Names of the nodes to keep.
+            inputs: Tensors that come from outside.
+            outputs: Tensors to fetch.
+
+        Returns:
+            The model, and for each input and output its name in it.
+        """
         ...

@@ -1,11 +1,11 @@
 """SavedModel folders → frozen models.
 
     load    scan the bytes (nothing is run) → refuse what reaches outside → TensorFlow loads it → freeze → prune
-    scan    the graph as it stands in the file, unfrozen, for those who want to look before they trust
+    scan    the graph as it is in the file, unfrozen, to look at before trusting it
 
-A SavedModel of TensorFlow 1 is a graph with a saver: imported into a graph and a session of its own, restored, frozen.
-One of TensorFlow 2 is objects that hold functions: loaded, and the function of the signature frozen. Loops come as
-TensorFlow's freezing gives them.
+A SavedModel of TensorFlow 1 is a graph with a saver: it is imported into a separate graph and session, restored, frozen. One of
+TensorFlow 2 is objects that hold functions: it is loaded, and the function of the signature frozen. Loops are as TensorFlow's
+freezing leaves them.
 """
 
 from __future__ import annotations
@@ -35,13 +35,16 @@ _READ_BY_TENSORFLOW = ("variables", "assets", "debug", "fingerprint.pb")
 def load_saved_model(path: Path, *, trust: bool = False) -> GraphDefModel:
     """The signature "serving_default" (or the only one) of a SavedModel, frozen.
 
-    trust  load it even if it reaches files, the network or Python, or has files outside of its folder
+    Args:
+        path: The folder.
+        trust: Load it even if it reaches files, the network or Python, or has files outside of its folder.
 
-    Raises FormatError for a SavedModel that is damaged, incomplete or has no such signature, and TrustError, before
-    anything is run, for one that reaches outside itself.
+    Raises:
+        FormatError: It is damaged, incomplete or has no such signature.
+        TrustError: It reaches outside itself; raised before anything is run.
     """
     file, meta = _open(path)
-    then = "save it again, or give the frozen graph (frozen_inference_graph.pb)"
+    then = "save it again, or pass the frozen graph (frozen_inference_graph.pb)"
     with _damage(path):
         key = _signature_key(meta, path)
         meta.reader.library.check_calls()
@@ -54,7 +57,7 @@ def load_saved_model(path: Path, *, trust: bool = False) -> GraphDefModel:
 
 
 def scan(path: Path) -> GraphDefModel:
-    """The graph of a SavedModel as it stands in the file: not frozen, nothing run, no TensorFlow.
+    """The graph of a SavedModel as it is in the file: not frozen, nothing run, no TensorFlow.
 
     Its `reaches_outside` is what keeps `load_saved_model` from loading it without trust, initialisers and functions
     included. (A ``saved_model.pbtxt`` is parsed with TensorFlow's definitions, which imports it but runs nothing.)
@@ -80,7 +83,7 @@ class _Unfrozen(GraphDefModel):
 
     @cached_property
     def index(self) -> GraphIndex:
-        """The index of the graph. Its inputs are those of the signature: a saver's file name is none."""
+        """The index of the graph. Its inputs are those of the signature, without a saver's file name."""
         index = super().index
         return index if self._inputs is None else replace(index, inputs=tuple(t for t in self._inputs if t in index.tensors))
 
@@ -100,11 +103,11 @@ class _Unfrozen(GraphDefModel):
 
 def _open(path: Path) -> tuple[Path, MetaGraph]:
     """The file with the graph, and the meta graph to serve. Raises FormatError."""
-    file = path / "saved_model.pb"  # where both are there, TensorFlow reads this one
+    file = path / "saved_model.pb"  # if both exist, TensorFlow reads this one
     if not file.is_file():
         file = path / "saved_model.pbtxt"
     if not file.is_file():
-        raise FormatError("a folder without saved_model.pb; give the SavedModel folder itself", path=path)
+        raise FormatError("a folder without saved_model.pb; pass the SavedModel folder itself", path=path)
     data = _binary(file, path)
     with _damage(path):
         found = read_meta_graphs(data)
@@ -152,7 +155,7 @@ def _signature_key(meta: MetaGraph, path: Path) -> str:
     if len(found) == 1:
         return next(iter(found))
     if not found:
-        raise FormatError("no signature in it, so nothing says what it computes; save it with signatures=…", path=path)
+        raise FormatError("no signature in it, so nothing states what it computes; save it with signatures=…", path=path)
     raise FormatError(
         f"no signature {_SIGNATURE!r}, and several others: {_listed(sorted(found))}; save it with one of them as {_SIGNATURE!r}",
         path=path,
@@ -182,7 +185,7 @@ def _check_files(path: Path, meta: MetaGraph) -> None:
     for asset in meta.assets:
         for kind in (PurePosixPath, PureWindowsPath):
             if kind(asset.filename).is_absolute() or kind(asset.filename).drive or ".." in kind(asset.filename).parts:
-                raise FormatError(f"the asset {asset.filename!r} lies outside of the SavedModel; {then}", path=path)
+                raise FormatError(f"the asset {asset.filename!r} is outside of the SavedModel; {then}", path=path)
     root = path.resolve()
     for name in _READ_BY_TENSORFLOW:
         top = path / name
@@ -195,6 +198,6 @@ def _check_files(path: Path, meta: MetaGraph) -> None:
                 inside = False
             where = file.relative_to(path).as_posix()
             if not inside:
-                raise FormatError(f"{where} is a link that leads out of the SavedModel; {then}", path=path)
+                raise FormatError(f"{where} is a link out of the SavedModel; {then}", path=path)
             if file.exists() and not file.is_file() and not file.is_dir():
                 raise FormatError(f"{where} is a pipe or a device, which is never opened; {then}", path=path)

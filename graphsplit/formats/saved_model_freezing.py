@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from graphsplit.errors import FormatError
 from graphsplit.formats.freeze import freeze_function, tidy
+from graphsplit.formats.graphdef.messages import Message
 from graphsplit.formats.meta_graph import MetaGraph, signature_tensors
+
+if TYPE_CHECKING:
+    from tensorflow import Graph
+    from tensorflow.compat.v1 import GraphDef
 
 __all__ = ["freeze_saved_model"]
 
@@ -44,7 +49,7 @@ def _freeze_objects(path: Path, meta: MetaGraph, key: str) -> tuple[bytes, tuple
         ) from error
 
 
-def _changes_variables(meta: MetaGraph, signature: Any) -> str | None:
+def _changes_variables(meta: MetaGraph, signature: Message) -> str | None:
     """A node that assigns a variable when the signature runs, with the function it is in."""
     library, by_name = meta.reader.library, meta.reader.by_name
     called = [c for name in meta.needed(signature_tensors(signature.outputs)) for c in library.called(by_name[name])]
@@ -55,19 +60,19 @@ def _changes_variables(meta: MetaGraph, signature: Any) -> str | None:
     return None
 
 
-def _freeze_graph(path: Path, meta: MetaGraph, signature: Any) -> tuple[bytes, tuple[str, ...]]:
+def _freeze_graph(path: Path, meta: MetaGraph, signature: Message) -> tuple[bytes, tuple[str, ...]]:
     """Freeze a signature of a SavedModel of TensorFlow 1, in a graph and a session of its own."""
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_from_session_graph
 
     sparse = sorted(e.key for e in signature.outputs if not e.value.name)
     if sparse:
-        raise FormatError(f"the output {sparse[0]!r} of the signature is no dense tensor; save it with dense outputs", path=path)
+        raise FormatError(f"the output {sparse[0]!r} of the signature is not a dense tensor; save it with dense outputs", path=path)
     outputs, inputs = signature_tensors(signature.outputs), signature_tensors(signature.inputs)
     restore = _check_variables(path, meta, outputs)
     graph_def = tf.compat.v1.GraphDef.FromString(meta.graph_def)
     graph = tf.Graph()
-    # Read on the CPU: the values are wanted, not the machine that the graph was made for.
+    # Read on the CPU, not on the devices that the graph was written for.
     config = tf.compat.v1.ConfigProto(allow_soft_placement=True, device_count={"GPU": 0})
     with graph.as_default(), tf.compat.v1.Session(graph=graph, config=config) as session:
         tf.graph_util.import_graph_def(_without_devices(graph_def), name="")
@@ -90,14 +95,14 @@ def _check_variables(path: Path, meta: MetaGraph, outputs: tuple[str, ...] | Non
     for node in meta.reader.nodes:
         if node.op in _VARIABLES and (needed is None or node.name in needed):
             raise FormatError(
-                f"variables/variables.index is not there, which holds the value of {node.name!r}; copy the whole SavedModel folder",
+                f"variables/variables.index is missing, which holds the value of {node.name!r}; copy the whole SavedModel folder",
                 path=path,
             )
     return False
 
 
-def _without_devices(graph_def: Any) -> Any:
-    """A copy that runs on this machine, whatever devices the graph was made for."""
+def _without_devices(graph_def: GraphDef) -> GraphDef:
+    """A copy that runs on any machine, without the devices that the graph was written for."""
     copy = type(graph_def)()
     copy.CopyFrom(graph_def)
     for nodes in (copy.node, *(f.node_def for f in copy.library.function)):
@@ -106,8 +111,8 @@ def _without_devices(graph_def: Any) -> Any:
     return copy
 
 
-def _add_reads(graph: Any) -> None:
-    """Give each resource variable the reading node that TensorFlow's freezing asks for by name."""
+def _add_reads(graph: Graph) -> None:
+    """Add to each resource variable the reading node that TensorFlow's freezing looks up by name."""
     import tensorflow as tf
 
     for operation in graph.get_operations():

@@ -1,4 +1,4 @@
-"""The index of a graph: nodes, tensors, who feeds whom. No file format and no framework is known here.
+"""The index of a graph: nodes, tensors, and which node feeds which. It knows no file format and no framework.
 
 Names are the field's own: an edge goes from one output (a *port*) of a node to an input of another; a tensor is named
 ``node:port``; a control input orders two nodes without a tensor between them.
@@ -108,8 +108,10 @@ class Node:
 class Group:
     """Nodes that stay together: dividing them would cut through a loop, a cond, or a handle.
 
-    kind   "loop", "cond", "TensorArray" or "resource"
-    nodes  names, in file order
+    Attributes:
+        name: Unique in the graph.
+        kind: "loop", "cond", "TensorArray" or "resource".
+        nodes: Names, in file order.
     """
 
     name: str
@@ -138,15 +140,16 @@ class Function:
 class GraphIndex:
     """A graph, indexed.
 
-    nodes      in file order
-    tensors    name → TensorSpec, for every output of every node (a mapping; it may compute its values when asked)
-    inputs     tensors to feed
-    outputs    tensors to fetch: what nobody reads
-    groups     name → Group
-    captive    tensors that cannot leave their group: inside a loop or cond, and all handles
-    handles    those of them that are outside of loops but stand for something else: resource, variant, TensorArray flow
-    functions  library functions by name
-    calls      node name → names of the library functions that it calls
+    Attributes:
+        nodes: In file order.
+        tensors: Name → TensorSpec, for every output of every node; a mapping that may compute its values on demand.
+        inputs: Tensors to feed.
+        outputs: Tensors to fetch: those that no node reads.
+        groups: Name → Group.
+        captive: Tensors that cannot leave their group: inside a loop or cond, and all handles.
+        handles: Those of them that are outside of loops but refer to something else: resource, variant, TensorArray flow.
+        functions: Library functions by name.
+        calls: Node name → names of the library functions that it calls.
     """
 
     nodes: tuple[Node, ...]
@@ -175,19 +178,19 @@ class GraphIndex:
 
     @cached_property
     def edges(self) -> Mapping[str, tuple[str, ...]]:
-        """Name → names of its input nodes, control inputs last, each once."""
+        """Node name → names of the nodes that it reads, control inputs last, each once."""
         return MappingProxyType({
             n.name: tuple(dict.fromkeys([*map(self.producer.__getitem__, n.inputs), *n.control_inputs])) for n in self.nodes
         })  # fmt: skip
 
     @cached_property
     def producer(self) -> Mapping[str, str]:
-        """Tensor → name of the node that makes it."""
+        """Tensor → name of the node that produces it."""
         return MappingProxyType({t: n.name for n in self.nodes for t in n.outputs})
 
     @cached_property
     def consumers(self) -> Mapping[str, tuple[str, ...]]:
-        """Tensor → names of the nodes that read it, in file order, each once; tensors nobody reads are left out."""
+        """Tensor → names of the nodes that read it, in file order, each once; unread tensors are left out."""
         found: dict[str, dict[str, None]] = {}
         for node in self.nodes:
             for tensor in node.inputs:
@@ -203,10 +206,12 @@ class GraphIndex:
     ) -> set[str]:
         """The named nodes and all they need, through tensors and control inputs.
 
-        known   nodes that are left out, and with them what only they need
-        within  take groups whole, as far as they lie in this set; None: groups mean nothing
+        Plain reachability: a GraphDef of TensorFlow 1 has real cycles, so there is no topological order to follow.
 
-        Plain reachability: a GraphDef of TensorFlow 1 holds real cycles, so there is no topological order to follow.
+        Args:
+            names: Names of nodes.
+            known: Nodes that are left out, and with them what only they need.
+            within: Take groups whole, as far as this set goes; None: ignore groups.
         """
         nodes, edges = self.name_to_node_map, self.edges
         whole: set[str] = set()

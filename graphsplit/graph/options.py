@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping
-from typing import Any
 
 from graphsplit.errors import OptionError
 
 __all__ = ["check_choice", "check_options"]
 
 
-def check_options(function: str, given: Mapping[str, Any], known: Collection[str]) -> None:
+def check_options(function: str, given: Mapping[str, object], known: Collection[str]) -> None:
     """Refuse keyword arguments that a function does not have.
 
     Args:

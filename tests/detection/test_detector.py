@@ -137,7 +137,7 @@ def test_the_whole_of_a_split_must_be_the_file_that_was_split(spotter, tmp_path)
     [
         ({"outputs": "heat", "split": False}, CutError, "outputs says where to cut, but the model is to run whole"),
         ({"outputs": "haet"}, gs.TensorNotFoundError, "no tensor named 'haet'; did you mean 'heat'"),
-        ({"preset": "ssd_2018"}, CutError, "does not fit this graph"),
+        ({"preset": "ssd_2018"}, CutError, "does not match this graph"),
         ({"model_outputs": "heat"}, FormatError, "none of its outputs is known .*there are heat:0"),
         ({"labels": "nowhere.txt"}, FormatError, r"nowhere\.txt: cannot be read"),
         ({"devices": {"mian": "/cpu:0"}}, PlacementError, "no section 'mian'; there are main"),

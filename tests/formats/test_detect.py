@@ -257,7 +257,7 @@ def test_a_foreign_file_is_named(tmp_path: Path, name: str) -> None:
 def test_tflite_is_recognised_whatever_the_file_is_called(tmp_path: Path) -> None:
     path = written(tmp_path, b"\x1c\0\0\0TFL3" + bytes(64))
     assert detect_format(path) == "tflite"
-    with pytest.raises(FormatError, match=r"a damaged TFLite file: byte 28 is no Model; copy or convert it again$"):
+    with pytest.raises(FormatError, match=r"a damaged TFLite file: no Model at byte 28; copy or convert it again$"):
         load(path)
 
 

@@ -612,7 +612,7 @@ def test_a_second_piece_of_the_graph_is_seen(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../outside.txt", "/etc/hostname", "a/../../b", "C:\\x", "..\\x"])
 def test_assets_outside_of_the_folder_are_refused(tmp_path: Path, name: str) -> None:
     path = edited(save_v1(tmp_path / "m", dense_v1), lambda saved: saved.meta_graphs[0].asset_file_def.add(filename=name))
-    with pytest.raises(FormatError, match=r"the asset .* lies outside of the SavedModel"):
+    with pytest.raises(FormatError, match=r"the asset .* is outside of the SavedModel"):
         load(path)
 
 
@@ -620,7 +620,7 @@ def test_links_out_of_the_folder_are_refused_unless_trusted(tmp_path: Path) -> N
     path = save_v1(tmp_path / "m", dense_v1)
     shutil.move(path / "variables", tmp_path / "elsewhere")
     (path / "variables").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(FormatError, match=r"variables is a link that leads out of the SavedModel.*trust"):
+    with pytest.raises(FormatError, match=r"variables is a link out of the SavedModel.*trust"):
         load(path)
     np.testing.assert_array_equal(run(load(path, trust=True), {"x:0": X})[0], EXPECTED)
 
@@ -641,7 +641,7 @@ def test_variables_that_are_not_there_are_named(tmp_path: Path) -> None:
     module = Dense()
     for path in (save_v1(tmp_path / "v1", dense_v1), save_v2(tmp_path / "v2", module.plain, module)):
         shutil.rmtree(path / "variables")
-        with pytest.raises(FormatError, match=r"variables\.index is not there, which holds the value of '[wb]'") as caught:
+        with pytest.raises(FormatError, match=r"variables\.index is missing, which holds the value of '[wb]'") as caught:
             load(path)
         assert caught.value.path == str(path)
 

@@ -6,9 +6,9 @@ Source: https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/fra
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from graphsplit.formats.graphdef.messages import read_shape
+from graphsplit.formats.graphdef.messages import Message, read_shape
 from graphsplit.formats.graphdef.ops import op_table
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _FIELDS = {
 }  # fmt: skip
 
 
-def tensor_value(tensor: Any) -> Array | None:
+def tensor_value(tensor: Message) -> Array | None:
     """The value of a TensorProto; None for a dtype that NumPy lacks, for strings, and for a shape that the values do not fit."""
     import numpy as np
 

@@ -4,10 +4,10 @@ A tensor is *captive* when nothing outside may read it:
 
   1. it lives in a while frame            Enter ─▶ Merge ─▶ Switch ─▶ … ─▶ NextIteration ─▶ (Merge)      ─▶ Exit
   2. it may be dead, in a cond            Switch ─▶ … ─▶ Merge
-  3. it stands for something else         a resource, a variant (TensorList), a TensorArray's handle or flow
+  3. it refers to something else          a resource, a variant (TensorList), a TensorArray's handle or flow
 
-The maker of a captive tensor and all its readers belong together; the groups are the components of that relation. A
-loop, its TensorArrays and what fills and empties them become one group without any rule for loops.
+The producer of a captive tensor and all its readers belong together; the groups are the components of that relation. A loop, its
+TensorArrays and the nodes that fill and empty them become one group without any rule for loops.
 
 Frames and dead tensors: http://download.tensorflow.org/paper/white_paper_tf_control_flow_implementation_2017_11_1.pdf
 """
@@ -39,7 +39,14 @@ _HANDLES = {"resource", "variant"}
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """What was found: node → group name, the groups, the captive tensors and which of these are handles outside of loops."""
+    """The groups of a graph.
+
+    Attributes:
+        of_node: Node → name of its group.
+        groups: Name → group.
+        captive: The captive tensors.
+        handles: Those of them that are handles outside of loops and conds.
+    """
 
     of_node: dict[str, str]
     groups: dict[str, Group]
@@ -55,8 +62,10 @@ def find_groups(
 ) -> Grouping:
     """Find the groups of a graph.
 
-    dtype_of    dtype of a tensor, by name; asked only for the few that could be handles
-    frame_name  attribute ``frame_name`` of an Enter node, by the node's name
+    Args:
+        nodes: In file order.
+        dtype_of: Returns the dtype of a tensor, by name; called only for the few that could be handles.
+        frame_name: Returns attribute ``frame_name`` of an Enter node, by the node's name.
     """
     ops = {n.op for n in nodes}
     if not (ops & (_ENTER | _SWITCH) or any(_may_make_handles(op) for op in ops)):
@@ -81,14 +90,14 @@ def find_groups(
     for node in nodes:
         for tensor in node.inputs:
             if tensor in captive:
-                parent[root(node.name)] = root(graph.maker[tensor])
+                parent[root(node.name)] = root(graph.producer[tensor])
         for name in node.control_inputs:
             if name in inside:
                 parent[root(node.name)] = root(name)
     for name in inside:
         root(name)
     for tensor in captive:
-        root(graph.maker[tensor])
+        root(graph.producer[tensor])
 
     members: dict[str, list[str]] = {}
     for node in nodes:
@@ -109,18 +118,18 @@ def find_groups(
 
 
 class _Graph:
-    """Nodes by name, makers of tensors, and successors through tensors and control edges."""
+    """Nodes by name, producers of tensors, and successors through tensors and control edges."""
 
     def __init__(self, nodes: Sequence[Node]) -> None:
         self.nodes = nodes
         self.node = {n.name: n for n in nodes}
-        self.maker = {t: n.name for n in nodes for t in n.outputs}
+        self.producer = {t: n.name for n in nodes for t in n.outputs}
         self.readers: dict[str, list[str]] = {}
         self.next: dict[str, list[str]] = {}
         for n in nodes:
             for tensor in n.inputs:
                 self.readers.setdefault(tensor, []).append(n.name)
-                self.next.setdefault(self.maker[tensor], []).append(n.name)
+                self.next.setdefault(self.producer[tensor], []).append(n.name)
             for name in n.control_inputs:
                 self.next.setdefault(name, []).append(n.name)
 
@@ -147,8 +156,8 @@ def _frames(graph: _Graph, frame_name: Callable[[str], str]) -> dict[str, tuple[
 def _dead(graph: _Graph, frames: dict[str, tuple[str, ...]]) -> list[str]:
     """Names of the nodes outside of loops whose outputs are dead in one branch of a cond.
 
-    A node is dead in the branches of all it reads; a Switch adds its own branch; a Merge keeps what its inputs have in
-    common, because one of them is alive whatever the predicate says.
+    A node is dead in the branches of all that it reads; a Switch adds its own branch; a Merge keeps what its inputs have in common,
+    because one of them is always alive.
     """
     switches = [n for n in graph.nodes if n.op in _SWITCH and not frames.get(n.name)]
     below = reachable((n.name for n in switches), lambda name: graph.next.get(name, ()))
@@ -165,8 +174,8 @@ def _dead(graph: _Graph, frames: dict[str, tuple[str, ...]]) -> list[str]:
     while ready:
         name = ready.popleft()
         node = graph.node[name]
-        # What comes round a loop is as dead as what went in, and not known yet.
-        read = [of_tensor.get(t, none) for t in node.inputs if graph.node[graph.maker[t]].op not in _NEXT]
+        # What returns through a loop is as dead as what entered, and not known yet.
+        read = [of_tensor.get(t, none) for t in node.inputs if graph.node[graph.producer[t]].op not in _NEXT]
         if node.op in _MERGE:
             read = [frozenset.intersection(*read)] if read else []
         mine = frozenset().union(*read, *(branches.get(c, none) for c in node.control_inputs))
@@ -190,7 +199,7 @@ def _may_make_handles(op: str) -> bool:
 
 
 def _handles(graph: _Graph, dtype_of: Callable[[str], str | None]) -> set[str]:
-    """Tensors that stand for something else, followed from the ops that make them through those that pass them on."""
+    """Tensors that refer to something else, followed from the ops that create them through those that pass them on."""
     ops = {op for op in {n.op for n in graph.nodes} if _may_make_handles(op)}
     makers = [n for n in graph.nodes if n.op in ops and n.kind != "input"]
 
@@ -210,7 +219,7 @@ def _handles(graph: _Graph, dtype_of: Callable[[str], str | None]) -> set[str]:
 
 
 def _title(nodes: list[Node], frame_name: Callable[[str], str]) -> tuple[str, str]:
-    """Kind and name of a group, from what stands in it."""
+    """Kind and name of a group, from its nodes."""
     for node in nodes:
         if node.op in _ENTER:
             return "loop", frame_name(node.name)

@@ -1,14 +1,13 @@
-"""A GraphDef with some nodes taken out, some put in, and some readers rewired, by copying the original byte ranges."""
+"""A GraphDef with nodes removed, nodes added and readers rewired, by copying the original byte ranges."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from graphsplit.errors import FormatError
-from graphsplit.formats.graphdef.messages import dtype_number, message
+from graphsplit.formats.graphdef.messages import Message, dtype_number, message
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.formats.graphdef.wire import NodeRange, encode_field
@@ -18,25 +17,30 @@ __all__ = ["NodeWriter", "edited"]
 
 
 class NodeWriter:
-    """Makes NodeDefs with names that nobody has, and collects them.
-
-    scope   what their names begin with
-    taken   names that are not free
-    after   nodes that every constant waits for: inside of a while loop a constant belongs to the loop only through one
-    device  the device all of them are pinned to; empty: none
+    """Builds NodeDefs with unused names, and collects them.
 
         w = NodeWriter("fused", model.reader.by_name)
         total = w("AddV2", w.const(1), other)               # the name of its first output
+
+    Args:
+        scope: What their names begin with.
+        taken: Names that are in use.
+        after: Nodes that every constant waits for: inside of a while loop a constant belongs to the loop only through one.
+        device: The device all of them are pinned to; empty: none.
+
+    Attributes:
+        nodes: The nodes so far, each as a field of a GraphDef.
+        names: Their names.
     """
 
     def __init__(self, scope: str, taken: Iterable[str], *, after: Sequence[str] = (), device: str = "") -> None:
         self.scope, self.after, self.device = scope, tuple(after), device
         self._taken = set(taken)
         self.nodes: list[bytes] = []
-        self.names: set[str] = set()  # of the nodes that were added
+        self.names: set[str] = set()
 
-    def __call__(self, op: str, *inputs: str, after: Sequence[str] = (), **attributes: Any) -> str:
-        """Add a node; the name of its first output. An attribute is a dtype name, a bool, a number, or a list of integers."""
+    def __call__(self, op: str, *inputs: str, after: Sequence[str] = (), **attributes: str | bool | float | list[int]) -> str:
+        """Add a node; returns the name of its first output. A string attribute is the name of a dtype."""
         node = message("NodeDef")(name=self._free(op), op=op, device=self.device)
         node.input.extend([i.removesuffix(":0") for i in inputs] + [f"^{a}" for a in after])
         for key, value in attributes.items():
@@ -54,8 +58,8 @@ class NodeWriter:
                 entry.f = value
         return self._add(node)
 
-    def const(self, value: Any, dtype: str = "int32") -> str:
-        """Add a constant; the name of its output. Numbers and nested lists of them; bytes make a string."""
+    def const(self, value: object, dtype: str = "int32") -> str:
+        """Add a constant, from numbers and nested lists of them, or from bytes for a string; returns the name of its output."""
         node = message("NodeDef")(name=self._free("Const"), op="Const", device=self.device)
         node.input.extend(f"^{a}" for a in self.after)
         node.attr.add(key="dtype").value.type = dtype_number(dtype)
@@ -72,7 +76,7 @@ class NodeWriter:
         return self._add(node)
 
     def must(self, condition: str, text: bytes) -> str:
-        """Add an Assert that stops a run with a text where the condition does not hold; its name, to wait for."""
+        """Add an Assert that stops a run with a text if the condition does not hold; returns its name, to wait for."""
         node = message("NodeDef")(name=self._free("Assert"), op="Assert", device=self.device)
         node.input.extend([condition.removesuffix(":0"), self.const(text, "string").removesuffix(":0")])
         node.attr.add(key="T").value.list.type.append(dtype_number("string"))
@@ -80,16 +84,16 @@ class NodeWriter:
         return str(node.name)
 
     def copy(self, node: NodeRange, reader: GraphDefReader, inputs: Sequence[str]) -> str:
-        """Add a copy of a node with other inputs, without control inputs and colocation; its name."""
-        made = message("NodeDef").FromString(reader.data[node.start : node.end])
-        made.name, made.device = self._free(node.op), self.device or made.device
-        del made.input[:]
-        made.input.extend(i.removesuffix(":0") for i in inputs)
-        for place in reversed(range(len(made.attr))):
-            if made.attr[place].key == "_class":
-                del made.attr[place]
-        self._add(made)
-        return str(made.name)
+        """Add a copy of a node with other inputs, without control inputs and colocation; returns its name."""
+        copy = message("NodeDef").FromString(reader.data[node.start : node.end])
+        copy.name, copy.device = self._free(node.op), self.device or copy.device
+        del copy.input[:]
+        copy.input.extend(i.removesuffix(":0") for i in inputs)
+        for place in reversed(range(len(copy.attr))):
+            if copy.attr[place].key == "_class":
+                del copy.attr[place]
+        self._add(copy)
+        return str(copy.name)
 
     def _free(self, op: str) -> str:
         stem = name = f"{self.scope}/{op}"
@@ -100,7 +104,7 @@ class NodeWriter:
         self._taken.add(name)
         return name
 
-    def _add(self, node: Any) -> str:
+    def _add(self, node: Message) -> str:
         self.names.add(node.name)
         self.nodes.append(encode_field(1, node.SerializeToString(deterministic=True)))
         return f"{node.name}:0"
@@ -115,27 +119,30 @@ def edited(
 ) -> GraphDefModel:
     """A model with nodes added and readers rewired, pruned to what its outputs need. Inputs stay, needed or not.
 
-    added    NodeDefs as `NodeWriter` makes them
-    rewired  tensor → the tensor that its readers among the original nodes read instead
-    outputs  tensors to keep; None: those of the model
+    Args:
+        model: The original, whose path and format the result keeps.
+        added: NodeDefs as `NodeWriter` builds them.
+        rewired: Tensor → the tensor that its readers among the original nodes read instead.
+        outputs: Tensors to keep; None: those of the model.
 
-    The model keeps path and format of the one it was made of. Raises FormatError for nodes that make no legal graph.
+    Raises:
+        FormatError: The nodes do not form a legal graph, or an output would be rewired.
     """
     kept = tuple(model.index.outputs if outputs is None else outputs)
     moved = dict(rewired or {})
     lost = [t for t in kept if t in moved]
     if lost:
-        raise FormatError(f"{lost[0]!r} is an output of the model and was to be rewired", path=model.path)
+        raise FormatError(f"{lost[0]!r} is an output of the model, so its readers cannot be rewired", path=model.path)
     whole = GraphDefModel([b"".join([*added, *_rewired(model, moved)])], path=model.path, format="graphdef", output_names=kept)
     index = whole.index
     needed = index.ancestors([index.producer[t] for t in kept]) | {index.producer[t] for t in index.inputs}
     nodes = [n.name for n in index.nodes if n.name in needed]
-    made = write_section(whole.reader, nodes, (), kept)
-    return GraphDefModel(made.chunks, path=model.path, source=model.source, format=model.format, output_names=kept)
+    pruned = write_section(whole.reader, nodes, (), kept)
+    return GraphDefModel(pruned.chunks, path=model.path, source=model.source, format=model.format, output_names=kept)
 
 
 def _rewired(model: GraphDefModel, moved: Mapping[str, str]) -> Iterable[bytes]:
-    """The bytes of a model with readers rewired; what is not a node comes as it is."""
+    """The bytes of a model with readers rewired; other fields are copied."""
     reader = model.reader
     view = memoryview(reader.data)
     for node in reader.nodes:

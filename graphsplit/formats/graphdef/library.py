@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from graphsplit.formats.graphdef.messages import Message
 from graphsplit.formats.graphdef.ops import op_table
 from graphsplit.formats.graphdef.wire import BYTES, GraphError, NodeRange, attributes, fields, walk_node
 from graphsplit.graph.traversal import reachable
@@ -27,7 +28,7 @@ class FunctionRange:
     begin: int
     end: int
     nodes: tuple[NodeRange, ...]
-    signature: Any
+    signature: Message
 
 
 class Library:
@@ -135,7 +136,7 @@ class Library:
                 yield from _function_names(self._reader.parse("AttrValue", start, end))
 
 
-def _function_names(value: Any) -> Iterator[str]:
+def _function_names(value: Message) -> Iterator[str]:
     """The functions that an AttrValue names, with those passed to a function as its own attributes."""
     for function in [value.func] if value.HasField("func") else value.list.func:
         yield function.name

@@ -1,25 +1,28 @@
-"""The protobuf messages of a GraphDef, defined by us under our own package name.
+"""The protobuf messages of a GraphDef, defined here under a package name that is not TensorFlow's.
 
-Field numbers are those of TensorFlow's public ``tensorflow/core/framework/*.proto``. The messages live in a descriptor
-pool of their own, so that they never meet TensorFlow's in one process. Maps are written as repeated entries: the same
-bytes and the same text format, and the order of the file is kept.
+Field numbers are those of TensorFlow's public ``tensorflow/core/framework/*.proto``. The messages have a descriptor pool to
+themselves, so that they never meet TensorFlow's in one process. Maps are written as repeated entries: the same bytes and the
+same text format, and the order of the file is kept.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from graphsplit.formats.graphdef.ops import op_table
 from graphsplit.graph.index import Shape
 
-__all__ = ["dtype_number", "message", "read_shape"]
+__all__ = ["Message", "dtype_number", "message", "read_shape"]
+
+#: A message, or the class of one. Its fields are defined when it is first used, so that no type checker knows them.
+Message: TypeAlias = Any
 
 _PACKAGE = "graphsplit.graphdef"
 
-# Fields of which a message holds one: of several the last counts, and `b: false` is not the same as nothing.
+# Fields of which a message holds one: of several the last counts, and `b: false` differs from no field at all.
 _ONE_OF = {
     "AttrValue": {"list", "s", "i", "f", "b", "type", "shape", "tensor", "placeholder", "func"},
     "FullTypeDef": {"s", "i"},
@@ -112,29 +115,29 @@ def _pool() -> descriptor_pool.DescriptorPool:
             out.oneof_decl.add(name="one")
         for spec in fields.split(", "):
             key, number_text, kind = spec.split()
-            made = out.field.add(name=key, number=int(number_text))
-            made.label = field.LABEL_REPEATED if kind[0] == "*" else field.LABEL_OPTIONAL
+            member = out.field.add(name=key, number=int(number_text))
+            member.label = field.LABEL_REPEATED if kind[0] == "*" else field.LABEL_OPTIONAL
             if key in _ONE_OF.get(name, ()):
-                made.oneof_index = 0
+                member.oneof_index = 0
             kind = kind.removeprefix("*")
             if kind in ("enum", "full_type"):
-                made.type = field.TYPE_ENUM
-                made.type_name = f".{_PACKAGE}.{'DataType' if kind == 'enum' else 'FullTypeId'}"
+                member.type = field.TYPE_ENUM
+                member.type_name = f".{_PACKAGE}.{'DataType' if kind == 'enum' else 'FullTypeId'}"
             elif kind[0].isupper():
-                made.type, made.type_name = field.TYPE_MESSAGE, f".{_PACKAGE}.{kind}"
+                member.type, member.type_name = field.TYPE_MESSAGE, f".{_PACKAGE}.{kind}"
             else:
-                made.type = getattr(field, f"TYPE_{kind.upper()}")
+                member.type = getattr(field, f"TYPE_{kind.upper()}")
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return pool
 
 
 @cache
-def message(name: str) -> Any:
+def message(name: str) -> Message:
     """The message class of that name: ``message("AttrValue").FromString(data)``."""
     return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"{_PACKAGE}.{name}"))
 
 
-def read_shape(shape: Any) -> Shape | None:
+def read_shape(shape: Message) -> Shape | None:
     """A TensorShapeProto as a tuple, None for an unknown rank."""
     return None if shape.unknown_rank else tuple(d.size if d.size >= 0 else None for d in shape.dim)

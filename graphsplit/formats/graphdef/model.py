@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from graphsplit.errors import FormatError, TrustError
 from graphsplit.formats.base import Stored
@@ -22,6 +22,8 @@ from graphsplit.formats.graphdef.writer import Chunk, write_section
 from graphsplit.graph.index import GraphIndex, TensorSpec
 
 if TYPE_CHECKING:
+    from tensorflow.compat.v1 import GraphDef
+
     from graphsplit.runtimes.arrays import Array
 
 __all__ = ["GraphDefModel"]
@@ -32,7 +34,7 @@ _LIMIT = 2**31  # protobuf: no message of 2 GiB or more
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Millions of objects are made that all stay: collecting garbage meanwhile would walk them again and again for nothing."""
+    """Millions of objects are created that all stay: collecting garbage meanwhile would visit them again and again in vain."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -43,18 +45,22 @@ def _no_collection() -> Iterator[None]:
 
 
 class GraphDefModel(Stored):
-    """A frozen graph.
+    """A frozen graph; see `graphsplit.formats.model.Model`.
 
-    format    "graphdef", or what it was frozen from: "saved_model", "keras"
-    path      the file (for a SavedModel the folder) it was read from; None for one made in memory
-    source    the file whose checksum stands for the model; None for one made in memory
+    Args:
+        chunks: The bytes of the GraphDef, in pieces.
+        path: The file (for a SavedModel the folder) it was read from; None for a model in memory.
+        source: The file whose checksum identifies the model; None: `path`.
+        format: "graphdef", or what it was frozen from: "pbtxt", "saved_model", "keras".
+        output_names: The tensors it outputs; None: those that no node reads.
+
+    Raises:
+        FormatError: The graph is larger than protobuf allows (2 GiB).
     """
 
-    #: What a section of this model is saved as.
     suffix = "pb"
     section_format = "graphdef"
-    #: What was replaced in it, as manifests list it (see `graphsplit.rewrites`).
-    rewrites: tuple[Mapping[str, Any], ...] = ()
+    rewrites: tuple[Mapping[str, object], ...] = ()
 
     def __init__(
         self,
@@ -74,11 +80,11 @@ class GraphDefModel(Stored):
 
     @property
     def converted(self) -> bool:
-        """Whether the bytes are not those of the file: a SavedModel is frozen."""
+        """Whether the bytes differ from those of the file: a SavedModel is frozen."""
         return self.format != "graphdef"
 
     @property
-    def graph_def(self) -> Any:
+    def graph_def(self) -> GraphDef:
         """The model as a ``tf.compat.v1.GraphDef`` (imports TensorFlow)."""
         from tensorflow.core.framework import graph_pb2
 
@@ -88,7 +94,7 @@ class GraphDefModel(Stored):
 
     @property
     def original(self) -> GraphDefModel:
-        """The model that rewrites were applied to; of any other the model itself."""
+        """The model that rewrites were applied to; the model itself if there were none."""
         return self
 
     def _guard(self, read: Callable[[], _T]) -> _T:
@@ -113,13 +119,15 @@ class GraphDefModel(Stored):
 
     @cached_property
     def reaches_outside(self) -> tuple[str, ...]:
-        """Names of the nodes that reach files, the network, Python or code nobody here knows."""
+        """Names of the nodes that reach files, the network, Python or unknown code."""
         return self._guard(lambda: self.reader.outside)
 
     def check_trust(self, trust: bool) -> None:
-        """Refuse to run a model that reaches outside itself. Raises TrustError that names the nodes.
+        """Refuse to run a model that reaches outside itself.
 
-        Raises FormatError for a model that calls functions it does not hold, trusted or not: TensorFlow crashes on it.
+        Raises:
+            TrustError: Names the nodes.
+            FormatError: The model calls a function that it does not hold. TensorFlow crashes on it, so trust does not help.
         """
         self._guard(self.reader.library.check_calls)
         if trust or not self.reaches_outside:
@@ -133,26 +141,26 @@ class GraphDefModel(Stored):
         )
 
     def check_frozen(self) -> None:
-        """Refuse a graph whose values live elsewhere. Raises FormatError that names the first such node."""
+        """Refuse a graph whose values are not in the file. Raises FormatError that names the first such node."""
         node = self._guard(lambda: unfrozen_node(self.reader))
         if node is not None:
             raise FormatError(
                 f"not frozen: {node.name!r} is a {node.op}, whose value is not in the file; freeze the graph first "
-                "(tf.compat.v1.graph_util.convert_variables_to_constants, or give the SavedModel folder)",
+                "(tf.compat.v1.graph_util.convert_variables_to_constants, or load the SavedModel folder)",
                 path=self.path,
             )
 
     def attributes(self, node: str) -> Mapping[str, str]:
-        """The attributes of a node as text, but for the value of a constant."""
+        """The attributes of a node as text, except the value of a constant."""
         found = self._guard(lambda: self.reader.attributes(self.reader.by_name[node]))
         return {key: " ".join(str(value).split()) for key, value in found.items()}
 
     def device(self, node: str) -> str:
-        """The device that the file pins a node to; nothing where it does not."""
+        """The device that the file pins a node to; empty if it does not."""
         return self.reader.by_name[node].device
 
     def quantisation(self, tensor: str) -> tuple[float, int] | None:
-        """None: a GraphDef says nothing of a tensor's scale."""
+        """None: a GraphDef does not state the scale of a tensor."""
         return None
 
     def constant(self, node: str, *, limit: int = 2**16) -> Array | None:
@@ -171,14 +179,19 @@ class GraphDefModel(Stored):
         inputs: Sequence[TensorSpec],
         outputs: Sequence[str],
     ) -> tuple[GraphDefModel, Mapping[str, str]]:
-        """A model of some of the nodes, and what the tensors it is given and gives are called in it."""
-        made = self._guard(lambda: write_section(self.reader, nodes, inputs, outputs))
-        return GraphDefModel(made.chunks, output_names=[made.names[t] for t in outputs]), made.names
+        """A model of some of the nodes, see `graphsplit.formats.model.Model.section`."""
+        section = self._guard(lambda: write_section(self.reader, nodes, inputs, outputs))
+        return GraphDefModel(section.chunks, output_names=[section.names[t] for t in outputs]), section.names
 
     def skeleton(self, tensors: Iterable[str], batch: int | None = None) -> tuple[bytes, Mapping[str, str]]:
-        """A small, harmless GraphDef for the inference of shapes, and what the tensors it holds are called in it.
+        """A small, harmless GraphDef for the inference of shapes.
 
-        batch  a size for every unknown leading dimension of an input
+        Args:
+            tensors: The tensors whose shapes are asked for.
+            batch: A size for every unknown leading dimension of an input.
+
+        Returns:
+            The bytes of the GraphDef, and the names in it of those tensors that it holds.
         """
-        made, held = self._guard(lambda: make_skeleton(self.reader, self.index, tensors, batch))
-        return b"".join(made.chunks), {t: made.names[t] for t in held}
+        skeleton, held = self._guard(lambda: make_skeleton(self.reader, self.index, tensors, batch))
+        return b"".join(skeleton.chunks), {t: skeleton.names[t] for t in held}

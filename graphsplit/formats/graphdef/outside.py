@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Set
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from graphsplit.formats.graphdef.messages import Message
 from graphsplit.formats.graphdef.ops import op_table
 from graphsplit.formats.graphdef.wire import NodeRange
 
@@ -47,7 +48,7 @@ _KEEPS_A_VALUE = {
 }  # fmt: skip
 
 
-def reaches_outside(op: str, attribute: Callable[[str], Any], *, library: Set[str] = frozenset()) -> bool:
+def reaches_outside(op: str, attribute: Callable[[str], Message], *, library: Set[str] = frozenset()) -> bool:
     """Whether a node reaches outside the graph.
 
     Args:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from graphsplit.formats.graphdef.library import Library
-from graphsplit.formats.graphdef.messages import message
+from graphsplit.formats.graphdef.messages import Message, message
 from graphsplit.formats.graphdef.outside import outside_nodes
 from graphsplit.formats.graphdef.wire import BYTES, Buffer, GraphError, NodeRange, WireError, attributes, fields, walk_node
 
@@ -83,7 +82,7 @@ class GraphDefReader:
             return raw, "0"
         return base, port.lstrip("0") or "0"
 
-    def attribute(self, node: NodeRange, key: str) -> Any:
+    def attribute(self, node: NodeRange, key: str) -> Message:
         """The AttrValue message of an attribute, or None. The last one counts where it is written twice, as in protobuf."""
         found: tuple[int, int] | None = None
         for name, _, _, start, end in attributes(self.data, node.start, node.end):
@@ -91,7 +90,7 @@ class GraphDefReader:
                 found = (start, end)
         return None if found is None else self.parse("AttrValue", *found)
 
-    def attributes(self, node: NodeRange, *, skip: tuple[str, ...] = ("value",)) -> dict[str, Any]:
+    def attributes(self, node: NodeRange, *, skip: tuple[str, ...] = ("value",)) -> dict[str, Message]:
         """All attributes of a node as AttrValue messages, but for those to skip (a constant's value, say)."""
         return {
             name: self.parse("AttrValue", start, end)
@@ -99,7 +98,7 @@ class GraphDefReader:
             if name not in skip
         }
 
-    def parse(self, kind: str, start: int, end: int) -> Any:
+    def parse(self, kind: str, start: int, end: int) -> Message:
         """The message of that kind in a range of bytes. Raises WireError."""
         from google.protobuf.message import DecodeError
 

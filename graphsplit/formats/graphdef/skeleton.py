@@ -1,9 +1,9 @@
 """A graph without its weights, for the inference of shapes.
 
-TensorFlow infers shapes while it imports a graph, and for that it evaluates constant subgraphs. So what it is given
-must be small and harmless: large constants become placeholders of their dtype and shape, and every op that reaches
-files, the network or Python becomes a placeholder too (an imported ReadFile of a constant path was seen to open the
-file). What lies behind an op that TensorFlow does not know is left out.
+TensorFlow infers shapes while it imports a graph, and for that it evaluates constant subgraphs. So the graph has to be small and
+harmless: large constants become placeholders of their dtype and shape, and so does every op that reaches files, the network or
+Python (importing a ReadFile of a constant path was seen to open the file). Everything downstream of an op that TensorFlow does not
+know is left out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from graphsplit.graph.traversal import reachable
 
 __all__ = ["LARGE", "make_skeleton"]
 
-#: Bytes of a NodeDef from which on a constant becomes a placeholder. Shapes, axes and sizes are far smaller.
+#: Bytes of a NodeDef at which a constant becomes a placeholder. Shapes, axes and sizes are far smaller.
 LARGE = 4096
 
 
@@ -28,11 +28,16 @@ def make_skeleton(
     tensors: Iterable[str],
     batch: int | None = None,
 ) -> tuple[SectionBytes, tuple[str, ...]]:
-    """The skeleton of all that some tensors need, and those of the tensors that it holds.
+    """The skeleton of everything that some tensors need.
 
-    batch  a size for every unknown leading dimension of a placeholder
+    Args:
+        reader: The graph.
+        index: Its index.
+        tensors: The tensors whose shapes are asked for.
+        batch: A size for every unknown leading dimension of a placeholder.
 
-    The names of `SectionBytes` tell what each asked tensor is called in it.
+    Returns:
+        The skeleton, whose names map the tensors to those in it, and the tensors that it holds.
     """
     wanted = tuple(dict.fromkeys(tensors))
     nodes = index.name_to_node_map
@@ -60,10 +65,10 @@ def _batched(spec: TensorSpec, batch: int | None) -> TensorSpec:
 
 
 def _states_its_shape(reader: GraphDefReader, index: GraphIndex, node: Node) -> bool:
-    """Nodes that a placeholder can stand for: large constants, and TensorArrays gathered with a known element shape.
+    """Nodes that a placeholder can replace: large constants, and TensorArrays gathered with a known element shape.
 
-    TensorFlow infers nothing behind the latter (2.21), though attribute ``element_shape`` tells; on an SSD it holds what
-    the image resizer gives, and with it every shape behind it is known.
+    TensorFlow (2.21) infers nothing downstream of the latter, although attribute ``element_shape`` states the shape: on an SSD
+    the shape of the resized image, from which all later shapes follow.
     """
     if node.op == "Const":
         at = reader.by_name[node.name]

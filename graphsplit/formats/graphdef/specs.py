@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from graphsplit.errors import FormatError
-from graphsplit.formats.graphdef.messages import read_shape
+from graphsplit.formats.graphdef.messages import Message, read_shape
 from graphsplit.formats.graphdef.ops import op_table, port_dtypes
 from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.formats.graphdef.wire import BYTES, GraphError, NodeRange, WireError, attributes, fields
@@ -68,7 +67,7 @@ def output_dtypes(reader: GraphDefReader, node: NodeRange) -> list[str | None]:
         raise GraphError(f"node {node.name!r}: {error}") from error
 
 
-def _notation(arg: Any) -> str:
+def _notation(arg: Message) -> str:
     """An ArgDef of a function in the notation of the op table; empty for one that is damaged."""
     if not all(name.isidentifier() for name in (arg.type_list_attr, arg.type_attr, arg.number_attr) if name):
         return ""

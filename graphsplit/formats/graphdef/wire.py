@@ -1,8 +1,8 @@
 """A walk over the bytes of a GraphDef that reads names and edges and never touches a weight.
 
-A frozen graph is mostly constants that surgery does not look at. The top level of a GraphDef is a run of
-length-delimited fields, so a walk that reads tags and lengths finds every NodeDef and, inside it, name, op, inputs and
-device; attributes keep their byte ranges and are parsed when asked. Sections are then written by copying ranges.
+A frozen graph is mostly constants that splitting does not look at. The top level of a GraphDef is a run of length-delimited
+fields, so a walk that reads tags and lengths finds every NodeDef and, inside it, name, op, inputs and device; attributes keep their
+byte ranges and are parsed on demand. Sections are then written by copying ranges.
 
     GraphDef:  node = 1 (repeated NodeDef)   library = 2   versions = 4
     NodeDef:   name = 1   op = 2   input = 3 (repeated)   device = 4   attr = 5 (repeated entry: key = 1, value = 2)
@@ -26,7 +26,7 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
 class WireError(FormatError):
-    """Bytes that are no protobuf message, at an offset. Models raise it again with the path of their file."""
+    """Bytes that are not a protobuf message, at an offset. Models raise it again with the path of their file."""
 
     def __init__(self, what: str, offset: int) -> None:
         self.offset = offset
@@ -38,9 +38,14 @@ class GraphError(FormatError):
 
 
 class NodeRange(NamedTuple):
-    """A NodeDef and where it lies: ``begin`` at its tag, ``start`` … ``end`` its content.
+    """A NodeDef and its place in the file.
 
-    colocated  whether attribute ``_class`` may be there; most nodes have none, and need not be walked to find out
+    Attributes:
+        name, op, inputs, device: Its fields; inputs as they are written.
+        begin: Where its tag begins.
+        start: Where its content begins.
+        end: Where its content ends.
+        colocated: Whether it may have an attribute ``_class``; most nodes have none, and need not be walked to find out.
     """
 
     name: str
@@ -72,7 +77,7 @@ def varint(data: Buffer, pos: int, end: int) -> tuple[int, int]:
 def fields(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
     """Each field of the message in ``start`` … ``end``: (number, wire type, begin at its tag, start, end of its value).
 
-    Raises WireError for anything that is not a well-formed message.
+    Raises WireError for anything but a well-formed message.
     """
     pos = start
     while pos < end:
@@ -129,7 +134,7 @@ def walk_node(data: Buffer, begin: int, start: int, end: int) -> NodeRange:
             if tag < 8:
                 raise WireError("a field with the number 0", first)
         if tag == 0x2A:
-            # An entry: 0A, length, key, then its value. Whoever wrote it otherwise is taken to mean "_class".
+            # An entry: 0A, length, key, then its value. One that is written otherwise is assumed to be "_class".
             if pos - low >= 8 and (data[low] != 0x0A or data[low + 1] > 0x7F or data[low : low + 8] == b"\x0a\x06_class"):
                 colocated = True
         elif tag == 0x1A:
@@ -162,7 +167,7 @@ def attributes(data: Buffer, start: int, end: int) -> Iterator[tuple[str, int, i
                 if inner == 1 and inner_wire == BYTES:
                     key = _text(data, a, b)
                 elif inner == 2 and inner_wire == BYTES:
-                    if value != (high, high):  # protobuf would merge the two; nobody writes that, but to hide a call
+                    if value != (high, high):  # protobuf would merge the two; written only to hide a call
                         raise WireError("an attribute with two values", a)
                     value = (a, b)
             yield key, begin, high, *value

@@ -1,8 +1,8 @@
 """Section → bytes of a GraphDef, by copying the original byte ranges.
 
-Nodes keep their bytes and their order unless one of three things must change: a reader of a border tensor that got a
-new name, a control input whose node is not in the section, a colocation with a node that is not there. Border tensors
-become placeholders at the place of the node that makes them:
+Nodes keep their bytes and their order unless one of three things must change: a reader of a border tensor that got a new name, a
+control input whose node is not in the section, a colocation with such a node. Border tensors become placeholders at the place of
+the node that produces them:
 
     X:0  → a placeholder named X, so that its readers stay as they are
     X:1  → a placeholder of a new, unique name; its readers are rewired
@@ -28,8 +28,9 @@ Chunk = memoryview | bytes
 class SectionBytes:
     """A section, ready to be written.
 
-    chunks  the file, in order; most are views of the source
-    names   tensor of the whole → its name in this file, for the section's inputs and outputs
+    Attributes:
+        chunks: The file, in order; most are views of the source.
+        names: Tensor of the whole → its name in this file, for the section's inputs and outputs.
     """
 
     chunks: tuple[Chunk, ...]
@@ -44,14 +45,17 @@ def write_section(
     *,
     own_placeholders: bool = True,
 ) -> SectionBytes:
-    """The GraphDef of some nodes of a graph, given placeholders for the tensors they do not make.
+    """The GraphDef of some nodes of a graph, with placeholders for the tensors they do not produce.
 
-    nodes    names of the nodes to keep
-    inputs   tensors to be given, with dtype and (if known) shape
-    outputs  tensors that will be fetched (they only have to be named)
-    own_placeholders  whether an input of the whole keeps its own placeholder, or gets one like any border tensor
+    Args:
+        reader: The graph.
+        nodes: Names of the nodes to keep.
+        inputs: Tensors that come from outside, with dtype and (if known) shape.
+        outputs: Tensors that will be fetched (they only have to be named).
+        own_placeholders: Whether an input of the whole keeps its placeholder, or gets a new one like any border tensor.
 
-    Raises CutError for an input whose dtype is not known.
+    Raises:
+        CutError: The dtype of an input is not known.
     """
     view = memoryview(reader.data)
     kept = set(nodes)
@@ -185,7 +189,7 @@ def placeholder(name: str, dtype: str | None, shape: Shape | None) -> bytes:
     """The bytes of a Placeholder node, as one field of a GraphDef. Raises CutError when the dtype is not known."""
     if dtype is None:
         raise CutError(
-            f"the dtype of {name!r} is not known: its op is not one of TensorFlow's; cut before it or further on",
+            f"the dtype of {name!r} is not known, since its op is not one of TensorFlow's; cut before it or further on",
             cut=(name,),
         )
     node = message("NodeDef")(name=name, op="Placeholder")

@@ -1,9 +1,9 @@
-"""Flatbuffers read with suspicion: every offset is checked before it is followed.
+"""Flatbuffers, with every offset checked before it is followed.
 
-Python's flatbuffers trusts what it reads. A length of two thousand million in a file of forty bytes would hang it, and what
-it hands on unchecked ends in native code. Here nothing outside of the file is ever looked at.
+Python's flatbuffers trusts what it reads: a length of 2·10⁹ in a file of 40 bytes would hang it, and what it passes on unchecked
+ends in native code. Here nothing outside of the file is ever read.
 
-    u32 root ─▶ table: i32 ─▶ vtable: u16 its bytes, u16 bytes of the table, u16 offset of each field, 0 where it is not there
+    u32 root ─▶ table: i32 ─▶ vtable: u16 its bytes, u16 bytes of the table, u16 offset of each field, 0 if it is absent
                        field, field, u32 ─▶ string, vector or another table
 
 Format: https://flatbuffers.dev/internals/
@@ -25,32 +25,35 @@ SCALARS = {
     "bool": "<?", "int8": "<b", "uint8": "<B", "int16": "<h", "uint16": "<H", "int32": "<i", "uint32": "<I",
     "int64": "<q", "uint64": "<Q", "float32": "<f", "float64": "<d",
 }  # fmt: skip
-_DEEPEST = 32  # tables in one another; the schema needs seven
-_SHARED = 4  # times that the bytes of a file may be used; writers share at most a string or a weight
+_DEEPEST = 32  # nested tables; the schema needs seven
+_SHARED = 4  # times that the bytes of a file may be referred to; writers share at most a string or a weight
 
 
 class FlatError(ValueError):
-    """Bytes that are no flatbuffer of this schema."""
+    """Bytes that are not a flatbuffer of this schema."""
 
 
 class NewerError(FlatError):
-    """A flatbuffer of a later schema; what is not known cannot be carried over."""
+    """A flatbuffer of a later schema; unknown fields cannot be carried over."""
 
 
-def _read(data: memoryview, code: str, at: int) -> Any:
+def _read(data: memoryview, code: str, at: int) -> int:
     if not 0 <= at <= len(data) - struct.calcsize(code):
         raise FlatError(f"an offset leads to byte {at:,}, the file has {len(data):,}")
-    return struct.unpack_from(code, data, at)[0]
+    value: int = struct.unpack_from(code, data, at)[0]
+    return value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
     """A table in a file.
 
-    kind    its name in the schema
-    at      where it begins
-    vtable  where its vtable begins
-    known   bytes of the vtable
+    Attributes:
+        data: The file.
+        kind: Its name in the schema.
+        at: Where it begins.
+        vtable: Where its vtable begins.
+        known: Bytes of the vtable.
     """
 
     data: memoryview
@@ -65,18 +68,18 @@ class Table:
         vtable = at - _read(data, "<i", at)
         known, size = _read(data, "<H", vtable), _read(data, "<H", vtable + 2)
         if known < 4 or known % 2 or vtable + known > len(data) or size < 4 or at + size > len(data):
-            raise FlatError(f"byte {at:,} is no {kind}")
-        made = cls(data, kind, at, vtable, known)
+            raise FlatError(f"no {kind} at byte {at:,}")
+        table = cls(data, kind, at, vtable, known)
         expected = fields(kind)
         for slot in range(len(expected), (known - 4) // 2):
-            if made._offset(slot, size):
+            if table._offset(slot, size):
                 raise NewerError(f"{kind} at byte {at:,} has a field number {slot} that this version does not know")
         for field in expected.values():
-            offset = made._offset(field.slot, size)
+            offset = table._offset(field.slot, size)
             width = struct.calcsize(SCALARS[field.kind]) if field.kind in SCALARS else 4
             if offset and (offset < 4 or offset + width > size) and field.kind:
-                raise FlatError(f"{kind}.{field.name} at byte {at:,} lies outside of it")
-        return made
+                raise FlatError(f"{kind}.{field.name} at byte {at:,} is outside of it")
+        return table
 
     def _offset(self, slot: int, size: int = 0) -> int:
         place = 4 + 2 * slot
@@ -84,30 +87,34 @@ class Table:
         return found
 
     def has(self, name: str) -> bool:
-        """Whether a field is there."""
+        """Whether a field is present."""
         return self._offset(fields(self.kind)[name].slot) != 0
 
     def _place(self, field: Field) -> int | None:
         offset = self._offset(field.slot)
         return self.at + offset if offset else None
 
-    def number(self, name: str) -> Any:
-        """A scalar; 0 where it is not there."""
+    def scalar(self, name: str) -> float:
+        """A scalar of any kind; 0 if it is absent."""
         field = fields(self.kind)[name]
         place = self._place(field)
         return 0 if place is None else _read(self.data, SCALARS[field.kind], place)
+
+    def number(self, name: str) -> int:
+        """An integer or bool; 0 if it is absent."""
+        return int(self.scalar(name))
 
     def _target(self, field: Field) -> int | None:
         place = self._place(field)
         return None if place is None else place + int(_read(self.data, "<I", place))
 
     def text(self, name: str) -> bytes:
-        """A string; nothing where it is not there."""
+        """A string; empty if it is absent."""
         target = self._target(fields(self.kind)[name])
         return b"" if target is None else bytes(_vector(self.data, target, 1))
 
     def raw(self, name: str) -> memoryview:
-        """The bytes of a vector of scalars; nothing is copied."""
+        """The bytes of a vector of scalars, not copied."""
         field = fields(self.kind)[name]
         target = self._target(field)
         width = struct.calcsize(SCALARS[field.kind[1:-1]])
@@ -120,7 +127,7 @@ class Table:
         return struct.unpack(f"<{len(raw) // struct.calcsize(code)}{code[1]}", raw)
 
     def table(self, name: str) -> Table | None:
-        """A table in this one; of a union, the member that the field before it tells."""
+        """A table in this one; of a union, the member that the field before it states."""
         field = fields(self.kind)[name]
         target = self._target(field)
         if target is None:
@@ -182,21 +189,21 @@ def root(data: memoryview, kind: str) -> Table:
 
 
 def verify(table: Table) -> None:
-    """Look at everything once: all tables, all vectors, all strings. Raises FlatError.
+    """Examine everything once: all tables, all vectors, all strings. Raises FlatError.
 
-    What passes has no offset out of the file, no list that does not fit and no field of the wrong size, which is what
-    flatbuffers' own verifier (C++) asks for before native code reads a file.
+    A file that passes has no offset out of the file, no list that does not fit and no field of the wrong size, which is what
+    flatbuffers' own verifier (C++) requires before native code reads a file.
     """
     seen: set[tuple[str, int]] = set()
     stack = [(table, 0)]
-    # Lists that lie over one another would make a small file large: all that is reached has to fit into the file a few times.
+    # Overlapping lists would make a small file large: everything that is reached has to fit into the file a few times.
     left = _SHARED * len(table.data) + 65536
 
     def spend(length: int) -> None:
         nonlocal left
         left -= length
         if left < 0:
-            raise FlatError(f"its lists lie over one another and use {len(table.data):,} bytes more than once")
+            raise FlatError(f"its lists overlap and use {len(table.data):,} bytes more than once")
 
     while stack:
         here, depth = stack.pop()
@@ -204,7 +211,7 @@ def verify(table: Table) -> None:
             continue
         seen.add((here.kind, here.at))
         if depth > _DEEPEST:
-            raise FlatError(f"tables lie in one another more than {_DEEPEST} deep")
+            raise FlatError(f"tables are nested more than {_DEEPEST} deep")
         for field in fields(here.kind).values():
             if field.kind in SCALARS or not field.kind or not here.has(field.name):
                 continue
@@ -221,11 +228,11 @@ def verify(table: Table) -> None:
 
 
 def _ended(table: Table, name: str) -> int:
-    """The length of a string, and a check: C++ reads strings up to the zero that follows them."""
+    """The length of a string that ends with a zero byte, which C++ looks for. Raises FlatError."""
     target = table._target(fields(table.kind)[name])
     if target is None:
         return 0
     length = len(_vector(table.data, target, 1))
     if _read(table.data, "<B", target + 4 + length):
-        raise FlatError(f"{table.kind}.{name} at byte {table.at:,} is not ended")
+        raise FlatError(f"{table.kind}.{name} at byte {table.at:,} does not end")
     return length

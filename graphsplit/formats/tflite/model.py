@@ -6,7 +6,7 @@ import mmap
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 from graphsplit.errors import FormatError, MissingExtraError, TrustError
@@ -26,35 +26,37 @@ if TYPE_CHECKING:
 __all__ = ["TFLiteModel", "load_tflite"]
 
 _T = TypeVar("_T")
+_Asked: TypeAlias = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]  # nodes, inputs, outputs
 
 
 def load_tflite(path: Path) -> TFLiteModel:
-    """Read a .tflite file, mapped into memory. Raises FormatError for one that is damaged."""
+    """A .tflite file, mapped into memory. Raises FormatError if it is damaged."""
     with path.open("rb") as opened:
         try:
             data: bytes | mmap.mmap = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError:  # an empty file
             data = b""
     model = TFLiteModel(data, path=path)
-    model.reader  # noqa: B018  # looks at everything once, so that what is damaged is told here
+    model.reader  # noqa: B018  # examines everything once, so that damage is reported here
     return model
 
 
 class TFLiteModel(Stored):
-    """A TFLite file, or a section of one.
+    """A TFLite file, or a section of one; see `graphsplit.formats.model.Model`.
 
-    path  the file it was read from; None for one made in memory
+    Args:
+        data: The bytes of the file.
+        path: The file it was read from; None for a model in memory.
     """
 
-    #: What a section of this model is saved as.
     suffix = "tflite"
     section_format = "tflite"
-    rewrites: tuple[Mapping[str, Any], ...] = ()
+    rewrites: tuple[Mapping[str, object], ...] = ()
 
     def __init__(self, data: bytes | memoryview | mmap.mmap, *, path: Path | None = None) -> None:
         super().__init__([data], path=path, source=path, format="tflite")
-        # Who asks again, while a section is still in use, gets the same: its weights are copied once.
-        self._sections: WeakValueDictionary[Any, TFLiteModel] = WeakValueDictionary()
+        # The same request, while a section is still in use, returns the same model: its weights are copied once.
+        self._sections: WeakValueDictionary[_Asked, TFLiteModel] = WeakValueDictionary()
 
     # what it is
 
@@ -63,7 +65,7 @@ class TFLiteModel(Stored):
             return read()
         except NewerError as error:
             raise FormatError(
-                f"damaged, or made for a later version of TFLite: {error}; a newer graphsplit may know it", path=self.path
+                f"damaged, or written for a later version of TFLite: {error}; a newer graphsplit may read it", path=self.path
             ) from error
         except FlatError as error:
             raise FormatError(f"a damaged TFLite file: {error}; copy or convert it again", path=self.path) from error
@@ -72,7 +74,7 @@ class TFLiteModel(Stored):
 
     @cached_property
     def reader(self) -> TFLiteReader:
-        """The file, looked at once from end to end. Raises FormatError."""
+        """The file, examined once from end to end. Raises FormatError."""
         return self._guard(lambda: TFLiteReader(next(self.chunks)))
 
     @cached_property
@@ -82,18 +84,23 @@ class TFLiteModel(Stored):
 
     @cached_property
     def reaches_outside(self) -> tuple[str, ...]:
-        """Names of the operators that are custom ops other than the runtime's own: code that nobody here knows."""
+        """Names of the operators that are custom ops other than the runtime's own: unknown code."""
         return outside_operators(self.reader)
 
     def check_trust(self, trust: bool) -> None:
-        """Refuse to run custom ops that nobody knows. Raises TrustError that names them."""
+        """Refuse to run unknown custom ops. Raises TrustError that names them."""
         if trust or not self.reaches_outside:
             return
         nodes = self.reaches_outside
         shown = ", ".join(f"{n} ({self.index.node(n).op})" for n in nodes[:5]) + (" …" if len(nodes) > 5 else "")
         raise TrustError(
+<<<<<<< HEAD
             f"the model runs custom ops ({shown}), code from outside of this file; trust=True runs it if the runtime "
             "has such ops; split() runs nothing",
+=======
+            f"the model runs custom ops ({shown}), code from outside of this file; --trust (trust=True) runs it if the runtime "
+            "has such ops, split --no-verify cuts it without running anything",
+>>>>>>> formats
             nodes=nodes,
         )
 
@@ -103,17 +110,17 @@ class TFLiteModel(Stored):
         if found is not None:
             name, op = found
             raise FormatError(
-                f"not frozen: {name!r} is a {op}, whose value lives in the interpreter from one run to the next, and no cut keeps "
-                "that; convert the model without variables and tables",
+                f"not frozen: {name!r} is a {op}, whose value lives in the interpreter from one run to the next, which no cut "
+                "preserves; convert the model without variables and tables",
                 path=self.path,
             )
 
     def attributes(self, node: str) -> Mapping[str, str]:
-        """The options of an operator as text; of other nodes none."""
+        """The options of an operator as text; empty for other nodes."""
         return self._guard(lambda: operator_options(self.reader, node))
 
     def device(self, node: str) -> str:
-        """Nothing: a TFLite file pins no node to a device."""
+        """Empty: a TFLite file pins no node to a device."""
         return ""
 
     def quantisation(self, tensor: str) -> tuple[float, int] | None:
@@ -134,17 +141,14 @@ class TFLiteModel(Stored):
     def section(
         self, nodes: Sequence[str], inputs: Sequence[TensorSpec], outputs: Sequence[str]
     ) -> tuple[TFLiteModel, Mapping[str, str]]:
-        """A model of some of the nodes, and what the tensors it is given and gives are called in it: the same.
-
-        A name that repeats in the file, or is empty, stands in the section as the index has it.
-        """
-        given = [spec.name for spec in inputs]
-        asked = tuple(nodes), tuple(given), tuple(outputs)
-        made = self._sections.get(asked)
-        if made is None:
+        """A model of some of the nodes, see `graphsplit.formats.model.Model.section`. Tensors keep the names of the index."""
+        entering = tuple(spec.name for spec in inputs)
+        asked = tuple(nodes), entering, tuple(outputs)
+        section = self._sections.get(asked)
+        if section is None:
             try:
-                made = TFLiteModel(self._guard(lambda: write_section(self.reader, set(nodes), given, outputs)))
+                section = TFLiteModel(self._guard(lambda: write_section(self.reader, set(nodes), entering, outputs)))
             except ImportError as error:
                 raise MissingExtraError("flatbuffers", extra="tflite") from error
-            self._sections[asked] = made
-        return made, {t: t for t in (*given, *outputs)}
+            self._sections[asked] = section
+        return section, {t: t for t in (*entering, *outputs)}

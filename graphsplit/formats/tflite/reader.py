@@ -98,7 +98,7 @@ class TFLiteReader:
         return Subgraph(tensors, numbers(table, "inputs"), numbers(table, "outputs"), tuple(operators), table)
 
     def content(self, buffer: int) -> memoryview:
-        """The bytes of a buffer, inside the flatbuffer or behind it; of buffer 0, by convention the empty one, none."""
+        """The bytes of a buffer, inside the flatbuffer or after it; empty for buffer 0, by convention."""
         if not self.buffers or not buffer:
             return self.data[:0]
         table = self.buffers[buffer]
@@ -110,17 +110,17 @@ class TFLiteReader:
         return table.raw("data")
 
     def is_constant(self, tensor: Table) -> bool:
-        """Whether the file holds the value of a tensor that nobody makes."""
+        """Whether the file holds the value of a tensor that no operator outputs."""
         return len(self.content(tensor.number("buffer"))) > 0 or 0 in tensor.numbers("shape")
 
     @cached_property
     def raw_names(self) -> tuple[str, ...]:
-        """The name of each tensor of the first subgraph, as the file has it: it may repeat or be empty."""
+        """The name of each tensor of the first subgraph as it is in the file, where names may repeat or be empty."""
         return tuple(t.text("name").decode("utf-8", "backslashreplace") for t in self.subgraphs[0].tensors)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The name of each tensor of the first subgraph, each once."""
+        """The unique name of each tensor of the first subgraph."""
         raw = self.raw_names
         taken = set(raw)
         seen: set[str] = set()
@@ -152,12 +152,12 @@ class TFLiteReader:
         return tuple(found)
 
     def function_name(self, subgraph: int) -> str:
-        """The name of a subgraph in the library: its own, and its number, since names may repeat."""
+        """The name of a subgraph in the library: that of the file and its number, since names may repeat."""
         name = self.subgraphs[subgraph].table.text("name").decode("utf-8", "backslashreplace")
         return f"{name or 'subgraph'} ({subgraph})"
 
     def reachable(self, called: Iterable[int]) -> tuple[int, ...]:
-        """The numbers of the subgraphs that are run by some, themselves among them, in file order."""
+        """The numbers of some subgraphs and of all that these run, in file order."""
         return tuple(sorted(reachable(called, lambda g: (c for o in self.subgraphs[g].operators for c in o.calls))))
 
 

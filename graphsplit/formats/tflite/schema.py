@@ -1,4 +1,4 @@
-"""TFLite's schema as data: which fields a table has, by slot. Written by scripts/make_tflite_schema.py from ai-edge-litert."""
+"""TFLite's schema as data: the fields of each table, by slot. Written by scripts/make_tflite_schema.py from ai-edge-litert."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _CUSTOM = "CUSTOM"
 class Field:
     """A field of a table.
 
-    kind  "int8" …, "string", a table, "[element]", or "union NAME", whose member the field before it tells
+    Attributes:
+        slot: Its place in the vtable.
+        name: Its name.
+        kind: "int8" …, "string", a table, "[element]", or "union NAME", whose member the field before it states.
     """
 
     slot: int
@@ -43,7 +46,7 @@ def fields(table: str) -> MappingProxyType[str, Field]:
 
 
 def union_member(union: str, number: int) -> str | None:
-    """The table that a union holds; None for a number that nobody knows."""
+    """The table that a union holds; None for an unknown number."""
     found: str | None = _schema()["unions"][union].get(str(number))
     return found
 
@@ -51,7 +54,9 @@ def union_member(union: str, number: int) -> str | None:
 def op_name(older: int, newer: int, custom: str) -> str:
     """The name of an operator: the schema's own, or that of a custom op.
 
-    older, newer  the two fields in which files of different age keep the number: the larger one counts
+    Args:
+        older, newer: The two fields in which files of different age keep the number; the larger one counts.
+        custom: The name of a custom op.
     """
     number = max(older, newer)
     name: str = _schema()["enums"]["BuiltinOperator"].get(str(number), f"BUILTIN_{number}")
@@ -59,6 +64,6 @@ def op_name(older: int, newer: int, custom: str) -> str:
 
 
 def tensor_dtype(number: int) -> str | None:
-    """``float32`` …; None for a type that nobody knows."""
+    """``float32`` …; None for an unknown type."""
     found: str | None = _schema()["enums"]["TensorType"].get(str(number))
     return None if found is None else found.lower()

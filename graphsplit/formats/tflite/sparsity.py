@@ -1,8 +1,8 @@
-"""Sparse constants: whether what says where their values belong fits their shape.
+"""Sparse constants: whether the lists that place their values fit their shape.
 
-A sparse tensor of rank n is a tree of n levels, and one more for each dimension that is divided into blocks. A level is dense (so
-many branches everywhere) or lists, for every node of the level above, a segment of indices. Native code that unpacks it trusts
-them.
+A sparse tensor of rank n is a tree of n levels, and one more for each dimension that is divided into blocks. A level is dense (the
+same number of branches everywhere) or lists, for every node of the level above, a segment of indices. Native code that unpacks the
+tensor trusts these lists.
 
     [[1, 0],      level 0: dense, 2 rows
      [0, 2]]      level 1: segments 0 1 2, indices 0 1, values 1 2
@@ -23,10 +23,19 @@ _DENSE, _SPARSE = 0, 1
 
 
 def fault(sparsity: Table, shape: Sequence[int], size: float, held: int) -> str:
-    """What is wrong with a sparse constant, in words; nothing where all fits. Raises FlatError.
+    """What is wrong with a sparse constant.
 
-    size  bytes of an element
-    held  bytes of its buffer
+    Args:
+        sparsity: The table that places its values.
+        shape: Its shape.
+        size: Bytes of an element.
+        held: Bytes of its buffer.
+
+    Returns:
+        The fault in words; empty if everything fits.
+
+    Raises:
+        FlatError: The table is damaged.
     """
     order, blocks = sparsity.numbers("traversal_order"), sparsity.numbers("block_map")
     levels = list(sparsity.tables("dim_metadata"))
@@ -48,17 +57,17 @@ def fault(sparsity: Table, shape: Sequence[int], size: float, held: int) -> str:
     for dimension, level in zip(order, levels, strict=True):
         if level.number("format") == _DENSE:
             if level.number("dense_size") != sizes[dimension]:
-                return f"a dense level of {level.number('dense_size')} stands for a dimension of {sizes[dimension]}"
+                return f"a dense level of {level.number('dense_size')} for a dimension of {sizes[dimension]}"
             count *= sizes[dimension]
         elif level.number("format") == _SPARSE:
             segments, indices = _values(level, "array_segments"), _values(level, "array_indices")
             if len(segments) != count + 1 or segments[0] != 0 or segments[-1] != len(indices) or list(segments) != sorted(segments):
                 return f"{len(segments)} segments over {len(indices)} indices do not fit the {count} nodes above them"
             if any(not 0 <= i < sizes[dimension] for i in indices):
-                return f"an index leads out of a dimension of {sizes[dimension]}"
+                return f"an index is outside of a dimension of {sizes[dimension]}"
             count = len(indices)
         else:
-            return f"a level is of a kind ({level.number('format')}) that this version does not know"
+            return f"a level is of a kind ({level.number('format')}) unknown to this version"
     needed = ceil(count * size)
     return "" if needed <= held else f"it has {count:,} values, {needed:,} bytes; its buffer has {held:,}"
 

@@ -74,7 +74,7 @@ def operator_options(reader: TFLiteReader, name: str) -> dict[str, str]:
 
 def _text(options: Table, field: Field) -> str:
     if field.kind in SCALARS:
-        return str(options.number(field.name))
+        return str(options.scalar(field.name))
     if field.kind == "string":
         return options.text(field.name).decode("utf-8", "backslashreplace")
     if field.kind[1:-1] in SCALARS:

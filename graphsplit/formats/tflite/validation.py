@@ -1,4 +1,4 @@
-"""What a legal model is, beyond a flatbuffer of the schema: what native code takes for granted is checked here."""
+"""What makes a flatbuffer of the schema a legal model: everything that native code takes for granted is checked here."""
 
 from __future__ import annotations
 
@@ -23,23 +23,27 @@ __all__ = [
     "in_range",
 ]
 
-ELSEWHERE = 1  #: an offset above it says where in the file, behind the flatbuffer, the bytes are
-_DEEPEST = 64  # subgraphs that call one another; native code goes down a stack
-#: Ops that run subgraphs, and the options that say which; where these are not there, native code takes number 0 for them.
+ELSEWHERE = 1  #: an offset above it states where in the file, after the flatbuffer, the bytes are
+_DEEPEST = 64  # subgraphs that call one another; native code recurses
+#: Ops that run subgraphs, and the options that state which; without these, native code assumes number 0.
 _CALLERS = {"WHILE": "WhileOptions", "IF": "IfOptions", "CALL_ONCE": "CallOnceOptions"}
 _UNSIZED = {"string", "resource", "variant"}
 
 
 class TFLiteError(ValueError):
-    """A flatbuffer of the schema that is no legal model."""
+    """A flatbuffer of the schema that is not a legal model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """An operator. Tensors are numbers in its subgraph; -1 stands for an optional input that is not given.
+    """An operator. Tensors are numbers in its subgraph; -1 is an optional input that is left out.
 
-    custom  whether it is none of the schema's own
-    calls   numbers of the subgraphs that it runs
+    Attributes:
+        op: Its name.
+        custom: Whether the schema does not define it.
+        inputs, outputs, intermediates: Tensors.
+        calls: Numbers of the subgraphs that it runs.
+        table: The table in the file.
     """
 
     op: str
@@ -63,16 +67,22 @@ class Subgraph:
 
 
 def in_range(number: int, count: int, what: str) -> int:
-    """The number, where it is one of so many. Raises TFLiteError."""
+    """The number, if it is one of so many. Raises TFLiteError."""
     if not 0 <= number < count:
         raise TFLiteError(f"{what} {number}; there are {count}")
     return number
 
 
 def check_size(tensor: Table, held: int, where: str) -> None:
-    """A constant has as many bytes as its shape says: native code reads that many. Raises TFLiteError.
+    """Refuse a constant with fewer bytes than its shape says, since native code reads that many.
 
-    held  bytes of its buffer
+    Args:
+        tensor: The tensor.
+        held: Bytes of its buffer.
+        where: Its place, for errors.
+
+    Raises:
+        TFLiteError: The constant is too short, or has a negative dimension.
     """
     dtype = tensor_dtype(tensor.number("type"))
     size = itemsize(dtype)
@@ -93,7 +103,7 @@ def check_size(tensor: Table, held: int, where: str) -> None:
 
 
 def check_calls(subgraphs: Sequence[Subgraph]) -> None:
-    """No subgraph runs itself, directly or through others: native code would go round until its stack ends. Raises TFLiteError."""
+    """Refuse subgraphs that run themselves, directly or through others: native code would never return. Raises TFLiteError."""
     height: dict[int, int] = {}
 
     def climb(number: int, above: tuple[int, ...]) -> int:
@@ -111,7 +121,7 @@ def check_calls(subgraphs: Sequence[Subgraph]) -> None:
 
 
 def check_options(operator: Table, op: str, where: str, size: int) -> None:
-    """What native code reads of an operator without asking whether it is there. Raises TFLiteError."""
+    """Refuse an operator without the options that native code reads unchecked. Raises TFLiteError."""
     if op in _CALLERS:
         options = operator.table("builtin_options")
         if (
@@ -119,17 +129,17 @@ def check_options(operator: Table, op: str, where: str, size: int) -> None:
             or options.kind != _CALLERS[op]
             or not all(options.number(f.name) for f in fields(options.kind).values())
         ):
-            raise TFLiteError(f"{where}: a {op} does not say what it runs")
+            raise TFLiteError(f"{where}: a {op} does not state what it runs")
     start, length = operator.number("large_custom_options_offset"), operator.number("large_custom_options_size")
     if start > ELSEWHERE and start + length > size:
         raise TFLiteError(f"{where}: the options of a {op} end at byte {start + length:,}, the file has {size:,}")
 
 
 def check_order(tensors: Sequence[Table], operators: Sequence[Operator], where: str) -> None:
-    """Operators run in the order of the file, so what one reads has been made before. Raises TFLiteError."""
+    """Refuse operators that read what a later one outputs, since they run in the order of the file. Raises TFLiteError."""
     later = {t for o in operators for t in o.outputs if t != -1 and not tensors[t].number("is_variable")}
     for place, operator in enumerate(operators):
         for tensor in operator.inputs:
             if tensor in later:
-                raise TFLiteError(f"{where}: operator {place}, a {operator.op}, reads tensor {tensor} before it is made")
+                raise TFLiteError(f"{where}: operator {place}, a {operator.op}, reads tensor {tensor} before it is computed")
         later.difference_update(operator.outputs)

@@ -1,8 +1,8 @@
-"""Sections as TFLite files: what a section needs is copied table by table, numbered anew.
+"""Sections as TFLite files: what a section needs is copied table by table and renumbered.
 
-Whatever a table holds is copied field by field after the schema: quantisation, sparsity, the options of every op. Only numbers
-that point into lists change: of tensors, buffers, operator codes and subgraphs. A buffer is copied once, into its place in the
-file that is made; shared ones are written once.
+Tables are copied field by field, following the schema: quantisation, sparsity, the options of every op. Only numbers that point
+into lists change: of tensors, buffers, operator codes and subgraphs. A buffer is copied once, into its place in the new file;
+shared ones are written once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from graphsplit.errors import FormatError
 from graphsplit.formats.tflite.flatbuffer import SCALARS, Table
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["write_section"]
 
-_ALIGNED = 16  # bytes: how weights lie in the file, so that kernels may read them where they are
+_ALIGNED = 16  # bytes: weights are aligned in the file, so that kernels may read them in place
 _LIMIT = 2**31 - 2**20  # a flatbuffer's offsets are signed
 _POSITIONAL = b"TFLITE_METADATA"  # describes inputs and outputs of the whole by their places
 
@@ -41,11 +41,14 @@ class _Numbering:
 def write_section(reader: TFLiteReader, nodes: Collection[str], inputs: Sequence[str], outputs: Sequence[str]) -> memoryview:
     """The file of a section.
 
-    nodes    names of operators and constants of the first subgraph
-    inputs   tensors that it is given, and
-    outputs  gives, by the names of the index, in order
+    Args:
+        reader: The whole.
+        nodes: Names of operators and constants of the first subgraph.
+        inputs: Tensors that come from outside, by the names of the index, in order.
+        outputs: Tensors to fetch.
 
-    Raises FormatError for a section that no flatbuffer can hold.
+    Raises:
+        FormatError: The section is too large for a flatbuffer.
     """
     return _Writer(reader, nodes, inputs, outputs).write()
 
@@ -110,7 +113,7 @@ class _Writer:
         return _copy(builder, source, offsets)
 
     def _stated(self, buffer: int) -> bool:
-        """Whether a buffer says what it holds, be it nothing: a tensor without elements is a constant by that."""
+        """Whether a buffer states its content, even an empty one: that makes a tensor without elements a constant."""
         return buffer != 0 and self.reader.buffers[buffer].has("data")
 
     def _subgraph(self, builder: Builder, number: int) -> int:
@@ -124,7 +127,7 @@ class _Writer:
 
         def tensor(old: int) -> int:
             table = graph.tensors[old]
-            # What comes from outside has no value in the file, not even where it was a constant before.
+            # What comes from outside has no value in the file, even if it was a constant before.
             change = {"buffer": 0 if old in given else self.buffers.new[table.number("buffer")]}
             if number == 0:
                 change["name"] = builder.CreateString(self.reader.names[old])
@@ -133,7 +136,7 @@ class _Writer:
         def renumbered(old: Sequence[int]) -> int:
             return _numbers(builder, [tensors.get(t, -1) for t in old])
 
-        made = []
+        written = []
         for operator in operators:
             change: dict[str, int] = {"opcode_index": self.codes.new[operator.table.number("opcode_index")]}
             for name, old in (
@@ -148,7 +151,7 @@ class _Writer:
                 if options is not None:
                     change[name] = self._options(builder, options)
             change |= self._large_options(builder, operator.table)
-            made.append(_copy(builder, operator.table, change))
+            written.append(_copy(builder, operator.table, change))
         return _copy(
             builder,
             graph.table,
@@ -156,7 +159,7 @@ class _Writer:
                 "tensors": _vector(builder, [tensor(t) for t in tensors]),
                 "inputs": renumbered(inputs),
                 "outputs": renumbered(outputs),
-                "operators": _vector(builder, made),
+                "operators": _vector(builder, written),
             },
         )
 
@@ -171,7 +174,7 @@ class _Writer:
         return _copy(builder, options, change)
 
     def _large_options(self, builder: Builder, operator: Table) -> dict[str, int]:
-        """Options that lie behind the flatbuffer come into it."""
+        """Options stored after the flatbuffer move into it."""
         offset, size = operator.number("large_custom_options_offset"), operator.number("large_custom_options_size")
         if offset <= 1:
             return {}
@@ -180,8 +183,8 @@ class _Writer:
         return {"custom_options": inside, "large_custom_options_offset": 0, "large_custom_options_size": 0}
 
     def _signatures(self, builder: Builder) -> int:
-        """For each signature of the first subgraph one of the section: what it names keeps that name, borders go by their own."""
-        made = []
+        """For each signature of the first subgraph one of the section: its keys stay, borders have their tensor names for keys."""
+        written = []
         for signature in self.reader.model.tables("signature_defs"):
             if signature.number("subgraph_index") != 0:
                 continue
@@ -200,22 +203,19 @@ class _Writer:
                 return _vector(builder, maps)
 
             change = {"inputs": entries(self.inputs), "outputs": entries(self.outputs)}
-            made.append(_copy(builder, signature, change))
-        return _vector(builder, made)
+            written.append(_copy(builder, signature, change))
+        return _vector(builder, written)
 
 
 def _copy(builder: Builder, table: Table, change: Mapping[str, int] | None = None) -> int:
-    """A copy of a table and all that hangs on it.
-
-    change  scalars by value, everything else by where it has been written (0: left out)
-    """
+    """A copy of a table and everything it refers to; `change`: scalars by value, others by their offset (0: left out)."""
     change = change or {}
-    values: dict[str, int] = dict(change)
+    values: dict[str, float] = dict(change)
     for known in fields(table.kind).values():
         if known.name in change or not known.kind or not table.has(known.name):
             continue
         if known.kind in SCALARS:
-            values[known.name] = table.number(known.name)
+            values[known.name] = table.scalar(known.name)
         elif known.kind == "string":
             values[known.name] = builder.CreateString(table.text(known.name))
         elif known.kind.startswith("["):
@@ -232,8 +232,8 @@ def _copy_vector(builder: Builder, table: Table, name: str, element: str) -> int
     return _vector(builder, [_copy(builder, member) for member in table.tables(name)])
 
 
-def _table(builder: Builder, kind: str, values: Mapping[str, Any]) -> int:
-    """A table of fields: scalars are written even where they are zero, so that what was there is there."""
+def _table(builder: Builder, kind: str, values: Mapping[str, float]) -> int:
+    """A table of fields: scalars are written even if they are zero, so that a field of the source is one of the copy."""
     known = fields(kind)
     builder.StartObject(len(known))
     for name, value in values.items():
@@ -248,8 +248,8 @@ def _table(builder: Builder, kind: str, values: Mapping[str, Any]) -> int:
     return int(builder.EndObject())
 
 
-def _prepend(builder: Builder, kind: str) -> Callable[[Any], None]:
-    found: Callable[[Any], None] = getattr(builder, f"Prepend{kind.capitalize()}")
+def _prepend(builder: Builder, kind: str) -> Callable[[float], None]:
+    found: Callable[[float], None] = getattr(builder, f"Prepend{kind.capitalize()}")
     return found
 
 
@@ -258,7 +258,7 @@ def _buffer(builder: Builder, content: memoryview, stated: bool) -> int:
 
 
 def _bytes(builder: Builder, raw: memoryview, width: int = 1, alignment: int = 0) -> int:
-    """A vector of scalars, copied as it stands: the one time that its bytes are."""
+    """A vector of scalars, in the only copy that is made of its bytes."""
     builder.StartVector(width, len(raw) // width, alignment or width)
     builder.head = builder.head - len(raw)
     builder.Bytes[builder.head : builder.head + len(raw)] = raw

@@ -1,4 +1,4 @@
-"""What a preset asks of a graph: descriptions of nodes and of who feeds whom, kept as data.
+"""What a preset requires of a graph: descriptions of nodes and their connections, kept as data.
 
     {"says":  "Postprocessor/Slice drops the background from Postprocessor/convert_scores",
      "node":  "Postprocessor/Slice", "op": "{Slice,StridedSlice}",
@@ -7,7 +7,7 @@
 
 *There is a node of that name and op that reads …, feeds …* All keys but `says` are optional:
 
-    node    name; `*` stands for anything, `{a,b}` for one of several, tried in that order
+    node    name; `*` matches anything, `{a,b}` one of several, tried in that order
     op      op, written the same way; a node that calls a function has the ops of the function, too
     kind    "input" for what is fed from outside, "const" for a constant
     reads   a node it takes its value from, directly or through a few ops that keep every element in its place
@@ -32,7 +32,7 @@ from graphsplit.graph.traversal import walk
 
 __all__ = ["Condition", "Description", "Search", "alternatives"]
 
-# Ops between a tensor and what it is made from that keep every element in its place: scaling, a score function, a cast.
+# Ops between a tensor and its source that keep every element in its place: scaling, a score function, a cast.
 # (In early TensorFlow 1 the softmax of a rank-3 tensor was Reshape, Softmax, Reshape.)
 _LIGHT = {
     "Identity", "StopGradient", "Snapshot", "PlaceholderWithDefault", "CheckNumerics", "Cast", "Reshape", "Squeeze",
@@ -43,7 +43,7 @@ _STEPS = 8
 
 
 def alternatives(pattern: str) -> tuple[str, ...]:
-    """What `{a,b}` in a pattern stands for: ``'x/{a,b}'`` → ``('x/a', 'x/b')``."""
+    """The patterns without `{a,b}`: ``'x/{a,b}'`` → ``('x/a', 'x/b')``."""
     found = re.search(r"\{([^{}]*)\}", pattern)
     if found is None:
         return (pattern,)
@@ -63,7 +63,7 @@ def _either(pattern: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A node, described. See the module for what the fields mean."""
+    """A description of a node. The module explains the fields."""
 
     node: str = "*"
     op: str = "*"
@@ -81,7 +81,7 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A description that a node of the graph must fit, or with `absent` none may fit; `says` is the same in words."""
+    """A description that some node of the graph must match, or with `absent` none; `says` is the same in words."""
 
     says: str
     wanted: Description
@@ -96,15 +96,15 @@ class Search:
         self._known: dict[tuple[str, Description], tuple[int, str] | None] = {}
 
     def all(self, wanted: Description) -> Iterator[str]:
-        """Names of the nodes that fit: alternatives in their order, else in file order."""
+        """Names of the nodes that match: alternatives in their order, else in file order."""
         return (n.name for n in self._named(wanted) if self._misfit(n, wanted) is None)
 
     def first(self, wanted: Description) -> str | None:
-        """Name of the first node that fits, or None."""
+        """Name of the first node that matches, or None."""
         return next(self.all(wanted), None)
 
     def why_not(self, condition: Condition) -> str:
-        """What stands against a condition that does not hold: the node, and the value that is other than wanted."""
+        """Why a condition does not hold: the node, and the value that differs."""
         wanted = condition.wanted
         if condition.absent:
             name = self.first(wanted) or ""
@@ -127,7 +127,7 @@ class Search:
                 yield node
 
     def _misfit(self, node: Node, wanted: Description) -> tuple[int, str] | None:
-        """How far a node of the right name came in fitting, and what it stopped at; None when it fits."""
+        """How much of a description a node of the right name matches, and what differs; None if it matches."""
         if wanted.op != "*" and not self._has(node, wanted.op):
             return 0, f"{node.name} ({node.op}) is no {_either(wanted.op)}"
         key = (node.name, wanted)

@@ -14,14 +14,18 @@ from graphsplit.planning.presets.preset import Preset, Rule, get, presets
 
 __all__ = ["Match", "Verdict", "explain", "match", "targets_for"]
 
+_NAME = "name the tensors to cut at with outputs=…"
+
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A preset that fits a graph.
+    """A preset that matches a graph.
 
-    targets  full names of the split targets in this graph; empty for a family without a fixed cut
-    prefix   what the names of the exporter were imported under: "" or ``import/`` …
-    reason   why it fits
+    Attributes:
+        preset: The preset.
+        targets: Full names of the split targets in this graph; empty for a family without a fixed cut.
+        prefix: The prefix that the exporter's names were imported under: "" or ``import/`` …
+        reason: Why it matches.
     """
 
     preset: Preset
@@ -31,7 +35,7 @@ class Match:
 
 
 class Verdict(NamedTuple):
-    """Whether a preset fits a graph, and why, or why not."""
+    """Whether a preset matches a graph, and why, or why not."""
 
     preset: Preset
     fulfilled: bool
@@ -39,7 +43,12 @@ class Verdict(NamedTuple):
 
 
 def match(index: GraphIndex, among: Iterable[Preset] | None = None) -> Match | None:
-    """The first preset that fits, or None. `among`: presets of your own."""
+    """The first preset that matches, or None.
+
+    Args:
+        index: The graph.
+        among: The presets to try; None: those of the package.
+    """
     for preset in presets() if among is None else among:
         found = _match(index, preset)
         if isinstance(found, Match):
@@ -48,7 +57,7 @@ def match(index: GraphIndex, among: Iterable[Preset] | None = None) -> Match | N
 
 
 def explain(index: GraphIndex, among: Iterable[Preset] | None = None) -> list[Verdict]:
-    """Every preset with the reason why it fits or does not."""
+    """Every preset with the reason why it matches or does not; arguments as for `match`."""
     verdicts = []
     for preset in presets() if among is None else among:
         found = _match(index, preset)
@@ -57,38 +66,61 @@ def explain(index: GraphIndex, among: Iterable[Preset] | None = None) -> list[Ve
 
 
 def targets_for(index: GraphIndex, name: str | None = None, among: Iterable[Preset] | None = None) -> Match:
-    """Where the named preset cuts a graph; without a name, where the one that fits does.
+    """Where the named preset cuts a graph; without a name, where the one that matches does.
 
-    Raises TensorNotFoundError for an unknown name, and CutError: the preset does not fit the graph (which condition
-    failed, with which value, and which preset fits instead), no preset fits, or the family has no fixed cut.
+    Args:
+        index: The graph.
+        name: Name of a preset; None: the first that matches.
+        among: The presets to try; None: those of the package.
+
+    Raises:
+        TensorNotFoundError: There is no preset of that name.
+        CutError: The preset does not match the graph (the error states which condition failed, with which value, and which preset
+            matches instead), no preset matches, or the family has no fixed cut.
     """
     known = presets() if among is None else tuple(among)
     if name is None:
         found = match(index, known)
         if found is None:
+<<<<<<< HEAD
             raise CutError("no preset fits this graph; name the tensors to cut at with outputs=…, or let autocrop=True find a cut")
+=======
+            raise CutError(f"no preset matches this graph; {_NAME}, or let autocrop=True find a cut")
+>>>>>>> formats
         return _with_targets(found)
     outcome = _match(index, get(name, known))
     if isinstance(outcome, Match):
         return _with_targets(outcome)
     other = match(index, known)
+<<<<<<< HEAD
     instead = f'preset="{other.preset.name}" fits' if other else "no preset fits: name the tensors to cut at with outputs=…"
     if other is not None and not other.targets:
         instead += ", but has no fixed cut: name the tensors to cut at with outputs=…"
     raise CutError(f"preset {name!r} does not fit this graph: {outcome}; {instead}")
+=======
+    instead = f'preset="{other.preset.name}" matches' if other else f"no preset matches: {_NAME}"
+    if other is not None and not other.targets:
+        instead += f", but has no fixed cut: {_NAME}"
+    raise CutError(f"preset {name!r} does not match this graph: {outcome}; {instead}")
+>>>>>>> formats
 
 
 def _with_targets(found: Match) -> Match:
     if found.targets:
         return found
     raise CutError(
+<<<<<<< HEAD
         f"preset {found.preset.name!r} fits, but has no fixed cut: {found.preset.note.rstrip('.')}; "
         "name the tensors to cut at with outputs=…, or let autocrop=True find a cut"
+=======
+        f"preset {found.preset.name!r} matches, but has no fixed cut: {found.preset.note.rstrip('.')}; "
+        f"{_NAME}, or let autocrop=True find a cut"
+>>>>>>> formats
     )
 
 
 def _match(index: GraphIndex, preset: Preset) -> Match | str:
-    """The match, or what stands against it under the prefix where most conditions hold."""
+    """The match, or why there is none under the prefix where most conditions hold."""
     best = (-1, "")
     for prefix in _prefixes(index, preset):
         search = Search(index, prefix)
@@ -152,7 +184,7 @@ def _entering(search: Search, rule: Rule) -> tuple[str, ...]:
 
 
 def _computed(index: GraphIndex, name: str) -> bool:
-    """Whether it depends on what is fed: a value that does not can be made again anywhere."""
+    """Whether it depends on what is fed; a value that does not can be recomputed anywhere."""
     return any(index.name_to_node_map[n].kind == "input" for n in index.ancestors([name]))
 
 

@@ -1,4 +1,4 @@
-"""A preset: a family of models, by which structure it is known, and where it is cut. They are data: families.json."""
+"""A preset: a family of models, the structure that identifies it, and where it is cut. Presets are data: families.json."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ _WHAT = "a file of presets"
 class Rule:
     """Targets without fixed names.
 
-    kind  "entering": every computed tensor that the described nodes read from outside of themselves
-          "last":     outputs of the described nodes that lie nearest to the outputs of the graph
+    Attributes:
+        kind: "entering": every computed tensor that the described nodes read from outside of themselves; "last": outputs of the
+            described nodes that are nearest to the outputs of the graph.
+        nodes: The described nodes.
     """
 
     kind: Literal["entering", "last"]
@@ -40,15 +42,16 @@ class Rule:
 class Preset:
     """A family of models.
 
-    name        what the user types
-    family      "ssd", "faster_rcnn", "mask_rcnn", "deeplab", "centernet"
-    title       one line
-    targets     names of the nodes whose first output is a split target; `{a,b}` is one of several names
-    rule        finds the targets where their names differ from exporter to exporter; `targets` are then an example
-    conditions  all of them hold in a graph of the family
-    models      published models of the family
-    download    address of such a model, with `{name}` for its name; None when there is no such pattern
-    note        history, and what to do where there is neither `targets` nor `rule`
+    Attributes:
+        name: What the user types.
+        family: "ssd", "faster_rcnn", "mask_rcnn", "deeplab", "centernet".
+        title: One line.
+        conditions: All of them hold in a graph of the family.
+        targets: Names of the nodes whose first output is a split target; `{a,b}` is one of several names.
+        rule: Finds the targets if their names differ between exporters; `targets` are then an example.
+        models: Published models of the family.
+        download: Address of such a model, with `{name}` for its name; None if there is no such pattern.
+        note: History, and what to do if there is neither `targets` nor `rule`.
     """
 
     name: str
@@ -68,7 +71,7 @@ class Preset:
 
     @property
     def cut(self) -> str:
-        """The cut in words: names of the targets, or how they are found."""
+        """The cut in words: names of the targets, or the rule that finds them."""
         names = ", ".join(self.targets)
         if self.rule is not None:
             return f"{self.rule}, such as {names}" if names else str(self.rule)
@@ -92,7 +95,7 @@ def read_presets(path: str | PathLike[str]) -> tuple[Preset, ...]:
 
 
 def get(name: str, among: Iterable[Preset] | None = None) -> Preset:
-    """The preset of that name. Raises TensorNotFoundError with the names that come close, else with all of them."""
+    """The preset of that name. Raises TensorNotFoundError with similar names, else with all of them."""
     known = {p.name: p for p in (presets() if among is None else among)}
     if name in known:
         return known[name]

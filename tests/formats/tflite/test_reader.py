@@ -334,7 +334,7 @@ def test_a_tensor_has_one_maker():
     refused(built, "two operators output 't0': 't0' and 't0'")
     built = chain()
     built.main.op("RELU", [2], [0])
-    refused(built, ".*(reads tensor 0 before it is made|'x' is an input of the model and an output of 'x')")
+    refused(built, ".*(reads tensor 0 before it is computed|'x' is an input of the model and an output of 'x')")
 
 
 def test_a_tensor_that_nobody_makes_is_refused():
@@ -346,10 +346,10 @@ def test_a_tensor_that_nobody_makes_is_refused():
 def test_an_operator_that_runs_before_what_it_reads_is_made_is_refused():
     built = chain()
     built.main.table.operators.reverse()
-    refused(built, "subgraph 0: operator 0, a ADD, reads tensor 4 before it is made$")
+    refused(built, "subgraph 0: operator 0, a ADD, reads tensor 4 before it is computed$")
     built = looped()
     built.model.subgraphs[2].operators[0].inputs[0] = 2
-    refused(built, "subgraph 2: operator 0, a ADD, reads tensor 2 before it is made$")
+    refused(built, "subgraph 2: operator 0, a ADD, reads tensor 2 before it is computed$")
 
 
 @pytest.mark.parametrize("behind", [False, True])
@@ -419,7 +419,7 @@ def test_a_loop_that_does_not_say_what_it_runs_is_refused(change):
     else:
         loop.builtinOptions = None if change == "none" else schema.IfOptionsT()
         loop.builtinOptionsType = 0 if change == "none" else schema.BuiltinOptions.IfOptions
-    refused(built, "subgraph 0: a WHILE does not say what it runs$")
+    refused(built, "subgraph 0: a WHILE does not state what it runs$")
 
 
 def test_a_variable_that_is_an_output_and_that_nobody_makes_is_refused():
@@ -436,7 +436,7 @@ def test_a_variable_that_is_an_output_and_that_nobody_makes_is_refused():
     [
         (lambda c: c[:200], "a damaged TFLite file: .*; copy or convert it again$"),
         (lambda c: c[:9], "a damaged TFLite file: "),
-        (lambda c: c[:4] + b"TFL3" + b"\xff" * 100, "a damaged TFLite file: byte 8 is no Model"),
+        (lambda c: c[:4] + b"TFL3" + b"\xff" * 100, "a damaged TFLite file: no Model at byte 8"),
         (lambda c: b"", "the file is empty; was a download interrupted"),
     ],
     ids=["half", "nine", "garbage", "empty"],

@@ -90,16 +90,16 @@ def test_segments_that_do_not_cover_the_indices_are_refused(segments, indices):
 def test_an_index_out_of_its_dimension_is_refused(index):
     built = sparse()
     packing(built).dimMetadata[1].arrayIndices = vector([0, index])
-    refused(built, "an index leads out of a dimension of 2$")
+    refused(built, "an index is outside of a dimension of 2$")
 
 
 def test_other_lies_are_refused():
     built = sparse()
     packing(built).dimMetadata[0].denseSize = 1000
-    refused(built, "a dense level of 1000 stands for a dimension of 2$")
+    refused(built, "a dense level of 1000 for a dimension of 2$")
     built = sparse()
     packing(built).dimMetadata[1].format = 7
-    refused(built, r"a level is of a kind \(7\) that this version does not know$")
+    refused(built, r"a level is of a kind \(7\) unknown to this version$")
     built = sparse()
     built.model.buffers[1].data = built.model.buffers[1].data[:4]
     refused(built, "it has 2 values, 8 bytes; its buffer has 4$")
