@@ -18,7 +18,7 @@ from graphsplit.formats import GraphDefModel
 from graphsplit.rewrites import rewrite
 from graphsplit.rewrites.matching import Unfit
 from graphsplit.rewrites.multiclass import find_multiclass
-from graphsplit.rewrites.samples import KINDS, made_boxes
+from graphsplit.rewrites.samples import KINDS, random_boxes
 from graphsplit.runtimes.tensorflow import TensorFlowSession
 from tests.rewrites.detectors import detector
 
@@ -44,35 +44,35 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, dict[int, str]], str]] = [
     ("both classes read column 0", V3, {"Slice_1": {1: "Slice/begin"}}, "2 ops for classes 0, 0"),
     ("a column begins at row 1", V3, {"Slice": {1: "Slice/size"}}, "'Slice' is not one column"),
     ("a column is as long as another list", V3, {"Slice/size": {0: "strided_slice_3"}}, "'Slice' is not one column"),
-    ("the maximum counts something else", V3, {"Minimum": {1: "strided_slice_3"}}, "something else than the number of its boxes"),
+    ("the maximum counts something else", V3, {"Minimum": {1: "strided_slice_3"}}, "something other than the number of its boxes"),
     ("a class has the boxes of another", OWN_BOXES, {"NonMaxSuppressionV3": {0: "unstack_3:1"}, "Minimum": {1: "strided_slice_5"}},
-     "class 0 is given the boxes of class 1"),
+     "class 0 has the boxes of class 1"),
     ("scores filtered by another class", V2, {"GatherV2_1": {1: "Cast_2"}}, "boxes and scores are filtered differently"),
-    ("a filter looks at another class", V2, {"Greater": {0: "Reshape_3"}}, "something else than their scores"),
-    ("an area of other boxes", V2, {"split_1": {1: "GatherV2"}}, "something else than their area"),
-    ("a corner clipped to the other side", V2, {"Maximum": {1: "unstack_5:1"}}, "clips the corners to more than one window"),
+    ("a filter looks at another class", V2, {"Greater": {0: "Reshape_3"}}, "something other than their scores"),
+    ("an area of other boxes", V2, {"split_1": {1: "GatherV2"}}, "something other than their area"),
+    ("a corner clipped to the other side", V2, {"Maximum": {1: "unstack_5:1"}}, "clips the corners to different windows"),
     ("another window for a class", V2, {"unstack_6": {0: "unstack_3"}}, "class 1 has other parameters than class 0"),
     # what joins the classes
-    ("rows of another class", V2, {"GatherV2_8": {1: "NonMaxSuppressionV2_1"}}, "gathers by something else than what was selected"),
-    ("rows filtered differently", V2, {"GatherV2_2": {1: "Cast_2"}}, "gathers what was filtered differently"),
+    ("rows of another class", V2, {"GatherV2_8": {1: "NonMaxSuppressionV2_1"}}, "something other than the selected indices"),
+    ("rows filtered differently", V2, {"GatherV2_2": {1: "Cast_2"}}, "gathers rows that were filtered differently"),
     ("padded with 1", V3, {"SelectV2": {2: "ones"}}, "does not fill with -1"),
-    ("padded to another length", V3, {"zeros/packed": {0: "Minimum"}}, "is a Minimum, not a Sub"),
+    ("padded to another length", V3, {"zeros/packed": {0: "Minimum"}}, "is a Minimum instead of a Sub"),
     ("scores padded to another length", V5, {"zeros_1/packed": {0: "sub_2"}}, "to the maximum of a class"),
     ("scores padded by the count of another class", V5, {"sub_1": {1: "strided_slice_8"}}, "to the maximum of a class"),
-    ("valid up to the count of another class", V3, {"Less": {1: "strided_slice_6"}}, "something else than how many there are"),
-    ("the class of something else", V3, {"zeros_like": {0: "GatherV2"}}, "is not the class of the scores"),
+    ("valid up to the count of another class", V3, {"Less": {1: "strided_slice_6"}}, "than the number of selected boxes"),
+    ("the class of something else", V3, {"zeros_like": {0: "GatherV2"}}, "is not the class id of the scores"),
     ("joined side by side", V3, {"concat_4": {2: "split/split_dim"}}, "'concat_4' does not join rows"),
     # what follows
     ("sorted by the length of one class", V3, {"TopKV2": {1: "strided_slice_2"}}, "'TopKV2' does not sort the whole list"),
     ("classes in another order", V3, {"GatherV2_6": {1: "TopKV2_1:1"}}, "concat_4:0 is read by 'GatherV2_6'"),
     ("classes filtered differently", V3, {"GatherV2_9": {1: "TopKV2:1"}}, "GatherV2_6:0 is read by 'GatherV2_9'"),
     ("the order of the list used elsewhere", V2, {"GatherV2_21": {0: "unstack_3"}}, "TopKV2:1 is read by 'GatherV2_21'"),
-    ("marked by the area of other boxes", V3, {"split_2": {1: "GatherV2_4"}}, "drops boxes by something else than their area"),
+    ("marked by the area of other boxes", V3, {"split_2": {1: "GatherV2_4"}}, "drops boxes by something other than their area"),
     ("marked in another length", V3, {"ones_2/Reshape": {0: "strided_slice_8"}}, "does not mark the whole list"),
     ("not marked: padding stays", V3, {"SelectV2_3": {1: "Minimum_6"}}, "is not the number of valid boxes"),
     ("taken before it is sorted", V3, {"GatherV2_5": {1: "range_3"}}, "sorted scores are not gathered"),
-    ("as many as one class has", V3, {"Minimum_6": {1: "strided_slice_2"}}, "'Minimum_6' does not count the list"),
-    ("all of them, valid or not", V3, {"range_6": {1: "Minimum_6"}}, "nothing that was recognised drops the padding"),
+    ("as many as one class has", V3, {"Minimum_6": {1: "strided_slice_2"}}, "'Minimum_6' does not count the rows of the list"),
+    ("all of them, valid or not", V3, {"range_6": {1: "Minimum_6"}}, "none of the recognised steps drops the padding"),
     ("boxes valid or not", V3, {"range_5": {1: "Minimum_6"}}, "GatherV2_13:0 is read by 'GatherV2_16'"),
 ]  # fmt: skip
 
@@ -120,10 +120,10 @@ def changes(model: GraphDefModel, random: Random, count: int) -> list[tuple[str,
 
 def outcome(before: GraphDefModel, after: GraphDefModel, names: tuple[str, ...], number: int) -> str:
     """What a graph and its rewrite do with one feed: "equal", "differs", "refused" in words, or "fails" as it was."""
-    boxes, scores = made_boxes(KINDS[number % len(KINDS)], 30, 1, 3, 0.1, np.random.default_rng(number))
+    boxes, scores = random_boxes(KINDS[number % len(KINDS)], 30, 1, 3, 0.1, np.random.default_rng(number))
     feed = {"boxes:0": boxes[None], "scores:0": scores[None], "window:0": np.float32([[0.1, 0.2, 0.7, 0.9]])}
-    if "extra:0" in before.index.inputs:
-        feed["extra:0"] = np.random.default_rng(number).random((1, 30, 4)).astype(np.float32)
+    feed["extra:0"] = np.random.default_rng(number).random((1, 30, 4)).astype(np.float32)
+    feed = {name: value for name, value in feed.items() if name in before.index.inputs}
     try:
         with TensorFlowSession(before.serialized(), optimize=False) as session:
             expected = session.run(feed, names)

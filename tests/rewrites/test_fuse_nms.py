@@ -19,7 +19,7 @@ from graphsplit.rewrites.fused_nms import write_fused
 from graphsplit.rewrites.matching import Unfit
 from graphsplit.rewrites.multiclass import MulticlassNms, find_multiclass
 from graphsplit.rewrites.proof import verify_rewrite
-from graphsplit.rewrites.samples import KINDS, made_boxes, nms_samples
+from graphsplit.rewrites.samples import KINDS, nms_samples, random_boxes
 from graphsplit.runtimes.tensorflow import TensorFlowSession
 from tests.rewrites.detectors import compared, detector
 from tests.shared import shared_model
@@ -66,7 +66,9 @@ def feeds_of(model, anchors: int):
         rng = np.random.default_rng(number)
         batch = fixed or (1, 3)[number % 2]
         q = found.classes if found.per_class_boxes else 1
-        made = [made_boxes(KINDS[(number + i) % len(KINDS)], anchors, q, found.classes, found.threshold, rng) for i in range(batch)]
+        made = [
+            random_boxes(KINDS[(number + i) % len(KINDS)], anchors, q, found.classes, found.threshold, rng) for i in range(batch)
+        ]
         given = {"boxes:0": np.stack([m[0] for m in made]), "scores:0": np.stack([m[1] for m in made])}
         if "window:0" in specs:
             given["window:0"] = (
@@ -134,9 +136,9 @@ def test_what_cannot_be_proven_is_left_alone_with_the_reason(given, reason):
 @pytest.mark.parametrize(
     ("early", "reason"),
     [
-        (["scores", "bare clip"], "is a ConcatV2, not a Unpack"),
-        (["bare clip"], "is a ConcatV2, not a Unpack"),
-        (["bare clip", "scores"], "compares with something else than zero"),
+        (["scores", "bare clip"], "is a ConcatV2 instead of a Unpack"),
+        (["bare clip"], "is a ConcatV2 instead of a Unpack"),
+        (["bare clip", "scores"], "compares with something other than zero"),
         (["scores", "scores", "clip"], "filtered more than once before or after they are clipped"),
         (["scores", "clip", "scores"], "filtered more than once before or after they are clipped"),
         (["scores", "scores", "scores", "clip"], "filtered more than once before or after they are clipped"),
@@ -165,7 +167,7 @@ def test_classes_whose_ids_do_not_count_up_by_one_are_left_alone(op, ids):
     model = detector(op, ids=ids)
     made = rewrite(model, fuse_nms=True)
     assert not made.rewrites
-    assert [entry["reason"].partition(" ")[2] for entry in made.left_alone] == ["gives classes that do not count up by one"]
+    assert [entry["reason"].partition(" ")[2] for entry in made.left_alone] == ["gives class ids that do not count up by one"]
     assert len([n for n in made.index.nodes if n.op == f"NonMaxSuppression{op}"]) == 4
 
 
@@ -176,7 +178,7 @@ def test_a_threshold_that_is_computed_is_left_alone():
         if node.op == "NonMaxSuppressionV3":
             node.input[4] = node.input[1]
     found = list(find_multiclass(type(model)([graph.SerializeToString()])))
-    assert [f.reason for f in found] == ["the score threshold is no constant of the graph (and 3 more)"]
+    assert [f.reason for f in found] == ["the score threshold is not a constant (and 3 more)"]
 
 
 def test_classes_of_other_parameters_are_left_alone():
