@@ -297,7 +297,7 @@ def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch, fails):
 def test_what_cannot_be_exported_says_why(parts, tmp_path):
     with pytest.raises(gs.SectionNotFoundError, match=r"no section 'mian'; there are main, post"):
         gs.export(parts, tmp_path / "out", to="saved_model", section="mian")
-    with pytest.raises(gs.FormatError, match="no target 'onnx'; there are saved_model, triton, tflite"):
+    with pytest.raises(gs.FormatError, match="unknown target 'onnx'; there are saved_model, triton, tflite"):
         gs.export(parts, tmp_path / "out", to="onnx")
     variable = graphs.model(graphs.node("v", "VariableV2", dtype=tf.float32, shape=[2]), graphs.node("y", "Identity", "v"))
     with pytest.raises(gs.FormatError, match="not frozen: 'v'"):
@@ -388,7 +388,7 @@ def test_a_tflite_section_goes_no_further(demo_folder, tmp_path):
     folder, _ = demo_folder
     with pytest.raises(gs.FormatError, match="section 'main' is TFLite already; copy the file"):
         gs.export(folder / "mixed", tmp_path / "out", to="tflite", section="main")
-    with pytest.raises(gs.FormatError, match="section 'main' is TFLite and cannot become saved_model; there is no way back"):
+    with pytest.raises(gs.FormatError, match="section 'main' is TFLite and cannot become saved_model; export the model"):
         gs.export(folder / "mixed", tmp_path / "out", to="saved_model")
     with pytest.raises(gs.FormatError, match="the model is TFLite already"):
         gs.export(folder / "main.tflite", tmp_path / "out", to="tflite")
