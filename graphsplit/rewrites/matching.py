@@ -57,6 +57,7 @@ class Matcher:
     def __init__(self, model: GraphDefModel) -> None:
         self.model, self.index = model, model.index
         self._constants: dict[str, Array | None] = {}
+        self._attributes: dict[tuple[str, str], AttrValue | None] = {}
         self._seen: set[str] = set()
 
     @cached_property
@@ -124,9 +125,10 @@ class Matcher:
 
     def attribute(self, node: Node, key: str) -> AttrValue | None:
         """An attribute of a node; None if the node does not state it."""
-        reader = self.model.reader
-        value: AttrValue | None = reader.attribute(reader.by_name[node.name], key)
-        return value
+        if (node.name, key) not in self._attributes:
+            reader = self.model.reader
+            self._attributes[node.name, key] = reader.attribute(reader.by_name[node.name], key)
+        return self._attributes[node.name, key]
 
     def value(self, tensor: str) -> Array | None:
         """The value of a small numeric constant; None for anything else."""
