@@ -74,12 +74,12 @@ def write_fused(write: NodeWriter, nms: MulticlassNms) -> dict[str, str]:
     )  # fmt: skip
     classes = m.two("AddV2", m.cast(number, "int32", "float32"), m.const(nms.first, "float32"), "float32")
     joined = (m.rows(boxes, _row(m, nms, number, anchor)), score, classes)
-    made = {old: new for old, new in zip(nms.joined, joined, strict=True) if old}
+    replaced = {old: new for old, new in zip(nms.joined, joined, strict=True) if old}
     for old, source in nms.carried:
-        made[old] = m.write(
+        replaced[old] = m.write(
             "GatherV2", source, anchor, m.const(0), Tparams="float32", Tindices="int32", Taxis="int32"
         )  # fmt: skip
-    return made
+    return replaced
 
 
 def _finite(m: TensorOps, boxes: str) -> str:
@@ -127,7 +127,7 @@ def _combined(m: TensorOps, nms: MulticlassNms, boxes: str, ranks: str, most: st
         most: The most candidates to select.
         total: Number of candidates.
     """
-    made = m.write(
+    selected = m.write(
         "CombinedNonMaxSuppression",
         m.write("ExpandDims", boxes, m.const(0), T="float32", Tdim="int32"),
         m.write("ExpandDims", ranks, m.const(0), T="float32", Tdim="int32"),
@@ -139,7 +139,7 @@ def _combined(m: TensorOps, nms: MulticlassNms, boxes: str, ranks: str, most: st
         clip_boxes=False,
     ).removesuffix(":0")
     keys = m.write(
-        "Slice", m.reshape(f"{made}:1", m.const([-1])), m.const([0]), f"{made}:3", T="float32", Index="int32"
+        "Slice", m.reshape(f"{selected}:1", m.const([-1])), m.const([0]), f"{selected}:3", T="float32", Index="int32"
     )  # fmt: skip
     return m.two("Sub", total, m.cast(keys, "float32", "int32"))
 

@@ -62,7 +62,7 @@ def read_joined(match: Matcher, classes: Sequence[ClassNms]) -> Joined:
         elif names == {"class"}:
             joined.classes, joined.first = tensor, float(kinds[0][1])
             if [float(k[1]) for k in kinds] != [joined.first + i for i in range(len(classes))]:
-                raise NoMatch(f"{node.name!r} gives class ids that do not count up by one")
+                raise NoMatch(f"{node.name!r} joins class ids that do not count up by one")
         elif names == {"rows"}:
             if len({k[1] for k in kinds}) != 1:
                 raise NoMatch("masks or other values of each class are carried along")

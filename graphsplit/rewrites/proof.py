@@ -117,22 +117,24 @@ def prove_found(model: RewrittenModel, samples: int = _SAMPLES, *, trust: bool =
     proofs = []
     for name, found in model.found if samples else ():
         try:
-            given = REGISTRY[name].samples(model.original, found)
+            random = REGISTRY[name].samples(model.original, found)
         except NoMatch as why:
             proofs.append(SampleReport(name, found.where, 0, True, str(why)))
             continue
-        proofs.append(prove_samples(model, name, found.where, given, samples, trust=trust))
+        proofs.append(prove_samples(model, name, found.where, random, samples, trust=trust))
     return tuple(proofs)
 
 
-def prove_samples(model: RewrittenModel, name: str, where: str, given: Samples, count: int, *, trust: bool = False) -> SampleReport:
+def prove_samples(
+    model: RewrittenModel, name: str, where: str, random: Samples, count: int, *, trust: bool = False
+) -> SampleReport:
     """Compare one replacement with what it replaced, bit by bit, on random tensors.
 
     Args:
         model: The rewritten model.
         name: Name of the rewrite.
         where: The place that was replaced.
-        given: The random tensors.
+        random: The random tensors, and what to compare.
         count: Number of samples.
         trust: Run models that reach files, the network or Python.
 
@@ -140,8 +142,8 @@ def prove_samples(model: RewrittenModel, name: str, where: str, given: Samples, 
         SectionRunError: One of the two fails to run.
         TrustError: A model reaches outside itself.
     """
-    new = [model.replaced.get(t, t) for t in given.fetches]
-    pictures = {len(next(iter(f.values()))): f for f in made_feeds(model.original)} if _needs_input(model.original, given) else {}
+    new = [model.replaced.get(t, t) for t in random.fetches]
+    pictures = {len(next(iter(f.values()))): f for f in made_feeds(model.original)} if _needs_input(model.original, random) else {}
 
     def opened(model: GraphDefModel) -> closing[NamedSession]:
         what = f"{name} on random tensors"
@@ -149,21 +151,21 @@ def prove_samples(model: RewrittenModel, name: str, where: str, given: Samples, 
 
     with opened(model.original) as before, opened(model) as after:
         for number in range(count):
-            feeds = given.feeds(number)
+            feeds = random.feeds(number)
             batch = len(next(iter(feeds.values())))
             extra = {k: v[:1].repeat(batch, axis=0) for k, v in next(iter(pictures.values())).items()} if pictures else {}
-            expected = before.run({**extra, **feeds}, given.fetches)
+            expected = before.run({**extra, **feeds}, random.fetches)
             results = after.run({**extra, **feeds}, new)
-            for tensor, one, other in zip(given.fetches, expected, results, strict=True):
+            for tensor, one, other in zip(random.fetches, expected, results, strict=True):
                 report = compare(tensor, one, other)
                 if not report.equal:
                     return SampleReport(name, where, number + 1, False, f"{tensor} {report.note} (sample {number})")
     return SampleReport(name, where, count, True)
 
 
-def _needs_input(model: GraphDefModel, given: Samples) -> bool:
+def _needs_input(model: GraphDefModel, random: Samples) -> bool:
     """Whether the compared tensors need an input of the model in addition to the random ones."""
     index = model.index
-    fed = {index.producer[t] for t in given.feeds(0)}
-    needed = index.ancestors([index.producer[t] for t in given.fetches], known=fed)
+    fed = {index.producer[t] for t in random.feeds(0)}
+    needed = index.ancestors([index.producer[t] for t in random.fetches], known=fed)
     return any(index.producer[t] in needed for t in index.inputs)

@@ -103,14 +103,14 @@ def there(folder: Path) -> set[str]:
 
 def test_an_archive_becomes_a_folder_and_its_sum_is_kept(server: Server, tmp_path: Path) -> None:
     server.files["net.tar.gz"] = MODEL
-    told: list[tuple[int, int | None]] = []
-    found = fetch_files(server.address("net.tar.gz"), tmp_path, progress=lambda *at: told.append(at))
-    assert found.path == tmp_path / "net"
+    progress_at: list[tuple[int, int | None]] = []
+    fetched = fetch_files(server.address("net.tar.gz"), tmp_path, progress=lambda *at: progress_at.append(at))
+    assert fetched.path == tmp_path / "net"
     assert (tmp_path / "net" / "frozen_inference_graph.pb").read_bytes() == GRAPH
-    assert [m.name for m in found.models] == ["frozen_inference_graph.pb", "saved_model"]
-    assert told[0] == (0, len(MODEL))
-    assert told[-1] == (len(MODEL), len(MODEL))
-    assert (tmp_path / "net.tar.gz.sha256").read_text().split() == [found.sha256, "net.tar.gz"]
+    assert [m.name for m in fetched.models] == ["frozen_inference_graph.pb", "saved_model"]
+    assert progress_at[0] == (0, len(MODEL))
+    assert progress_at[-1] == (len(MODEL), len(MODEL))
+    assert (tmp_path / "net.tar.gz.sha256").read_text().split() == [fetched.sha256, "net.tar.gz"]
     assert there(tmp_path) == {
         "net.tar.gz.sha256",
         "net/frozen_inference_graph.pb",
@@ -151,9 +151,9 @@ def test_an_interrupted_download_resumes(server: Server, tmp_path: Path) -> None
     ):
         fetch_files(server.address("net.pb"), tmp_path)
     assert not (tmp_path / "net.pb").exists()
-    found = fetch_files(server.address("net.pb"), tmp_path)
+    fetched = fetch_files(server.address("net.pb"), tmp_path)
     assert server.asked == [None, "bytes=300000-"]
-    assert found.path.read_bytes() == GRAPH
+    assert fetched.path.read_bytes() == GRAPH
     assert there(tmp_path) == {"net.pb", "net.pb.sha256"}
 
 

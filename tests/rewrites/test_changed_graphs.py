@@ -77,9 +77,9 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, dict[int, str]], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("given", "inputs", "reason"), [c[1:] for c in CHANGES], ids=[c[0] for c in CHANGES])
-def test_a_graph_changed_in_one_place_is_left_alone(given, inputs, reason):
-    model = detector(classes=2, unrolled=1, **given)
+@pytest.mark.parametrize(("options", "inputs", "reason"), [c[1:] for c in CHANGES], ids=[c[0] for c in CHANGES])
+def test_a_graph_changed_in_one_place_is_left_alone(options, inputs, reason):
+    model = detector(classes=2, unrolled=1, **options)
     assert not [f for f in find_multiclass(model) if isinstance(f, Unfit)]
     (left, *_) = found = list(find_multiclass(changed(model, inputs)))
     assert all(isinstance(f, Unfit) for f in found)
@@ -89,9 +89,9 @@ def test_a_graph_changed_in_one_place_is_left_alone(given, inputs, reason):
 def test_scores_of_more_classes_than_are_suppressed_are_refused_in_words():
     model = detector(classes=3, unrolled=1, carried="rows")
     wide = changed(model, {"unstack_1": {0: "extra"}})  # four columns, three suppressions
-    made = rewrite(wide, fuse_nms=True)
-    assert made.rewrites
-    assert outcome(wide, made, model.index.outputs, 0) == "refused"
+    rewritten = rewrite(wide, fuse_nms=True)
+    assert rewritten.rewrites
+    assert outcome(wide, rewritten, model.index.outputs, 0) == "refused"
 
 
 def test_boxes_of_more_classes_than_scores_are_left_alone():
@@ -103,7 +103,7 @@ def test_boxes_of_more_classes_than_scores_are_left_alone():
 
 
 def changes(model: GraphDefModel, random: Random, count: int) -> list[tuple[str, int, str]]:
-    """(node, which input, tensor), the tensor more often than not made by the same kind of node."""
+    """(node, which input, tensor), the tensor more often than not from the same kind of node."""
     index = model.index
     edges = [(node, place) for node in index.nodes for place in range(len(node.inputs))]
     picked = []
@@ -138,29 +138,29 @@ def outcome(before: GraphDefModel, after: GraphDefModel, names: tuple[str, ...],
     return "equal" if same else "differs"
 
 
-def check_changes(given: dict[str, Any], seed: int, count: int) -> None:
-    model = detector(classes=3, unrolled=1, **given)
+def check_changes(options: dict[str, Any], seed: int, count: int) -> None:
+    model = detector(classes=3, unrolled=1, **options)
     names = model.index.outputs
     fused = 0
     for node, place, tensor in changes(model, Random(seed), count):
         other = changed(model, {node: {place: tensor.removesuffix(":0")}})
-        made = rewrite(other, fuse_nms=True)
-        if made.rewrites:
-            results = {outcome(other, made, names, number) for number in range(4)}
+        rewritten = rewrite(other, fuse_nms=True)
+        if rewritten.rewrites:
+            results = {outcome(other, rewritten, names, number) for number in range(4)}
             assert "differs" not in results, f"input {place} of {node}: {tensor}"
             fused += "equal" in results
     assert fused
 
 
-@pytest.mark.parametrize("given", [V2, V3, V5], ids=["V2", "V3", "V5"])
-def test_whatever_is_changed_the_graph_is_left_alone_or_equal(given):
-    check_changes(given, 0, 40)
+@pytest.mark.parametrize("options", [V2, V3, V5], ids=["V2", "V3", "V5"])
+def test_whatever_is_changed_the_graph_is_left_alone_or_equal(options):
+    check_changes(options, 0, 40)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize(
-    "given", [V2, V3, V5, {"op": "V4"}, {"op": "V2", "window": "none"}, {"op": "V3", "early": ["clip", "scores"]}], ids=str
+    "options", [V2, V3, V5, {"op": "V4"}, {"op": "V2", "window": "none"}, {"op": "V3", "early": ["clip", "scores"]}], ids=str
 )
-def test_each_input_is_changed_and_the_graph_is_left_alone_or_equal(given, seed):
-    check_changes(given, seed, 10_000)
+def test_each_input_is_changed_and_the_graph_is_left_alone_or_equal(options, seed):
+    check_changes(options, seed, 10_000)
