@@ -94,6 +94,22 @@ def test_scores_of_more_classes_than_are_suppressed_are_refused_in_words():
     assert outcome(wide, rewritten, model.index.outputs, 0) == "refused"
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({"iou": 1.5}, "an IoU threshold of 1.5"), ({"iou": -0.5}, "an IoU threshold of -0.5"), ({"per_class": 0}, "a maximum of 0")],
+)
+def test_parameters_that_no_exporter_writes_are_left_alone(options, reason):
+    (left,) = find_multiclass(detector("V3", **options))
+    assert reason in left.reason
+
+
+def test_boxes_divided_along_another_axis_are_left_alone():
+    graph = detector(classes=2, unrolled=1).graph_def
+    next(n for n in graph.node if n.name == "unstack_3").attr["axis"].i = 0
+    (left,) = find_multiclass(GraphDefModel([graph.SerializeToString()]))
+    assert "does not unstack the boxes of classes" in left.reason
+
+
 def test_boxes_of_more_classes_than_scores_are_left_alone():
     reasons = [f.reason for op in ("V2", "V3") for f in find_multiclass(detector(op, classes=3, columns=4))]
     assert reasons == ["boxes of 4 classes, scores of 3"] * 2
