@@ -23,9 +23,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import graphsplit as gs
 from graphsplit.demo import data as demo_data
 from graphsplit.inference.feeds import made_feeds
+from graphsplit.planning.planner import plan_sections
 from graphsplit.rewrites import fused, rewrite_again
 from graphsplit.runtimes.tensorflow import TensorFlowSession, session_config
-from graphsplit.splitting.surgery import choose, plan_choice
 from graphsplit.verification.equivalence import run_parts
 
 VERSIONS = ("exported", "rewritten")
@@ -48,10 +48,12 @@ def one_thread() -> Any:
 def measure(path: Path, rounds: int, frames: int) -> tuple[dict[str, dict[str, list[float]]], dict[str, int]]:
     """{what: {version: milliseconds, one a round}} and {version: nodes} of a model."""
     model = gs.load(path)
-    made, choice = fused(model, choose(model, shapes=False))
-    made = rewrite_again(model, [*made.rewrites, {"name": "batch_preprocess"}])
+    exported = gs.plan(model, shapes=False)
+    rewritten = rewrite_again(model, [*fused(model, exported)[0].rewrites, {"name": "batch_preprocess"}])
+    plan = plan_sections(rewritten.index, exported.cuts, last=exported.last)
     feeds = made_feeds(model)[0]
-    wholes = dict(zip(VERSIONS, (model, made), strict=True))
+    wholes = dict(zip(VERSIONS, (model, rewritten), strict=True))
+    plans = dict(zip(VERSIONS, (exported, plan), strict=True))
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
 
     for _ in range(max(2, rounds // 4)):
@@ -64,7 +66,7 @@ def measure(path: Path, rounds: int, frames: int) -> tuple[dict[str, dict[str, l
     calls: dict[tuple[str, str], Callable[[], object]] = {}
     pipelines = {}
     for version, whole in wholes.items():
-        parts = gs.split(whole, plan_choice(whole, choice, model_outputs=None, repair="auto"), shapes=False)
+        parts = gs.split(whole, plans[version], shapes=False)
         session = TensorFlowSession(whole.serialized())
         run = session.prepare(list(feeds), list(whole.index.outputs))
         calls["whole", version] = lambda r=run: r(list(feeds.values()))

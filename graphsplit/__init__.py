@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from graphsplit.execution.pipeline import Pipeline
     from graphsplit.execution.placement import Placed, place
     from graphsplit.exports import Exported, export
+    from graphsplit.fetching.models import fetch
     from graphsplit.formats import load
     from graphsplit.graph.index import GraphIndex, Node, TensorSpec
     from graphsplit.parts.folder import save
@@ -78,6 +79,7 @@ _LAZY = {
     "bench": "benchmark.measure",
     "export": "exports",
     "draw": "diagram.picture",
+    "fetch": "fetching.models",
     "load": "formats",
     "load_parts": "parts.manifest",
     "place": "execution.placement",
@@ -126,6 +128,7 @@ __all__ = [
     "bench",
     "draw",
     "export",
+    "fetch",
     "load",
     "load_parts",
     "place",

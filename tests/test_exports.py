@@ -42,9 +42,9 @@ def demo_folder(tmp_path_factory):
     """The demo's detector with its main section converted, as `graphsplit.save` writes it."""
     pytest.importorskip("ai_edge_litert")
     folder = tmp_path_factory.mktemp("demo")
-    made = gs.export(gs.split(gs.load(demo_data.model())), folder / "main.tflite", to="tflite", section="main")
-    gs.save(made.parts, folder / "mixed")
-    return folder, made
+    exported = gs.export(gs.split(gs.load(demo_data.model())), folder / "main.tflite", to="tflite", section="main")
+    gs.save(exported.parts, folder / "mixed")
+    return folder, exported
 
 
 def serve(folder, **feeds):
@@ -89,9 +89,9 @@ def test_a_tensor_has_one_key_wherever_it_stands():
 
 def test_a_saved_model_of_the_whole_gives_what_the_model_gives(parts, tmp_path):
     whole = parts.source.model
-    made = gs.export(whole, tmp_path / "out", to="saved_model")
-    assert (made.section, made.report.equal, made.report.max_abs_error) == (None, True, 0.0)
-    assert [(p.tensor, p.key, p.dtype) for p in made.outputs] == [("y:0", "y", "float32"), ("early:0", "early", "float32")]
+    exported = gs.export(whole, tmp_path / "out", to="saved_model")
+    assert (exported.section, exported.report.equal, exported.report.max_abs_error) == (None, True, 0.0)
+    assert [(p.tensor, p.key, p.dtype) for p in exported.outputs] == [("y:0", "y", "float32"), ("early:0", "early", "float32")]
     y, early = run(whole, {"x:0": X}, ["y:0", "early:0"])
     found = serve(tmp_path / "out", x=X)
     np.testing.assert_array_equal(found["y"], y)
@@ -99,8 +99,8 @@ def test_a_saved_model_of_the_whole_gives_what_the_model_gives(parts, tmp_path):
 
 
 def test_a_section_is_served_by_keys_made_of_its_border_tensors(parts, tmp_path):
-    made = gs.export(parts, tmp_path / "post", to="saved_model", section="post")
-    assert {p.tensor: p.key for p in made.inputs} == {"doubled:0": "doubled", "top:0": "top", "top:1": "top_1"}
+    exported = gs.export(parts, tmp_path / "post", to="saved_model", section="post")
+    assert {p.tensor: p.key for p in exported.inputs} == {"doubled:0": "doubled", "top:0": "top", "top:1": "top_1"}
     top, which, doubled = run(parts.source.model, {"x:0": X}, ["top:0", "top:1", "doubled:0"])
     (y,) = run(parts.source.model, {"x:0": X}, ["y:0"])
     np.testing.assert_array_equal(serve(tmp_path / "post", doubled=doubled, top=top, top_1=which)["y"], y)
@@ -108,20 +108,20 @@ def test_a_section_is_served_by_keys_made_of_its_border_tensors(parts, tmp_path)
 
 def test_the_signature_states_the_sizes_of_border_tensors(tmp_path):
     """An import alone loses the 2,152 anchors at the first Reshape."""
-    made = gs.export(gs.load(demo_data.model()), tmp_path / "main", to="saved_model", section="main")
+    exported = gs.export(gs.load(demo_data.model()), tmp_path / "main", to="saved_model", section="main")
     with tf.compat.v1.Session(graph=tf.Graph()) as session:
         signature = tf.compat.v1.saved_model.load(session, ["serve"], str(tmp_path / "main")).signature_def["serving_default"]
     assert [d.size for d in signature.outputs["Postprocessor_Slice"].tensor_shape.dim] == [-1, 2152, 8]
     assert [d.size for d in signature.inputs["image_tensor"].tensor_shape.dim] == [-1, -1, -1, 3]
     assert signature.method_name == "tensorflow/serving/predict"
-    assert made.report.runs == 2
+    assert exported.report.runs == 2
 
 
 def test_the_sections_of_a_folder_are_joined_into_one_saved_model(parts, tmp_path):
     gs.save(parts, tmp_path / "split")
-    made = gs.export(tmp_path / "split", tmp_path / "served", to="saved_model")
-    assert [p.tensor for p in made.inputs] == ["x:0"]
-    assert [p.tensor for p in made.outputs] == ["y:0", "early:0"]
+    exported = gs.export(tmp_path / "split", tmp_path / "served", to="saved_model")
+    assert [p.tensor for p in exported.inputs] == ["x:0"]
+    assert [p.tensor for p in exported.outputs] == ["y:0", "early:0"]
     y, early = run(parts.source.model, {"x:0": X}, ["y:0", "early:0"])
     found = serve(tmp_path / "served", x=X)
     np.testing.assert_array_equal(found["y"], y)
@@ -134,14 +134,14 @@ def test_joined_sections_compute_the_whole(outputs):
     split = gs.split(whole, outputs=outputs)
     model, names = join(split.sections, split.outputs)
     assert list(model.index.inputs) == ["x:0"]
-    for made, expected in zip(
+    for exported, expected in zip(
         run(model, {names["x:0"]: X}, [names[t] for t in split.outputs]), run(whole, {"x:0": X}, split.outputs), strict=True
     ):
-        np.testing.assert_array_equal(made, expected)
+        np.testing.assert_array_equal(exported, expected)
 
 
 def test_a_section_is_compared_on_what_the_sections_before_it_make(tmp_path):
-    """x ─▶ top:1 ─▶ +5 ─▶ index ─▶ -5 ─▶ Gather: a made-up index would lie outside of the table."""
+    """x ─▶ top:1 ─▶ +5 ─▶ index ─▶ -5 ─▶ Gather: a synthetic index would be outside of the table."""
     whole = graphs.model(
         graphs.placeholder("x", [None, 2]),
         graphs.const("k", 1),
@@ -155,8 +155,8 @@ def test_a_section_is_compared_on_what_the_sections_before_it_make(tmp_path):
         graphs.node("y", "GatherV2", "table", "place", "axis", Tparams=tf.float32, Tindices=tf.int32, Taxis=tf.int32),
     )
     split = gs.split(whole, outputs="index")
-    made = gs.export(split, tmp_path / "post", to="saved_model", section="post")
-    assert made.report.runs == 2
+    exported = gs.export(split, tmp_path / "post", to="saved_model", section="post")
+    assert exported.report.runs == 2
     fed = np.array([[5]], np.int32)
     assert gs.export(split, tmp_path / "again", to="saved_model", section="post", feeds={"index:0": fed}).report.feeds == (
         "index:0 int32[1, 1]",
@@ -217,9 +217,9 @@ def test_an_export_that_differs_is_not_written_and_the_tensor_is_named(parts, tm
 
 
 def test_folders_above_are_made_as_serving_wants_them(parts, tmp_path):
-    made = gs.export(parts, tmp_path / "models" / "main" / "1", to="saved_model", section="main")
-    assert made.path == tmp_path / "models" / "main" / "1"
-    assert sorted(p.name for p in made.path.iterdir()) == ["saved_model.pb", "variables"]
+    exported = gs.export(parts, tmp_path / "models" / "main" / "1", to="saved_model", section="main")
+    assert exported.path == tmp_path / "models" / "main" / "1"
+    assert sorted(p.name for p in exported.path.iterdir()) == ["saved_model.pb", "variables"]
     assert sorted(p.name for p in (tmp_path / "models").iterdir()) == ["main", "x.pb"]
 
 
@@ -297,7 +297,7 @@ def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch, fails):
 def test_what_cannot_be_exported_says_why(parts, tmp_path):
     with pytest.raises(gs.SectionNotFoundError, match=r"no section 'mian'; there are main, post"):
         gs.export(parts, tmp_path / "out", to="saved_model", section="mian")
-    with pytest.raises(gs.FormatError, match="no target 'onnx'; there are saved_model, triton, tflite"):
+    with pytest.raises(gs.FormatError, match="unknown target 'onnx'; there are saved_model, triton, tflite"):
         gs.export(parts, tmp_path / "out", to="onnx")
     variable = graphs.model(graphs.node("v", "VariableV2", dtype=tf.float32, shape=[2]), graphs.node("y", "Identity", "v"))
     with pytest.raises(gs.FormatError, match="not frozen: 'v'"):
@@ -335,22 +335,22 @@ def test_a_section_before_the_exported_one_is_not_run_without_trust(tmp_path):
 
 
 def test_the_main_section_of_a_detector_becomes_tflite(demo_folder):
-    folder, made = demo_folder
-    assert (made.report.equal, made.report.runs, made.refused) == (True, 2, ())
-    assert 0 < made.report.max_abs_error < 1e-4
-    assert [r["name"] for r in made.rewrites] == ["batch_preprocess"]
+    folder, exported = demo_folder
+    assert (exported.report.equal, exported.report.runs, exported.refused) == (True, 2, ())
+    assert 0 < exported.report.max_abs_error < 1e-4
+    assert [r["name"] for r in exported.rewrites] == ["batch_preprocess"]
     model = gs.load(folder / "main.tflite")
-    assert {p.name for p in (*made.inputs, *made.outputs)} == {*model.index.inputs, *model.index.outputs}
+    assert {p.name for p in (*exported.inputs, *exported.outputs)} == {*model.index.inputs, *model.index.outputs}
     assert sorted(p.name for p in folder.iterdir()) == ["main.tflite", "mixed"]
 
 
 def test_the_signature_of_the_file_has_the_keys(demo_folder):
     from ai_edge_litert.interpreter import Interpreter
 
-    folder, made = demo_folder
+    folder, exported = demo_folder
     found = Interpreter(str(folder / "main.tflite")).get_signature_list()["serving_default"]
-    assert sorted(found["inputs"]) == [p.key for p in made.inputs] == ["image_tensor"]
-    assert sorted(found["outputs"]) == sorted(p.key for p in made.outputs)
+    assert sorted(found["inputs"]) == [p.key for p in exported.inputs] == ["image_tensor"]
+    assert sorted(found["outputs"]) == sorted(p.key for p in exported.outputs)
 
 
 def test_a_pipeline_runs_main_as_tflite_and_post_as_graphdef(demo_folder):
@@ -388,7 +388,7 @@ def test_a_tflite_section_goes_no_further(demo_folder, tmp_path):
     folder, _ = demo_folder
     with pytest.raises(gs.FormatError, match="section 'main' is TFLite already; copy the file"):
         gs.export(folder / "mixed", tmp_path / "out", to="tflite", section="main")
-    with pytest.raises(gs.FormatError, match="section 'main' is TFLite and cannot become saved_model; there is no way back"):
+    with pytest.raises(gs.FormatError, match="section 'main' is TFLite and cannot become saved_model; export the model"):
         gs.export(folder / "mixed", tmp_path / "out", to="saved_model")
     with pytest.raises(gs.FormatError, match="the model is TFLite already"):
         gs.export(folder / "main.tflite", tmp_path / "out", to="tflite")
@@ -396,9 +396,9 @@ def test_a_tflite_section_goes_no_further(demo_folder, tmp_path):
 
 
 def test_replaced_takes_nothing_but_a_model_with_the_tensors_of_the_section(demo_folder, parts):
-    folder, made = demo_folder
+    folder, exported = demo_folder
     with pytest.raises(gs.CutError, match="section 'main' needs 'x:0' as float32, which the new model does not hold"):
-        parts.replaced("main", gs.load(folder / "main.tflite"), {p.tensor: p.name for p in made.inputs})
+        parts.replaced("main", gs.load(folder / "main.tflite"), {p.tensor: p.name for p in exported.inputs})
 
 
 def test_ops_that_the_converter_lacks_are_named(tmp_path):
@@ -461,9 +461,9 @@ def test_the_main_sections_of_real_detectors_are_exported(name, tmp_path):
     pytest.importorskip("ai_edge_litert")
     parts = gs.split(gs.load(shared_model(name)))
     assert gs.export(parts, tmp_path / "main", to="saved_model", section="main").report.max_abs_error == 0
-    made = gs.export(parts, tmp_path / "main.tflite", to="tflite", section="main")
-    assert made.report.equal
-    assert made.report.max_abs_error < 1e-3
+    exported = gs.export(parts, tmp_path / "main.tflite", to="tflite", section="main")
+    assert exported.report.equal
+    assert exported.report.max_abs_error < 1e-3
 
 
 @pytest.mark.slow

@@ -45,26 +45,26 @@ def edit(path, change):
 
 
 def test_each_section_is_a_model_and_the_ensemble_hands_the_borders_on(parts, tmp_path):
-    made = gs.export(parts, tmp_path / "repo", to="triton")
-    assert (made.report.equal, made.report.max_abs_error) == (True, 0)
-    assert sorted(p.name for p in made.path.iterdir()) == ["x", "x_main", "x_post", "x_pre"]
+    exported = gs.export(parts, tmp_path / "repo", to="triton")
+    assert (exported.report.equal, exported.report.max_abs_error) == (True, 0)
+    assert sorted(p.name for p in exported.path.iterdir()) == ["x", "x_main", "x_post", "x_pre"]
     for part in parts:
-        found = config(made.path / f"x_{part.name}")
+        found = config(exported.path / f"x_{part.name}")
         assert (found.name, found.platform, found.max_batch_size) == (f"x_{part.name}", "tensorflow_savedmodel", 0)
         assert len(found.input) == len(part.inputs)
         assert len(found.output) == len(part.outputs)
         kind = model_config_pb2.ModelInstanceGroup.Kind.Name(found.instance_group[0].kind)
         assert kind == ("KIND_GPU" if part.name == "main" else "KIND_CPU")
-        assert (made.path / f"x_{part.name}" / "1" / "model.savedmodel" / "saved_model.pb").is_file()
-    whole = config(made.path / "x")
+        assert (exported.path / f"x_{part.name}" / "1" / "model.savedmodel" / "saved_model.pb").is_file()
+    whole = config(exported.path / "x")
     assert whole.platform == "ensemble"
     steps = {s.model_name: s for s in whole.ensemble_scheduling.step}
     assert list(steps) == ["x_pre", "x_main", "x_post"]
     written = [t for s in steps.values() for t in s.output_map.values()]
     assert len(written) == len(set(written))
     assert {t for s in steps.values() for t in s.input_map.values()} <= {*written, "x"}
-    assert [e.name for e in whole.output] == [o.key for o in made.outputs]
-    assert (made.path / "x" / "1").is_dir()  # Triton wants a version of an ensemble, too
+    assert [e.name for e in whole.output] == [o.key for o in exported.outputs]
+    assert (exported.path / "x" / "1").is_dir()  # Triton wants a version of an ensemble, too
 
 
 def test_dtypes_and_sizes_are_those_of_the_tensors(parts, tmp_path):
@@ -82,9 +82,9 @@ def test_a_tensor_without_dimensions_is_one_value_to_clients(tmp_path):
         total = tf.reduce_sum(x, name="total")
         tf.identity(total * 2.0, name="y")
 
-    made = gs.export(gs.split(made_of(build), outputs="total"), tmp_path / "repo", to="triton")
-    assert made.report.equal
-    found = config(made.path / "model_post")
+    exported = gs.export(gs.split(made_of(build), outputs="total"), tmp_path / "repo", to="triton")
+    assert exported.report.equal
+    found = config(exported.path / "model_post")
     for entry in (found.input[0], found.output[0]):
         assert list(entry.dims) == [1]
         assert entry.HasField("reshape")
@@ -97,11 +97,11 @@ def test_words_pass_borders(tmp_path):
         lower = tf.strings.lower(x, name="lower")
         tf.strings.length(lower, name="y")
 
-    made = gs.export(
+    exported = gs.export(
         gs.split(made_of(build), outputs="lower"), tmp_path / "repo", to="triton", feeds={"x:0": np.array([b"Ab", b"c"], object)}
     )
-    assert made.report.equal
-    assert config(made.path / "model_post").input[0].data_type == model_config_pb2.TYPE_STRING
+    assert exported.report.equal
+    assert config(exported.path / "model_post").input[0].data_type == model_config_pb2.TYPE_STRING
 
 
 def test_what_triton_cannot_take_is_refused_and_nothing_is_written(tmp_path):
@@ -115,7 +115,7 @@ def test_what_triton_cannot_take_is_refused_and_nothing_is_written(tmp_path):
 
     for build, at, said in (
         (complex_border, "c", "'c:0' is complex64"),
-        (unknown_rank, "r", "number of dimensions of .* not known"),
+        (unknown_rank, "r", "the rank of .* is unknown"),
     ):
         with pytest.raises(gs.FormatError, match=said):
             gs.export(gs.split(made_of(build), outputs=at), tmp_path / "repo", to="triton")
@@ -176,9 +176,9 @@ def test_a_configuration_that_its_model_contradicts_is_found(parts, tmp_path, mo
     assert not (tmp_path / "repo").exists()
 
 
-def run_once(made):
-    with closing(Ensemble(made.path, timeout=60)) as session:
-        return session.run({"x": np.ones((2, 8), np.float32)}, [o.key for o in made.outputs])
+def run_once(exported):
+    with closing(Ensemble(exported.path, timeout=60)) as session:
+        return session.run({"x": np.ones((2, 8), np.float32)}, [o.key for o in exported.outputs])
 
 
 def drop_map(read):
@@ -196,10 +196,10 @@ def no_such_model(read):
 
 @pytest.mark.parametrize("change", [drop_map, write_twice, no_such_model])
 def test_an_ensemble_that_triton_would_refuse_is_found(parts, tmp_path, change):
-    made = gs.export(parts, tmp_path / "repo", to="triton", verify=False)
-    edit(made.path / "x", change)
-    with pytest.raises(gs.GraphSplitError, match=r"never|twice|no model of the repository"):
-        run_once(made)
+    exported = gs.export(parts, tmp_path / "repo", to="triton", verify=False)
+    edit(exported.path / "x", change)
+    with pytest.raises(gs.GraphSplitError, match=r"never|twice|not a model of the repository"):
+        run_once(exported)
 
 
 def test_without_the_client_the_extra_is_named(parts, tmp_path, monkeypatch):
@@ -215,6 +215,6 @@ def test_without_the_client_the_extra_is_named(parts, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["ssd_mobilenet_v1_coco_2018.pb", "ssd_mobilenet_v1_face_2018.pb"])
 def test_real_detectors_become_repositories(name, tmp_path):
     parts = gs.split(gs.load(shared_model(name)))
-    made = gs.export(parts, tmp_path / "repo", to="triton")
-    assert (made.report.equal, made.report.max_abs_error) == (True, 0)
-    assert [m["kind"] for m in made.models] == ["KIND_GPU", "KIND_CPU", None]
+    exported = gs.export(parts, tmp_path / "repo", to="triton")
+    assert (exported.report.equal, exported.report.max_abs_error) == (True, 0)
+    assert [m["kind"] for m in exported.models] == ["KIND_GPU", "KIND_CPU", None]

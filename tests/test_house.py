@@ -23,7 +23,7 @@ EXPORTED = [
     "GraphSplitError", "MissingExtraError", "MultiStreamRunner", "Node", "OptionError", "OverwriteError", "Part",
     "Parts", "Picture", "Pipeline", "Placed", "PlacementError", "Plan", "Preset",
     "Report", "Section", "SectionNotFoundError", "SectionRunError", "TensorNotFoundError", "TensorSpec", "TrustError", "Viewer",
-    "__version__", "bench", "draw", "export", "load", "load_parts", "place", "plan", "rewrite", "save",
+    "__version__", "bench", "draw", "export", "fetch", "load", "load_parts", "place", "plan", "rewrite", "save",
     "split", "suggest", "verify", "view",
 ]  # fmt: skip
 

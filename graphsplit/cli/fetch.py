@@ -35,10 +35,10 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     if args.name is None:
         return _list(args)
-    from graphsplit.fetching.models import fetch
+    from graphsplit.fetching.models import fetch_files
 
     with bar(args.name, unit="bytes") as progress:
-        fetched = fetch(args.name, args.directory, overwrite=args.overwrite, progress=progress)
+        fetched = fetch_files(args.name, args.directory, overwrite=args.overwrite, progress=progress)
     if args.json:
         print_json(
             {

@@ -1,4 +1,4 @@
-"""The colours of sections, the same in pictures and in the browser: pre and post share one tint, main has another."""
+"""Colours of sections in pictures and in the browser: pre and post share one tint, main has another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ __all__ = ["Tint", "legend", "tint"]
 
 @dataclass(frozen=True, slots=True)
 class Tint:
-    """Colours of a section, as CSS: of its background, its frame and what is written on it."""
+    """Colours of a section, as CSS.
+
+    Attributes:
+        back: Background.
+        frame: Border line.
+        ink: Text.
+    """
 
     back: str
     frame: str
@@ -28,14 +34,14 @@ _MORE = (
 
 
 def tint(section: str) -> Tint:
-    """The tint of a section by its name; sections of an N-way split take turns."""
+    """The tint of a section by its name; the sections of an N-way split alternate between several."""
     if section.startswith("part_") and section[5:].isdigit():
         return _MORE[int(section[5:]) % len(_MORE)]
     return _MAIN if section == "main" else _HOST
 
 
 def legend(sections: list[str]) -> list[tuple[str, Tint]]:
-    """Names and tints for a legend; pre and post are one entry."""
+    """Names and tints for a legend; pre and post share an entry."""
     hosts = [s for s in sections if s in ("pre", "post")]
     entries: dict[str, Tint] = {}
     for name in sections:

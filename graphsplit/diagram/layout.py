@@ -1,11 +1,11 @@
-"""Where things stand in a picture: items in rows, rows from top to bottom, edges from row to row.
+"""Positions in a picture: items in rows, rows from top to bottom, edges from row to row.
 
-    row 0        [image]                    what the whole is fed
-    row 1..n     [scope] [scope] | pass     a section; `pass` is a point that a longer edge goes through
-    row n+1      [border] [border]          what crosses
+    row 0        [image]                    inputs of the whole
+    row 1..n     [scope] [scope] | pass     a section; `pass` is a point on a longer edge
+    row n+1      [border] [border]          border tensors
     …
 
-Layered drawing (Sugiyama, Tagawa and Toda 1981): rows are given, items are ordered by the mean of their neighbours.
+Layered drawing (Sugiyama, Tagawa and Toda 1981) with known rows: items are ordered by the mean of their neighbours.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ _POINT = 6.0
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Something with a place in a row; widths and heights in pixels."""
+    """An item to place.
+
+    Attributes:
+        name: Unique in the picture.
+        row: Number of its row, from the top.
+        width: Pixels.
+        height: Pixels.
+    """
 
     name: str
     row: int
@@ -33,11 +40,12 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Where everything is.
+    """The positions of all items.
 
-    centres  item → x of its centre
-    paths    (from, to) → items it goes through, ends included, from above to below
-    width    of everything
+    Attributes:
+        centres: Item → x of its centre, in pixels.
+        paths: (from, to) → items on that edge, ends included, from top to bottom.
+        width: Width of the picture, in pixels.
     """
 
     centres: Mapping[str, float]
@@ -46,9 +54,12 @@ class Placed:
 
 
 def layers(names: Sequence[str], edges: Iterable[tuple[str, str]], wide: int) -> list[list[str]]:
-    """Names in layers such that edges go downwards, at most `wide` in each.
+    """Arrange names in layers such that edges go downwards.
 
-    names  in an order of their own; where edges form a cycle, the edge against this order is the one that goes upwards
+    Args:
+        names: In the order that decides cycles: an edge against it goes upwards.
+        edges: Pairs of names.
+        wide: The most names in a layer.
     """
     import networkx as nx
 
@@ -63,15 +74,15 @@ def layers(names: Sequence[str], edges: Iterable[tuple[str, str]], wide: int) ->
         for name in sorted(whole.nodes[component]["members"], key=place.__getitem__):
             order[name] = len(order)
     graph.remove_edges_from([(a, b) for a, b in graph.edges if order[a] >= order[b]])
-    found: list[list[str]] = []
+    rows: list[list[str]] = []
     for generation in nx.topological_generations(graph):
         ordered = sorted(generation, key=order.__getitem__)
-        found += [ordered[i : i + wide] for i in range(0, len(ordered), wide)]
-    return found
+        rows += [ordered[i : i + wide] for i in range(0, len(ordered), wide)]
+    return rows
 
 
 def arrange(items: Sequence[Item], edges: Iterable[tuple[str, str]]) -> Placed:
-    """Give every item an x, every edge a path. Edges that do not lead downwards get a path without points between."""
+    """Assign an x to every item and a path to every edge; an edge that does not go downwards has no points in between."""
     rows: dict[int, list[Item]] = {}
     by_name = {item.name: item for item in items}
     for item in items:
@@ -81,7 +92,7 @@ def arrange(items: Sequence[Item], edges: Iterable[tuple[str, str]]) -> Placed:
     for one, other in dict.fromkeys(edges):
         path = [one]
         for row in range(by_name[one].row + 1, by_name[other].row):
-            # Edges that leave the same item share their points, as a cable does.
+            # Edges from the same item share their points, as in a cable.
             point = f"{one}\0{row}"
             if point not in neighbours:
                 rows.setdefault(row, []).append(Item(point, row, _POINT, 0))
@@ -96,9 +107,9 @@ def arrange(items: Sequence[Item], edges: Iterable[tuple[str, str]]) -> Placed:
     for sweep in range(_SWEEPS):
         numbers = sorted(rows, reverse=sweep % 2 == 1)
         for row in numbers:
-            wanted = {item.name: _mean([centres[n] for n in neighbours[item.name]], centres[item.name]) for item in rows[row]}
-            rows[row].sort(key=lambda item: wanted[item.name])
-            centres |= _spread(rows[row], wanted)
+            ideal = {item.name: _mean([centres[n] for n in neighbours[item.name]], centres[item.name]) for item in rows[row]}
+            rows[row].sort(key=lambda item: ideal[item.name])
+            centres |= _spread(rows[row], ideal)
     left = min((centres[i.name] - i.width / 2 for r in rows.values() for i in r), default=0.0)
     right = max((centres[i.name] + i.width / 2 for r in rows.values() for i in r), default=0.0)
     return Placed({name: x - left for name, x in centres.items()}, paths, right - left)
@@ -109,7 +120,7 @@ def _mean(values: Sequence[float], otherwise: float) -> float:
 
 
 def _pack(rows: Iterable[Sequence[Item]]) -> dict[str, float]:
-    """Every row side by side around 0."""
+    """Each row packed around 0."""
     centres: dict[str, float] = {}
     for row in rows:
         x = -(sum(i.width for i in row) + _GAP * (len(row) - 1)) / 2
@@ -119,17 +130,17 @@ def _pack(rows: Iterable[Sequence[Item]]) -> dict[str, float]:
     return centres
 
 
-def _spread(row: Sequence[Item], wanted: Mapping[str, float]) -> dict[str, float]:
-    """Each item as near to where it is wanted as its neighbours let it: neighbours that would overlap stand as one block,
-    around the mean of what they want (isotonic regression by pooling adjacent violators).
+def _spread(row: Sequence[Item], ideal: Mapping[str, float]) -> dict[str, float]:
+    """Each item as close to its ideal x as its neighbours allow: neighbours that would overlap form a block around the mean of
+    their ideals (isotonic regression by pooling adjacent violators).
     """
-    offsets = [0.0]  # of each item from the first, as close as they may stand
+    offsets = [0.0]  # of each item from the first, packed
     for one, other in pairwise(row):
-        gap = _GAP if one.height or other.height else _POINT  # points may be close to each other
+        gap = _GAP if one.height or other.height else _POINT  # points may be closer
         offsets.append(offsets[-1] + (one.width + other.width) / 2 + gap)
-    blocks: list[tuple[float, int]] = []  # (mean of what is wanted of the first, how many)
+    blocks: list[tuple[float, int]] = []  # (mean of the ideal x of the first, number of items)
     for item, offset in zip(row, offsets, strict=True):
-        mean, count = wanted[item.name] - offset, 1
+        mean, count = ideal[item.name] - offset, 1
         while blocks and blocks[-1][0] >= mean:
             earlier, number = blocks.pop()
             mean, count = (earlier * number + mean * count) / (number + count), number + count

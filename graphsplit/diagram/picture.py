@@ -13,13 +13,13 @@ from typing import TypeAlias
 from graphsplit.diagram.svg import render
 from graphsplit.diagram.view import Scene, plan_scene, scene_of
 from graphsplit.errors import CutError, FormatError, MissingExtraError
-from graphsplit.formats import Model, load
+from graphsplit.formats import Model, ModelLike
 from graphsplit.formats.atomic import check_free, whole_file
 from graphsplit.graph.index import TensorSpec
 from graphsplit.inference.shapes import infer
-from graphsplit.parts.manifest import MANIFEST, load_parts
 from graphsplit.parts.parts import Part, Parts
 from graphsplit.planning.plan import Plan
+from graphsplit.rewrites.opening import open_model_or_parts
 
 __all__ = ["Drawable", "Picture", "draw"]
 
@@ -94,10 +94,10 @@ class Picture:
 
 
 def draw(
-    what: Drawable | str | PathLike[str],
+    what: ModelLike | Plan | Parts | Part,
     plan: Plan | None = None,
     *,
-    model: Model | str | PathLike[str] | None = None,
+    model: ModelLike | None = None,
     shapes: bool = True,
     specs: Mapping[str, TensorSpec] | None = None,
     trust: bool = False,
@@ -111,9 +111,9 @@ def draw(
         gs.draw("out")                              # the sections of a split, from its folder
 
     Args:
-        what: A model, a plan, parts, one part, or the path of a model or of a split folder.
+        what: A model (or anything that `graphsplit.load` takes), a plan, parts (or the folder of a split), or one part.
         plan: Plan of the model `what`.
-        model: The model of the plan `what`, or its path: ``draw(plan, model=model)`` is ``draw(model, plan)``.
+        model: Model of the plan `what`: ``draw(plan, model=model)`` is ``draw(model, plan)``.
         shapes: Infer shapes that the file does not state (imports TensorFlow). Parts state theirs; a graph that TensorFlow
             refuses is drawn without.
         specs: Dtypes and shapes of the tensors that enter or leave sections, if they are known already; nothing is inferred then.
@@ -123,17 +123,17 @@ def draw(
         The picture. A notebook shows it; `Picture.save` writes it.
 
     Raises:
-        CutError: `plan` or `model` is passed with something that they do not belong to.
-        FormatError, TrustError: The path cannot be loaded.
+        CutError: A plan is passed with anything but a model.
+        FormatError, TrustError: The model cannot be loaded.
     """
     if isinstance(what, Plan) and plan is None:
-        whole = None if model is None else _model(model, trust)
+        whole = None if model is None else _whole(model, trust)
         scene = partial(plan_scene, what, whole)
     elif plan is not None and model is None:
-        whole = _model(what, trust)
+        whole = _whole(what, trust)
         scene = partial(plan_scene, plan, whole)
     elif model is None and not isinstance(what, Plan):
-        opened = _opened(what, trust)
+        opened = what if isinstance(what, Part) else open_model_or_parts(what, trust=trust)
         whole = None if isinstance(opened, (Parts, Part)) else opened
         scene = partial(scene_of, opened)
     else:
@@ -145,17 +145,9 @@ def draw(
     return Picture(drawn, render(drawn))
 
 
-def _model(what: Drawable | str | PathLike[str], trust: bool) -> Model:
-    """The model that a plan divides. Raises CutError for anything else."""
-    model = what if isinstance(what, Plan) else _opened(what, trust)
-    if isinstance(model, (Plan, Parts, Part)):
+def _whole(what: ModelLike | Plan | Parts | Part, trust: bool) -> Model:
+    """The model that a plan divides. Raises CutError for a plan or parts."""
+    opened = what if isinstance(what, (Plan, Part)) else open_model_or_parts(what, trust=trust)
+    if isinstance(opened, (Plan, Parts, Part)):
         raise CutError(_TOGETHER)
-    return model
-
-
-def _opened(what: Model | Parts | Part | str | PathLike[str], trust: bool) -> Model | Parts | Part:
-    """The model or the split of a path; anything else as it is."""
-    if not isinstance(what, (str, PathLike)):
-        return what
-    path = Path(what)
-    return load_parts(path) if path.name == MANIFEST or (path / MANIFEST).is_file() else load(path, trust=trust)
+    return opened

@@ -1,10 +1,11 @@
-"""A scene as SVG: no script, no font from outside, every name escaped."""
+"""A scene as SVG, without script and external fonts; every name is escaped."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
+from typing import Literal
 
 from graphsplit.diagram.colours import legend, tint
 from graphsplit.diagram.layout import Item, Placed, arrange, layers
@@ -17,26 +18,26 @@ _WIDE = 4  # clusters side by side
 _TENSORS = 3  # tensors side by side
 _BOX = (206.0, 40.0)
 _PILL = 36.0  # pixels, height
-_LETTER, _BOLD = 6.3, 7.1  # pixels, of 11 px text, on the wide side
+_LETTER, _BOLD = 6.3, 7.1  # pixels, widths of letters of 11 px text, estimated high
 _ROW = 26.0  # pixels between rows
 _PAD = 16.0
-_HEAD = 30.0  # pixels, of a section's title
+_HEAD = 30.0  # pixels, height of the title of a section
 _FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif"
-_SHOWN = 24  # tensors of one border; what is more is counted
+_SHOWN = 24  # tensors of one border; the others are counted
 
 
 @dataclass(frozen=True, slots=True)
 class _Pill:
-    """A tensor with a place: what it is and what to write on it."""
+    """A tensor as drawn: a line with its name, one with its dtype, shape and size, a tooltip."""
 
-    kind: str  # "input", "border", "output"
+    kind: Literal["input", "border", "output"]
     name: str
     facts: str
     title: str
 
 
 def _ending(text: str, limit: int) -> str:
-    """The end of a scope's name, from a whole part of it on where that fits."""
+    """The end of the name of a scope, starting at a whole part if possible."""
     if len(text) <= limit:
         return text
     end = text[len(text) - limit + 2 :]
@@ -57,14 +58,14 @@ class _Drawing:
         self.scene = scene
         self.items: list[Item] = []
         self.pills: dict[str, _Pill] = {}
-        self.edges: dict[tuple[str, str], str] = {}  # → kind: "inside", "data"
-        self.spans: list[tuple[Block, int, int]] = []  # rows of each section
+        self.edges: dict[tuple[str, str], Literal["inside", "data"]] = {}
+        self.spans: list[tuple[Block, int, int]] = []  # first and last row of each section
         self.labels: dict[str, tuple[str, str, str]] = {}  # item → title, line below, tooltip
         self.row = 0
         self._place()
         self.placed: Placed = arrange(self.items, self.edges)
 
-    # what stands in which row
+    # rows
 
     def _place(self) -> None:
         scene = self.scene
@@ -85,9 +86,9 @@ class _Drawing:
                 for reader in readers:
                     self._edge(f"t {tensor}", f"{number}.{reader}")
 
-    def _edge(self, one: str, other: str, kind: str = "data") -> None:
+    def _edge(self, one: str, other: str) -> None:
         if one in self._names and other in self._names:
-            self.edges[one, other] = kind
+            self.edges[one, other] = "data"
 
     @property
     def _names(self) -> set[str]:
@@ -111,8 +112,8 @@ class _Drawing:
         for pair in edges:
             self.edges[pair] = "inside"
 
-    def _tensors(self, kind: str, tensors: list[str]) -> None:
-        """Rows of tensors; one that stands somewhere already keeps its place."""
+    def _tensors(self, kind: Literal["input", "border", "output"], tensors: list[str]) -> None:
+        """Add rows of tensors; a tensor that is drawn already keeps its place."""
         tensors = [t for t in tensors if f"t {t}" not in self.pills]
         more = tensors[_SHOWN:]
         tensors = tensors[:_SHOWN] + ([f"{len(more)} more"] if more else [])
@@ -124,7 +125,7 @@ class _Drawing:
                 self.items.append(Item(f"t {tensor}", self.row, width, _PILL))
             self.row += 1
 
-    def _pill(self, kind: str, tensor: str) -> _Pill:
+    def _pill(self, kind: Literal["input", "border", "output"], tensor: str) -> _Pill:
         spec = self.scene.specs.get(tensor)
         if spec is None:
             return _Pill(kind, shortened(tensor, 46), "", tensor)
@@ -136,7 +137,7 @@ class _Drawing:
             facts += " · added"
         return _Pill(kind, shortened(tensor, 46), shortened(facts, 46), f"{tensor}\n{facts}")
 
-    # what is written
+    # text
 
     def text(self) -> str:
         """The SVG."""
@@ -162,7 +163,7 @@ class _Drawing:
         )
 
     def _tops(self, heights: list[float]) -> tuple[list[float], float]:
-        """Where each row begins, and where everything ends; a section has a title above it and room around it."""
+        """Tops of the rows, and the bottom of the picture; a section has a title above it and padding around it."""
         first = {a for _, a, _ in self.spans}
         last = {b for _, _, b in self.spans}
         tops: list[float] = []
@@ -208,7 +209,7 @@ class _Drawing:
         for (one, other), path in self.placed.paths.items():
             colour = "#8b95a1" if self.edges[one, other] == "inside" else "#4b5563"
             start, end = tops[rows[one]] + tall[one], tops[rows[other]]
-            if rows[other] <= rows[one]:  # against the flow: a loop between scopes
+            if rows[other] <= rows[one]:  # upwards: a loop between scopes
                 side, far = x[one] + _BOX[0] / 2, x[other] + _BOX[0] / 2
                 d = f"M{side:.1f} {start - 14:.1f} C{side + 26:.1f} {start - 14:.1f} {side + 26:.1f} {end + 14:.1f} "
                 yield f'<path d="{d}{far:.1f} {end + 14:.1f}" fill="none" stroke="{colour}" stroke-dasharray="3 3"/>'
@@ -254,7 +255,7 @@ def _least_width(scene: Scene) -> float:
 
 
 def _curve(points: list[tuple[float, float]]) -> str:
-    """A line from top to bottom that leaves and arrives upright."""
+    """A line from top to bottom that starts and ends vertically."""
     (x, y), *rest = points
     d = f"M{x:.1f} {y:.1f}"
     for to_x, to_y in rest:
@@ -272,7 +273,7 @@ def _head(x: float, y: float, colour: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text for XML: markup escaped, and characters that XML cannot hold replaced."""
+    """Text for XML: markup is escaped, and characters that XML does not allow are replaced."""
     return escape(
         "".join(c if c in "\n\t" or (c >= " " and not "\ud800" <= c <= "\udfff" and c not in "\ufffe\uffff") else "�" for c in text)
     )

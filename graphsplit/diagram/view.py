@@ -62,12 +62,12 @@ class Scene:
     @property
     def borders(self) -> tuple[str, ...]:
         """Tensors that one section produces and a later one reads, in the order they are produced."""
-        made: dict[str, None] = {}
+        produced: dict[str, None] = {}
         crossing: set[str] = set()
         for block in self.blocks:
-            crossing |= {t for t in block.reads if t in made}
-            made |= dict.fromkeys(block.makes)
-        return tuple(t for t in made if t in crossing)
+            crossing |= {t for t in block.reads if t in produced}
+            produced |= dict.fromkeys(block.makes)
+        return tuple(t for t in produced if t in crossing)
 
 
 def scene_of(what: Model | Parts | Part, specs: Mapping[str, TensorSpec]) -> Scene:

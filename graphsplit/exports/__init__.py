@@ -1,6 +1,6 @@
-"""Sections and whole models where people deploy them: a SavedModel with a signature, a TFLite file; each compared with its source.
+"""Sections and whole models in the formats of deployment targets, each compared with its source.
 
-A target is a line in `graphsplit.exports.targets` and two functions: one that writes, one that opens what was written.
+A target is a line in `graphsplit.exports.targets` and two functions: one writes the export, one opens it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An export against its source: both run on the same feeds, every output compared."""
+"""The comparison of an export with its source: both run on the same feeds, output by output."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from numpy.typing import ArrayLike
 
 from graphsplit.errors import FeedError, SectionRunError
 from graphsplit.exports.joining import join
@@ -28,81 +29,101 @@ _HINT = " (verify=False writes without comparing; feeds=… runs on other feeds)
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What was found.
+    """The result of a comparison.
 
-    report   every output, over all runs
-    refused  feeds that the source takes and the export does not, each with the reason: a batch of two, typically
+    Attributes:
+        report: Every output, over all runs.
+        refused: Feeds that the source accepts and the export does not (typically a batch of two), each with the reason.
     """
 
     report: Report
     refused: tuple[str, ...]
 
 
-def feeds_of(source: Source, given: Mapping[str, Any] | Iterable[Mapping[str, Any]] | None) -> list[Feeds]:
-    """Feeds of the source by the names of tensors in the whole.
+def feeds_of(source: Source, feeds: Mapping[str, ArrayLike] | Iterable[Mapping[str, ArrayLike]] | None) -> list[Feeds]:
+    """The feeds to compare on, by names of tensors of the whole.
 
-    given  None: made ones (see `graphsplit.inference.feeds.made_feeds`); a section gets what the sections before it make of these
+    Args:
+        source: What is exported.
+        feeds: {tensor: array}, or several of these. None: synthetic ones (see `graphsplit.inference.feeds.made_feeds`); a section
+            gets what the sections before it compute from them.
 
-    Raises FeedError, SectionRunError.
+    Raises:
+        FeedError: Feeds do not fit the inputs.
+        SectionRunError: A section before fails to run.
     """
-    if given is not None:
-        several = [given] if isinstance(given, Mapping) else list(given)
+    if feeds is not None:
+        several = [feeds] if isinstance(feeds, Mapping) else list(feeds)
         if not several:
-            raise FeedError(["no feeds, so nothing would be compared; give at least one, or None for made ones"])
+            raise FeedError(["no feeds, so nothing would be compared; pass at least one, or None for synthetic ones"])
         specs = [TensorSpec(p.tensor, p.dtype, p.shape) for p in source.inputs]
         return [check_feeds(specs, feed) for feed in several]
-    # A section that was exported before is no GraphDef any more: what comes behind it is fed what is made up for it.
+    # After a section that was exported to another format the others are not joined; the section gets synthetic inputs.
     if len(source.sections) < 2 or not all(runtime_of(p.model).imports_graphs for p in source.sections):
         tensors = {p.name: p.tensor for p in source.inputs}
         return [{tensors[name]: value for name, value in feed.items() if name in tensors} for feed in made_feeds(source.model)]
     model, names = join(source.sections, [p.tensor for p in source.outputs])
-    wanted = [p.tensor for p in source.inputs]
-    found: list[Feeds] = []
+    inputs = [p.tensor for p in source.inputs]
+    computed: list[Feeds] = []
     before = open_named(model, "the sections before", "", trust=True, optimize=False, timeout=_TIMEOUT, hint=_HINT)
     with closing(before) as session:  # trusted: `find_source` has checked each of them
         for feed in made_feeds(model):
             try:
-                values = session.run(feed, [names[t] for t in wanted])
+                values = session.run(feed, [names[t] for t in inputs])
             except SectionRunError:
-                if found:  # a batch of two that it does not take
+                if computed:  # not a model for a batch of two
                     continue
                 raise
-            found.append(dict(zip(wanted, values, strict=True)))
-    return found
+            computed.append(dict(zip(inputs, values, strict=True)))
+    return computed
 
 
 def compare_export(
     source: Source, target: Target, path: Path, written: Written, feeds: Sequence[Feeds], *, rtol: float, atol: float
 ) -> Comparison:
-    """Run source and export on feeds and compare. Raises SectionRunError when one of them fails on the first feed."""
+    """Run source and export on the same feeds and compare their outputs.
+
+    Args:
+        source: What was exported.
+        target: The deployment target.
+        path: Where the export was written.
+        written: Its names of inputs and outputs.
+        feeds: Feeds of the source, by names of tensors of the whole.
+        rtol: Relative tolerance.
+        atol: Absolute tolerance.
+
+    Raises:
+        SectionRunError: One of the two fails on the first feed.
+    """
     inputs, outputs = [p.tensor for p in source.inputs], [p.tensor for p in source.outputs]
-    found: list[list[OutputReport]] = []
+    outcomes: list[list[OutputReport]] = []
     ran: list[str] = []
     refused: list[str] = []
     with ExitStack() as opened:
         # Trusted: `find_source` has checked the source, and the export was written from it.
         session = open_named(source.model, "the source", "", trust=True, optimize=False, timeout=_TIMEOUT, hint=_HINT)
-        one = opened.enter_context(closing(session))
+        whole = opened.enter_context(closing(session))
         session = NamedSession(target.open(path, timeout=_TIMEOUT), "the export", "", timeout=_TIMEOUT, hint=_HINT)
-        other = opened.enter_context(closing(session))
+        export = opened.enter_context(closing(session))
         for feed in feeds:
-            told = ", ".join(f"{t} {dtype_name(v)}{list(v.shape)}" for t, v in feed.items())
+            described = ", ".join(f"{t} {dtype_name(v)}{list(v.shape)}" for t, v in feed.items())
             try:
-                expected = one.run({p.name: feed[p.tensor] for p in source.inputs}, [p.name for p in source.outputs])
+                expected = whole.run({p.name: feed[p.tensor] for p in source.inputs}, [p.name for p in source.outputs])
             except SectionRunError:
                 if ran:
                     continue
                 raise
             try:
-                made = other.run({n: feed[t] for n, t in zip(written.inputs, inputs, strict=True)}, written.outputs)
+                results = export.run({n: feed[t] for n, t in zip(written.inputs, inputs, strict=True)}, written.outputs)
             except SectionRunError as error:
                 if not ran:
                     raise
-                refused.append(f"{told}: {error}")
+                refused.append(f"{described}: {error}")
                 continue
-            ran.append(told)
-            found.append([compare(t, e, m, rtol=rtol, atol=atol) for t, e, m in zip(outputs, expected, made, strict=True)])
-    reports = tuple(_worst(same) for same in zip(*found, strict=True))
+            ran.append(described)
+            values = zip(outputs, expected, results, strict=True)
+            outcomes.append([compare(tensor, one, other, rtol=rtol, atol=atol) for tensor, one, other in values])
+    reports = tuple(_worst(same) for same in zip(*outcomes, strict=True))
     equal = all(o.equal for o in reports)
     return Comparison(Report(equal, len(ran), reports, feeds=tuple(ran)), tuple(refused))
 

@@ -18,7 +18,7 @@ def check_destination(target: Path, own: Set[str], sources: Iterable[Path], *, o
     Args:
         target: The file or folder to write.
         own: Names that a folder may hold ("a"), and those that a folder in it may ("a/b"); empty for a target that is a file.
-        sources: Files and folders that the export is made of.
+        sources: Files and folders that are exported.
         overwrite: Whether an earlier export may be replaced.
 
     Returns:

@@ -1,10 +1,10 @@
-"""A graph as a SavedModel with one signature, written and read back by TensorFlow, in a graph and a session of its own."""
+"""A graph as a SavedModel with one signature, written and read back by TensorFlow in a separate graph and session."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphsplit.exports.sources import Source, Written
 from graphsplit.formats.freeze import loading
@@ -12,20 +12,31 @@ from graphsplit.parts.parts import Port
 from graphsplit.runtimes.arrays import Array, as_array
 from graphsplit.runtimes.tensorflow import import_graph, session_config
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+    from tensorflow.core.framework import tensor_shape_pb2
+    from tensorflow.core.protobuf import meta_graph_pb2
+
 __all__ = ["SIGNATURE", "SavedModelSession", "write_saved_model"]
 
-
-#: The key under which TensorFlow Serving and the converters look.
+#: The key that TensorFlow Serving and the converters look up.
 SIGNATURE = "serving_default"
 _METHOD = "tensorflow/serving/predict"
 
 
 def write_saved_model(source: Source, keys: Mapping[str, str], path: Path) -> Written:
-    """Write a SavedModel folder, whose tensors go by their keys.
+    """Write a SavedModel folder.
 
-    keys  tensor → its key in the signature
+    Args:
+        source: The graph.
+        keys: Tensor → its key in the signature.
+        path: The folder.
 
-    Raises FormatError.
+    Returns:
+        The keys of its inputs and outputs.
+
+    Raises:
+        FormatError: TensorFlow refuses the graph.
     """
     import tensorflow as tf
     from tensorflow.core.protobuf import meta_graph_pb2
@@ -37,7 +48,7 @@ def write_saved_model(source: Source, keys: Mapping[str, str], path: Path) -> Wr
         for into, ports in ((signature.inputs, source.inputs), (signature.outputs, source.outputs)):
             for port in ports:
                 tensor = graph.get_tensor_by_name(port.name)
-                if into is signature.outputs and port.name in fed:  # TensorFlow's C++ side refuses to fetch what is fed
+                if into is signature.outputs and port.name in fed:  # TensorFlow's C++ API cannot fetch a tensor that is fed
                     tensor = tf.identity(tensor)
                 into[keys[port.tensor]].CopyFrom(_info(tensor, port))
         with tf.compat.v1.Session(graph=graph, config=session_config()) as session:
@@ -47,8 +58,8 @@ def write_saved_model(source: Source, keys: Mapping[str, str], path: Path) -> Wr
     return Written(tuple(keys[p.tensor] for p in source.inputs), tuple(keys[p.tensor] for p in source.outputs))
 
 
-def _info(tensor: Any, port: Port) -> Any:
-    """A tensor of the graph as a signature states it, with the sizes that were inferred (an import alone loses some)."""
+def _info(tensor: tf.Tensor, port: Port) -> meta_graph_pb2.TensorInfo:
+    """A tensor in a signature, with the inferred sizes, of which an import alone loses some."""
     import tensorflow as tf
     from tensorflow.core.protobuf import meta_graph_pb2
 
@@ -56,16 +67,24 @@ def _info(tensor: Any, port: Port) -> Any:
     return meta_graph_pb2.TensorInfo(name=tensor.name, dtype=tensor.dtype.as_datatype_enum, tensor_shape=shape.as_proto())
 
 
-def _sizes(shape: Any) -> tuple[int, ...] | None:
+def _sizes(shape: tensor_shape_pb2.TensorShapeProto) -> tuple[int, ...] | None:
     return None if shape.unknown_rank else tuple(d.size for d in shape.dim)
 
 
 class SavedModelSession:
-    """A SavedModel, loaded as TensorFlow Serving loads it; tensors go by the keys of its signature.
+    """A SavedModel, loaded as TensorFlow Serving loads it; tensors are named by the keys of its signature.
 
-    timeout  seconds one run may take
+    It runs without Grappler, as the source does when both are compared.
 
-    Without Grappler, as the source runs when both are compared. Raises FormatError for one that TensorFlow refuses.
+    Args:
+        path: The folder.
+        timeout: Seconds that one run may take.
+
+    Attributes:
+        stated: Key → dtype and sizes as the signature states them: -1 for an unknown size, None for an unknown rank.
+
+    Raises:
+        FormatError: TensorFlow refuses it.
     """
 
     def __init__(self, path: Path, *, timeout: float) -> None:
@@ -77,21 +96,20 @@ class SavedModelSession:
         signature = loaded.signature_def[SIGNATURE]
         infos = {key: info for part in (signature.inputs, signature.outputs) for key, info in part.items()}
         self._names = {key: info.name for key, info in infos.items()}
-        #: key → (dtype, sizes with -1 for what is not known; None: not even how many) as the signature states it
         self.stated = {key: (tf.as_dtype(info.dtype).name, _sizes(info.tensor_shape)) for key, info in infos.items()}
         self._options = tf.compat.v1.RunOptions(timeout_in_ms=int(timeout * 1000))
 
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
         """The values of some keys. Raises TensorFlow's own errors."""
-        found = self._session.run(
+        values = self._session.run(
             [self._names[key] for key in fetches], {self._names[k]: v for k, v in feeds.items()}, options=self._options
         )
-        return [as_array(value) for value in found]
+        return [as_array(value) for value in values]
 
     def prepare(self, feeds: Sequence[str], fetches: Sequence[str]) -> Callable[[Sequence[Any]], list[Array]]:
-        """A call that takes the values of `feeds` in order and gives those of `fetches`."""
+        """A function from the values of `feeds`, in order, to those of `fetches`."""
         return lambda values: self.run(dict(zip(feeds, values, strict=True)), fetches)
 
     def close(self) -> None:
-        """Release what the session holds."""
+        """Release the session."""
         self._session.close()

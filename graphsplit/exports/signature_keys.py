@@ -1,4 +1,4 @@
-"""Names that any client can write: the keys of a signature.
+"""Keys of a signature: names that any client can use.
 
 ``Postprocessor/Slice:0`` → ``Postprocessor_Slice``, ``top:1`` → ``top_1``, ``3d/box:0`` → ``t3d_box``
 """
@@ -13,11 +13,11 @@ __all__ = ["signature_keys"]
 
 
 def signature_keys(tensors: Iterable[str]) -> dict[str, str]:
-    """A key for each tensor; the same tensors in the same order give the same keys.
+    """A key for each tensor; the same tensors in the same order get the same keys.
 
-    Port 0 goes without saying, another one is appended with ``_``; what is no ASCII letter, digit or ``_`` becomes ``_``; what
-    does not start with a letter gets a ``t`` before it; words of Python get a ``_`` behind them, since its clients pass
-    inputs as keyword arguments; a name that is taken gets ``_2``, ``_3`` …
+    Port 0 is left out, any other is appended with ``_``. Characters other than ASCII letters, digits and ``_`` become ``_``. A name
+    that does not start with a letter gets the prefix ``t``, a keyword of Python the suffix ``_``, since its clients pass inputs as
+    keyword arguments, and a name that is taken ``_2``, ``_3`` …
     """
     keys: dict[str, str] = {}
     for tensor in dict.fromkeys(tensors):
@@ -29,7 +29,7 @@ def signature_keys(tensors: Iterable[str]) -> dict[str, str]:
         if keyword.iskeyword(key) or key == "self":
             key = f"{key}_"
         taken, number = set(keys.values()), 1
-        while (made := key if number == 1 else f"{key}_{number}") in taken:
+        while (free := key if number == 1 else f"{key}_{number}") in taken:
             number += 1
-        keys[tensor] = made
+        keys[tensor] = free
     return keys

@@ -1,35 +1,35 @@
-"""What is exported: a model, a section of a split, or all sections of a split joined again."""
+"""What is exported: a model, a section of a split, or all sections of a split joined."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
-from typing import Any
 
 from graphsplit.errors import FormatError, SectionNotFoundError
 from graphsplit.exports.joining import join
-from graphsplit.formats import GraphDefModel, Model, load
+from graphsplit.formats import GraphDefModel, Model, as_graphdef
 from graphsplit.graph.index import TensorSpec
 from graphsplit.inference.adapters import runtime_of
 from graphsplit.inference.sessions import check_runnable
 from graphsplit.inference.shapes import infer
-from graphsplit.parts.manifest import MANIFEST, load_parts
 from graphsplit.parts.parts import Part, Parts, Port
 from graphsplit.splitting.surgery import split
 
-__all__ = ["Source", "Written", "find_source", "open_split", "paths_of"]
+__all__ = ["Source", "Written", "find_source", "paths_of"]
 
 
 @dataclass(frozen=True)
 class Source:
     """A graph to export.
 
-    section          its name; None for the whole
-    inputs, outputs  by their names in the whole and in `model`
-    sections         those before it and itself, in order; empty for a whole
-    parts            the split that it is, or that it is a section of; None for a model that was not split
+    Attributes:
+        model: The graph.
+        section: Name of the section; None for the whole.
+        inputs: Its inputs, by their names in the whole and in `model`.
+        outputs: Its outputs.
+        sections: The section and those before it, in order; empty for a whole.
+        parts: The split, if the graph is one or a section of one.
     """
 
     model: GraphDefModel
@@ -44,82 +44,78 @@ class Source:
 class Written:
     """What was written.
 
-    inputs, outputs  the names to feed and fetch, in the order of the source
-    rewrites         what was replaced first, because the target cannot hold it; as manifests list it
-    models           what it consists of, where it is more than one model
+    Attributes:
+        inputs: Names to feed, in the order of the source.
+        outputs: Names to fetch.
+        rewrites: What was replaced first, since the target does not support it; as manifests list it.
+        models: The models it consists of, if there are several.
     """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    rewrites: tuple[Mapping[str, Any], ...] = ()
-    models: tuple[Mapping[str, Any], ...] = ()
+    rewrites: tuple[Mapping[str, object], ...] = ()
+    models: tuple[Mapping[str, object], ...] = ()
 
 
-def open_split(what: Model | Parts | str | PathLike[str]) -> Model | Parts | str | PathLike[str]:
-    """The sections of a split where a path names one: its folder, or the manifest in it; else what was given."""
-    if isinstance(what, (str, PathLike)) and (Path(what).name == MANIFEST or (Path(what) / MANIFEST).is_file()):
-        return load_parts(what)
-    return what
+def paths_of(what: Model | Parts) -> list[Path]:
+    """The files and folders of a model or a split, which its export must not replace."""
+    paths = [what.source.path, *(p.model.path for p in what)] if isinstance(what, Parts) else [what.path]
+    return [path for path in paths if path is not None]
 
 
-def paths_of(what: Model | Parts | str | PathLike[str]) -> list[Path]:
-    """Files and folders that an export must not replace: what it is made of."""
-    if isinstance(what, (str, PathLike)):
-        return [Path(what)]
-    found = [what.source.path, *(p.model.path for p in what)] if isinstance(what, Parts) else [what.path]
-    return [path for path in found if path is not None]
+def find_source(what: Model | Parts, section: str | None, *, to: str, trust: bool, apart: bool = False) -> Source:
+    """Find the graph to export. Nothing is run, but TensorFlow computes constants when it imports a graph.
 
+    Args:
+        what: A model, or the sections of a split.
+        section: Name of a section; a model is split as `graphsplit.split` does by default. None: the whole.
+        to: Name of the target.
+        trust: Import graphs that reach files, the network or Python.
+        apart: Whether the target takes sections, so that a model is split for the whole, too.
 
-def find_source(
-    what: Model | Parts | str | PathLike[str], section: str | None, *, to: str, trust: bool, apart: bool = False
-) -> Source:
-    """What is to be exported.
-
-    what     a model or its path, or the sections of a split
-    section  name of a section; of a model it is that of the split which is made where nothing else is said. None: the whole
-    apart    the target takes sections: a model is split for the whole, too
-
-    Nothing is run, but TensorFlow computes constants when it imports a graph. Raises TrustError where that needs trust,
-    FormatError for what is no GraphDef or not frozen, SectionNotFoundError for a section that does not exist.
+    Raises:
+        TrustError: The model needs trust.
+        FormatError: The graph is not a GraphDef, or not frozen.
+        SectionNotFoundError: The split has no such section.
     """
-    given = load(what, trust=trust) if isinstance(what, (str, PathLike)) else what
-    if not isinstance(given, Parts):
-        _check(given, "the model", to, trust)
+    if isinstance(what, Parts):
+        parts = what
+    else:
+        _check(what, "the model", to, trust)
         if section is None and not apart:
-            return _whole(given)
-        given = split(given)
-    if section is not None and section not in (names := [p.name for p in given]):
+            return _whole(what)
+        parts = split(what)
+    if section is not None and section not in (names := [p.name for p in parts]):
         raise SectionNotFoundError(section, known=names)
-    wanted = [p for p in given if section in (None, p.name)]
-    for part in wanted:
+    exported = [p for p in parts if section in (None, p.name)]
+    for part in exported:
         _check(part.model, f"section {part.name!r}", to, trust)
-    return _joined(given, to) if section is None else _one(given, wanted[0], trust)
+    return _joined(parts) if section is None else _one(parts, exported[0], trust)
 
 
 def _check(model: Model, what: str, to: str, trust: bool) -> None:
     runtime = runtime_of(model)
     if not runtime.imports_graphs:
         same = to == model.section_format
-        then = "copy the file" if same else "there is no way back: export the model that it was converted from"
+        then = "copy the file" if same else "export the model that it was converted from"
         raise FormatError(f"{what} is {runtime.name} {'already' if same else f'and cannot become {to}'}; {then}", path=model.path)
     check_runnable(model, trust)
 
 
 def _whole(model: Model) -> Source:
-    assert isinstance(model, GraphDefModel)
     specs = infer(model, (*model.index.inputs, *model.index.outputs))
-    return Source(model, None, _ports(specs[t] for t in model.index.inputs), _ports(specs[t] for t in model.index.outputs))
+    graph = as_graphdef(model, "an export")
+    return Source(graph, None, _ports(specs[t] for t in model.index.inputs), _ports(specs[t] for t in model.index.outputs))
 
 
 def _one(parts: Parts, part: Part, trust: bool) -> Source:
-    assert isinstance(part.model, GraphDefModel)
     sections = parts.sections[: parts.sections.index(part) + 1]
-    for earlier in sections:  # they run, too, to make what the section is fed
+    for earlier in sections:  # they run as well, to compute its inputs
         check_runnable(earlier.model, trust)
-    return Source(part.model, part.name, part.inputs, part.outputs, sections, parts)
+    return Source(as_graphdef(part.model, "an export"), part.name, part.inputs, part.outputs, sections, parts)
 
 
-def _joined(parts: Parts, to: str) -> Source:
+def _joined(parts: Parts) -> Source:
     model, names = join(parts.sections, parts.outputs)
     ports = {p.tensor: p for part in parts for p in (*part.inputs, *part.outputs)}
 

@@ -1,4 +1,4 @@
-"""Where models are deployed, one line a target."""
+"""The deployment targets, one line each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Protocol
 
 from graphsplit.errors import FormatError
 from graphsplit.exports.saved_model import SavedModelSession, write_saved_model
@@ -28,14 +28,17 @@ def _a_file(source: Source) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Target:
-    """A way to deploy a graph.
+    """A deployment target.
 
-    write       source, tensor → key, place → what it calls its tensors; may put files of its own beside the place
-    open        what was written, ready to run; tensors by the names that `write` gave
-    own         of a target that is a folder: the only names in it, so that nothing else is replaced; empty: it is a file
-    replaces    a section of a split can be replaced by it
-    apart       it takes the sections of a split, not one graph
-    rtol, atol  how far its values may lie from those of the source; 0 and 0: not at all
+    Attributes:
+        write: Writes a source to a path, given a key for each tensor, and returns the names to feed and fetch. It may leave
+            temporary files beside the path.
+        open: Opens an export to run it, with tensors named as `write` returned them.
+        own: The only names in a folder of this target, so that nothing else is replaced; empty for a file.
+        replaces: Whether an export can replace a section of a split.
+        apart: Whether it takes the sections of a split instead of one graph.
+        rtol: Relative tolerance of its values against those of the source.
+        atol: Absolute tolerance.
     """
 
     write: Callable[[Source, Mapping[str, str], Path], Written]
@@ -59,8 +62,8 @@ TARGETS: Mapping[str, Target] = MappingProxyType({
 })  # fmt: skip
 
 
-def find_target(name: Any) -> Target:
-    """The target of a name. Raises FormatError that lists them."""
+def find_target(name: str) -> Target:
+    """The target of that name. Raises FormatError that lists the names."""
     if name not in TARGETS:
-        raise FormatError(f"no target {name!r}; there are {', '.join(TARGETS)}")
+        raise FormatError(f"unknown target {name!r}; there are {', '.join(TARGETS)}")
     return TARGETS[name]

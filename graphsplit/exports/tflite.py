@@ -1,7 +1,7 @@
-"""A graph as a TFLite file: by way of a SavedModel, through TensorFlow's own converter.
+"""A graph as a TFLite file, written by TensorFlow's converter from a SavedModel.
 
-TFLite has no TensorArrays, and every export of the Object Detection API resizes its images in a loop over them. Where that loop is
-one that `graphsplit.rewrites.batched_map` knows, it is replaced first; the export is compared with the section as it was.
+TFLite has no TensorArrays, and the Object Detection API resizes images in a loop over them. A loop that
+`graphsplit.rewrites.batched_map` recognises is replaced first; the export is compared with the section as it was.
 """
 
 from __future__ import annotations
@@ -30,9 +30,15 @@ _OPS = (r"'tf\.(\w+)' op is neither", r"(?:TF Select|Custom) ops: ([\w, ]+)", r"
 
 
 def convert(source: Source, keys: Mapping[str, str], path: Path) -> Written:
-    """Write a TFLite file, whose tensors have the names that the converter gave them. Its signature holds the keys as well.
+    """Write a TFLite file. Its tensors have names chosen by the converter; its signature states the keys as well.
 
-    Raises FormatError with the ops that the converter refused.
+    Args:
+        source: The graph.
+        keys: Tensor → its key in the signature.
+        path: The file.
+
+    Raises:
+        FormatError: The converter refuses the graph; the message lists the ops.
     """
     flat = rewrite(source.model, batch_preprocess=True, model_outputs=[p.name for p in source.outputs])
     if flat.rewrites:
@@ -40,12 +46,12 @@ def convert(source: Source, keys: Mapping[str, str], path: Path) -> Written:
     folder = path.with_name(f"{path.name}.saved_model")
     write_saved_model(source, keys, folder)
     _run(folder, path, path.with_name(f"{path.name}.json"))
-    given, made = _signature(load_tflite(path))
+    inputs, outputs = _signature(load_tflite(path))
     for port in (*source.inputs, *source.outputs):
-        if keys[port.tensor] not in given | made:
+        if keys[port.tensor] not in inputs | outputs:
             raise FormatError(f"TensorFlow's converter dropped {port.tensor!r}; export a section that needs it")
     return Written(
-        tuple(given[keys[p.tensor]] for p in source.inputs), tuple(made[keys[p.tensor]] for p in source.outputs), flat.rewrites
+        tuple(inputs[keys[p.tensor]] for p in source.inputs), tuple(outputs[keys[p.tensor]] for p in source.outputs), flat.rewrites
     )
 
 
@@ -71,14 +77,14 @@ def _run(folder: Path, path: Path, answer: Path) -> None:
     try:
         done = subprocess.run(command, env=environment, capture_output=True, timeout=_TIMEOUT, check=False)
     except subprocess.TimeoutExpired as error:
-        raise FormatError(f"TensorFlow's converter did not end within {_TIMEOUT:g} seconds") from error
+        raise FormatError(f"TensorFlow's converter did not finish within {_TIMEOUT:g} seconds") from error
     if not answer.exists():
         raise FormatError(
             f"TensorFlow's converter crashed on this graph ({_ended(done)}); cut elsewhere, so that less is converted"
         )
-    told = json.loads(answer.read_text(encoding="utf-8"))["error"]
-    if told is not None:
-        raise FormatError(_refused(told))
+    failure = json.loads(answer.read_text(encoding="utf-8"))["error"]
+    if failure is not None:
+        raise FormatError(_refused(failure))
 
 
 def _ended(done: subprocess.CompletedProcess[bytes]) -> str:
@@ -88,12 +94,13 @@ def _ended(done: subprocess.CompletedProcess[bytes]) -> str:
     return f"status {done.returncode}{': ' + lines[-1][:200] if lines else ''}"
 
 
-def _refused(told: str) -> str:
-    """What the converter's pages say, in a sentence: the ops it has no counterpart for, and what to do about them."""
-    ops = sorted({op.strip() for pattern in _OPS for found in re.findall(pattern, told) for op in found.split(",") if op.strip()})
+def _refused(message: str) -> str:
+    """The pages of the converter in one sentence: which ops TFLite lacks, and what to do about them."""
+    lists = [listed for pattern in _OPS for listed in re.findall(pattern, message)]
+    ops = sorted({op.strip() for listed in lists for op in listed.split(",") if op.strip()})
     if not ops:
-        found = re.search(r"error: (?:loc\(.*?\): )?(.+)", told)
-        reason = " ".join((found.group(1) if found else told).split())[:300]
+        line = re.search(r"error: (?:loc\(.*?\): )?(.+)", message)
+        reason = " ".join((line.group(1) if line else message).split())[:300]
         return f"TensorFlow's converter refuses the graph: {reason}; cut elsewhere, so that less is converted"
     listed = ", ".join(ops[:12]) + (f" and {len(ops) - 12} more" if len(ops) > 12 else "")
     return (

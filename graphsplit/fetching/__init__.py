@@ -1,6 +1,4 @@
 """Published models by name or address: downloaded, checked, unpacked.
 
-download   an address → a file, resumed where it was interrupted
-unpacking  an archive → a folder, nothing outside of it
-zoo        names → addresses
+name ─ zoo ─▶ address ─ download ─▶ file ─ unpacking ─▶ folder ─ models ─▶ what can be loaded
 """

@@ -1,8 +1,8 @@
-"""A file from the network, resumed where it was interrupted, its checksum written down and compared the next time.
+"""A download that resumes where it was interrupted, with the checksum of the first download.
 
-x.tar.gz.part      what has come so far
-x.tar.gz.part.tag  which version of the file that is (ETag, else Last-Modified): only that one is gone on with
-x.tar.gz.sha256    the sum of the first download; another one is refused
+x.tar.gz.part       received so far
+x.tar.gz.part.tag   version of that file (ETag, else Last-Modified); no other version is resumed
+x.tar.gz.sha256     checksum of the first download; any other is refused
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 from urllib.parse import urlsplit
 
 from graphsplit.errors import FetchError, FormatError
 
 __all__ = ["Progress", "download", "sum_of"]
 
-#: Called with bytes that are there and bytes there will be (None: not told).
+#: Called with the bytes received and the bytes in total (None: unknown).
 Progress = Callable[[int, int | None], object]
 
 _TIMEOUT = 30.0  # seconds without a byte
@@ -31,51 +31,62 @@ _LIMIT = 8 * 2**30  # bytes of a file
 
 
 class _WebOnly(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but to the web only: never to a file of this machine."""
+    """Follows redirects to http and https only, never to a file of this machine."""
 
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
         if urlsplit(newurl).scheme not in ("http", "https"):
-            raise urllib.error.URLError(f"it redirects to {newurl[:80]}, which is no web address")
+            raise urllib.error.URLError(f"redirected to {newurl[:80]}, which is not an http or https address")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def download(address: str, file: Path, *, progress: Progress = lambda there, total: None) -> str:
-    """Download an address into a file and give its SHA-256. What an interrupted download left is gone on with.
+def download(address: str, file: Path, *, progress: Progress = lambda received, total: None) -> str:
+    """Download a file. Resumes an interrupted download.
 
-    Raises FetchError where the network or the server fails, and for a file too large; FormatError for a sum that is not
-    that of the first download.
+    Args:
+        address: http or https.
+        file: Where to write it; an existing file is replaced.
+        progress: Called with the bytes received and the bytes in total (None: unknown).
+
+    Returns:
+        Its SHA-256.
+
+    Raises:
+        FetchError: The network or the server failed, or the file is too large.
+        FormatError: The checksum is not that of the first download.
     """
     part, tag = file.with_name(f"{file.name}.part"), file.with_name(f"{file.name}.part.tag")
     try:
         _receive(address, part, tag, progress)
     except urllib.error.HTTPError as error:
-        raise FetchError(f"{address}: the server answers {error.code} {error.reason}", address=address) from error
+        raise FetchError(f"{address}: the server answered {error.code} {error.reason}", address=address) from error
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or error
-        kept = f" ({part.stat().st_size:,} bytes are kept; the same command goes on from there)" if part.exists() else ""
+        kept = f" ({part.stat().st_size:,} bytes are kept; fetching again resumes)" if part.exists() else ""
         raise FetchError(
-            f"{address}: no answer from the network ({reason or type(error).__name__}){kept}; on a machine without network, "
-            f"copy the file here by hand",
+            f"{address}: the download failed ({reason or type(error).__name__}){kept}; on a machine without network, "
+            f"copy the file to {file}",
             address=address,
         ) from error
-    found = sum_of(part)
+    checksum = sum_of(part)
     noted = file.with_name(f"{file.name}.sha256")
     if noted.exists():
         first = noted.read_text(encoding="ascii", errors="replace").split()[:1]
-        if first != [found]:
+        if first != [checksum]:
             with suppress(OSError):
                 part.unlink()
                 tag.unlink(missing_ok=True)
             raise FormatError(
-                f"not the file that was downloaded the first time: its sum is {found}, {noted.name} says {' '.join(first)}; "
-                f"remove {noted} if you trust the new one",
+                f"differs from the first download: its checksum is {checksum}, {noted.name} states {' '.join(first)}; "
+                f"remove {noted} if you trust the new file",
                 path=file,
             )
     else:
-        noted.write_text(f"{found}  {file.name}\n", encoding="ascii", errors="replace")
+        noted.write_text(f"{checksum}  {file.name}\n", encoding="ascii", errors="replace")
     os.replace(part, file)
     tag.unlink(missing_ok=True)
-    return found
+    return checksum
 
 
 def _receive(address: str, part: Path, tag: Path, progress: Progress) -> None:
@@ -88,35 +99,37 @@ def _receive(address: str, part: Path, tag: Path, progress: Progress) -> None:
     try:
         answer = opener.open(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code != 416:  # nothing behind what is here: it was complete, or is no longer what it was
+        if error.code != 416:  # the part is complete already, or the file has changed
             raise
         part.unlink(missing_ok=True)
         tag.unlink(missing_ok=True)
         answer = opener.open(urllib.request.Request(address, headers={"User-Agent": "graphsplit"}), timeout=_TIMEOUT)
     with answer:
-        goes_on = answer.status == 206
-        there = part.stat().st_size if goes_on else 0
+        resumed = answer.status == 206
+        received = part.stat().st_size if resumed else 0
         length = answer.headers.get("Content-Length", "")
-        total = there + int(length) if length.isascii() and length.isdigit() else None
+        total = received + int(length) if length.isascii() and length.isdigit() else None
         if total is not None and total > _LIMIT:
             raise FetchError(f"{address}: {total:,} bytes, more than {_LIMIT:,}", address=address)
         version = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
-        if not version.startswith("W/"):  # a weak tag says nothing about bytes
+        if not version.startswith("W/"):  # a weak tag does not identify bytes
             tag.write_text(version, encoding="latin-1", errors="replace")
-        with part.open("ab" if goes_on else "wb") as out:
-            _copy(answer, out, there, total, address, progress)
+        with part.open("ab" if resumed else "wb") as out:
+            _copy(answer, out, received, total, address, progress)
 
 
-def _copy(answer: Any, out: IO[bytes], there: int, total: int | None, address: str, progress: Progress) -> None:
-    progress(there, total)
+def _copy(
+    answer: http.client.HTTPResponse, out: IO[bytes], received: int, total: int | None, address: str, progress: Progress
+) -> None:
+    progress(received, total)
     while block := answer.read(_BLOCK):
-        there += len(block)
-        if there > _LIMIT:
+        received += len(block)
+        if received > _LIMIT:
             raise FetchError(f"{address}: more than {_LIMIT:,} bytes", address=address)
         out.write(block)
-        progress(there, total)
-    if total is not None and there < total:
-        raise ConnectionError(f"the connection ended after {there:,} of {total:,} bytes")
+        progress(received, total)
+    if total is not None and received < total:
+        raise ConnectionError(f"the connection ended after {received:,} of {total:,} bytes")
 
 
 def sum_of(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""Fetch a published model: download, check, unpack, and say what in it can be loaded."""
+"""Published models as files: downloaded, checked, unpacked, and searched for what can be loaded."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from graphsplit.fetching.unpacking import unpack
 from graphsplit.fetching.zoo import address_of, plain_name
 from graphsplit.formats.atomic import check_free, landing
 
-__all__ = ["Fetched", "fetch"]
+__all__ = ["Fetched", "fetch", "fetch_files"]
 
-_NO_GRAPHS = ("keras_metadata.pb", "fingerprint.pb")  # beside a SavedModel
+_NO_GRAPHS = ("keras_metadata.pb", "fingerprint.pb")  # files of a SavedModel
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A model that is there.
+    """A published model on this machine.
 
-    path    the folder it was unpacked into, or the file
-    models  what in it `graphsplit.load` reads: frozen graphs, SavedModel folders, .tflite and .keras files, best first
-    sha256  of what was downloaded; nothing when it was there already
+    Attributes:
+        name: As it was asked for.
+        address: Where it was published.
+        path: The folder it was unpacked into, or the file.
+        models: What `graphsplit.load` reads of it: frozen graphs, .tflite files, SavedModel folders and .keras files, best first.
+        sha256: Checksum of the download; empty if nothing was downloaded, since it existed already.
     """
 
     name: str
@@ -39,18 +42,43 @@ def fetch(
     directory: str | PathLike[str] = ".",
     *,
     overwrite: bool = False,
-    progress: Progress = lambda there, total: None,
-) -> Fetched:
-    """Fetch a model by name (see `graphsplit.fetching.zoo`) or address (http, https) into a folder.
+    progress: Progress = lambda received, total: None,
+) -> Path:
+    """Download a published model, check it and unpack it.
 
-    overwrite  download again what is there, and replace it
-    progress   called with bytes that are there and bytes there will be (None: not told)
+    An interrupted download resumes. The checksum of the first download is kept beside it, and later ones must match. A model that
+    was fetched before is not downloaded again.
 
-    An interrupted download is gone on with. Its checksum is kept beside it; the next download of the same has to have it.
+        model = gs.load(gs.fetch("ssd_mobilenet_v2_coco_2018_03_29", "zoo"))
 
-    Raises FetchError for a name nobody knows and for what the network does, FormatError for an archive
-    that is damaged or hostile, or not the one of the first time.
+    Args:
+        name: A name that `graphsplit fetch` lists, or an http or https address of a model or of an archive.
+        directory: Folder to put it into; created if it does not exist.
+        overwrite: Download it again and replace an earlier download.
+        progress: Called with the bytes received and the bytes in total (None: unknown).
+
+    Returns:
+        The path of the model, for `graphsplit.load`: of an archive that holds several, the frozen graph.
+
+    Raises:
+        FetchError: The name is unknown, the network or the server failed, or the archive holds no model.
+        FormatError: The archive is damaged or hostile, or its checksum is not that of the first download.
+        OverwriteError: A file with the name of the archive exists already.
     """
+    fetched = fetch_files(name, directory, overwrite=overwrite, progress=progress)
+    if not fetched.models:
+        raise FetchError(f"{fetched.address} holds no model that can be loaded; see {fetched.path}", address=fetched.address)
+    return fetched.models[0]
+
+
+def fetch_files(
+    name: str,
+    directory: str | PathLike[str] = ".",
+    *,
+    overwrite: bool = False,
+    progress: Progress = lambda received, total: None,
+) -> Fetched:
+    """Download a published model as `fetch` does, and list all that it holds. Raises what `fetch` raises."""
     address = address_of(name)
     try:
         plain, ending = plain_name(address)
@@ -64,18 +92,18 @@ def fetch(
     file = folder / f"{plain}{ending}"
     if ending:
         check_free([file], overwrite=overwrite)
-    found = download(address, file, progress=progress)
+    checksum = download(address, file, progress=progress)
     if ending:
         try:
             with landing(path) as place:
                 unpack(file, place, name=plain)
         finally:
             file.unlink(missing_ok=True)
-    return Fetched(name, address, path, _loadable(path), found)
+    return Fetched(name, address, path, _loadable(path), checksum)
 
 
 def _loadable(path: Path) -> tuple[Path, ...]:
-    """What can be loaded, the frozen graph first."""
+    """The models in a folder, the frozen graph first."""
     if path.is_file():
         return (path,)
     frozen = sorted(p for p in path.rglob("*.pb") if p.name.startswith("frozen_inference_graph"))

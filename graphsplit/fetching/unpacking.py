@@ -1,4 +1,4 @@
-"""An archive as a folder: plain files and folders only, nothing outside of it, not more than fits.
+"""Archives as folders: plain files and folders only, none outside of the folder, bounded in number and size.
 
 Archives come from the network. Links, devices, absolute paths and ``..`` are refused, not repaired.
 """
@@ -26,11 +26,19 @@ _BLOCK = 1 << 20
 
 
 def unpack(archive: Path, folder: Path, *, name: str) -> Path:
-    """Unpack a tar or zip archive into a folder that is not there yet; written whole or not at all.
+    """Unpack a tar or zip archive, whole or not at all.
 
-    name  a top-level folder that all members lie in is left out if it is called so
+    Args:
+        archive: The archive.
+        folder: A folder that does not exist yet, or is empty.
+        name: Name of a top-level folder that is left out if all members are in it.
 
-    Raises FormatError for what is no archive, is damaged, or wants to write elsewhere; OverwriteError.
+    Returns:
+        `folder`.
+
+    Raises:
+        FormatError: The file is not an archive, is damaged, or has members outside of the folder.
+        OverwriteError: The folder holds something.
     """
     check_folder(folder, overwrite=False)
     work = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
@@ -66,7 +74,7 @@ def _of_zip(opened: zipfile.ZipFile, archive: Path) -> Iterator[Member]:
     for info in opened.infolist():
         kind = (info.external_attr >> 16) & 0o170000
         if kind not in (0, 0o100000, 0o040000):
-            raise FormatError(f"{info.filename[:200]!r} in it is a link or a device", path=archive)
+            raise FormatError(f"{info.filename[:200]!r} in the archive is a link or a device", path=archive)
         if info.is_dir():
             yield info.filename, True, 0, None
         else:
@@ -81,7 +89,7 @@ def _of_tar(opened: tarfile.TarFile, archive: Path) -> Iterator[Member]:
         elif info.isfile():
             yield info.name, False, info.size, opened.extractfile(info)
         else:
-            raise FormatError(f"{info.name[:200]!r} in it is a link or a device", path=archive)
+            raise FormatError(f"{info.name[:200]!r} in the archive is a link or a device", path=archive)
 
 
 def _write(members: Iterator[Member], work: Path, archive: Path) -> None:
@@ -89,10 +97,10 @@ def _write(members: Iterator[Member], work: Path, archive: Path) -> None:
     for number, (name, is_folder, size, content) in enumerate(members):
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or (path.parts and ":" in path.parts[0]):
-            raise FormatError(f"{name[:200]!r} in it lies outside of the folder", path=archive)
+            raise FormatError(f"{name[:200]!r} in the archive is outside of the folder", path=archive)
         total += size
         if number >= _MOST_FILES or total > _MOST_BYTES:
-            raise FormatError(f"too much in it (more than {_MOST_FILES:,} files or {_MOST_BYTES:,} bytes)", path=archive)
+            raise FormatError(f"the archive is too large (more than {_MOST_FILES:,} files or {_MOST_BYTES:,} bytes)", path=archive)
         target = work.joinpath(*path.parts)
         try:
             if is_folder:
@@ -102,14 +110,14 @@ def _write(members: Iterator[Member], work: Path, archive: Path) -> None:
             with target.open("xb") as out:
                 _copy(content, out, size, name, archive)
         except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
-            raise FormatError(f"{name[:200]!r} is in it twice", path=archive) from error
+            raise FormatError(f"{name[:200]!r} is in the archive twice", path=archive) from error
 
 
 def _copy(content: IO[bytes] | None, out: IO[bytes], size: int, name: str, archive: Path) -> None:
-    """No more than was told: a small archive may hold endless zeros."""
+    """Copy no more than the archive states: a small one may expand without end."""
     left = size
     while content is not None and left > 0 and (block := content.read(min(_BLOCK, left))):
         left -= len(block)
         out.write(block)
     if left or (content is not None and content.read(1)):
-        raise FormatError(f"{name[:200]!r} in it has not the {size:,} bytes it is said to have", path=archive)
+        raise FormatError(f"{name[:200]!r} in the archive does not have the stated {size:,} bytes", path=archive)

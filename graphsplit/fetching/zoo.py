@@ -1,4 +1,4 @@
-"""Names of published models and where they are. The table is data: zoo.json."""
+"""Names of published models and their addresses. The table is data: zoo.json."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar", ".zip")
 
 @cache
 def addresses() -> MappingProxyType[str, str]:
-    """Name → address, for every model of the table."""
+    """Name → address, for every model in the table."""
     table = json.loads((Path(__file__).parent / "zoo.json").read_text(encoding="utf-8"))
     return MappingProxyType({name: pattern.format(name=name) for pattern, names in table.items() for name in names})
 
 
 def address_of(name: str) -> str:
-    """The address of a model: that of a name in the table, or the address that was given.
+    """The address of a model by its name in the table; an address is returned as it is.
 
-    Raises FetchError with close names for one that is neither.
+    Raises:
+        FetchError: The name is unknown; the message has close ones.
     """
     if urlsplit(name).scheme in ("http", "https"):
         return name
@@ -34,17 +35,18 @@ def address_of(name: str) -> str:
     if name in known:
         return known[name]
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}?" if close else "`graphsplit fetch` lists the names; an http(s) address will do, too"
+    hint = f"did you mean {' or '.join(close)}?" if close else "`graphsplit fetch` lists the names; an http address works too"
     raise FetchError(f"no published model named {name!r}; {hint}", address=name)
 
 
 def plain_name(address: str) -> tuple[str, str]:
-    """What an address is called on disk, and its ending: ``…/x.tar.gz`` → ``("x", ".tar.gz")``.
+    """The file name of an address and its ending: ``…/x.tar.gz`` → ``("x", ".tar.gz")``.
 
-    Raises ValueError for an address that ends in no plain file name.
+    Raises:
+        ValueError: The address does not end in a plain file name.
     """
     last = unquote(urlsplit(address).path).rpartition("/")[2]
     if not last or last.startswith(".") or any(c in last for c in '/\\:*?"<>|') or not last.isprintable() or len(last) > 200:
-        raise ValueError(f"the address ends in no plain file name: {address}")
+        raise ValueError(f"the address does not end in a plain file name: {address}")
     ending = next((e for e in _PACKED if last.endswith(e) and len(last) > len(e)), "")
     return last.removesuffix(ending), ending

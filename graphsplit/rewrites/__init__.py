@@ -1,4 +1,4 @@
-"""Rewrites of a graph that are proven to change nothing but its speed. Two so far, see `graphsplit.rewrites.registry`."""
+"""Rewrites that make a graph faster and are proven to change nothing else; `graphsplit.rewrites.registry` lists them."""
 
 from graphsplit.rewrites.rewriting import RewrittenModel, fused, rewrite, rewrite_again
 

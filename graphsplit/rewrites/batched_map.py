@@ -1,13 +1,13 @@
 """The loop over images before the network, as ops over the whole batch.
 
-``tf.map_fn`` runs its body for one image after the other. The images of a batch are one tensor, so they share a size, and
+``tf.map_fn`` runs its body for one image after the other. The images of a batch are one tensor, so they have the same size, and
 what the body does to one image (resize, scale, shift) can be done to all of them at once:
 
     images [b, h, w, c] ─ scatter ─ while: read, ExpandDims, Resize…, Squeeze, write ─ gather ─ [b, h', w', c]
     images [b, h, w, c] ──────────────────── Resize… ──────────────────────────────────────── [b, h', w', c]
 
-The body is read backwards from what it writes. Each of its tensors is the same for all images (constants, arithmetic on
-the shape of an image), or one for each image, to which only ops may be done that treat each image by itself.
+The body is read backwards from what it writes. Each of its tensors is either the same for all images (constants, arithmetic on
+the shape of an image) or specific to an image; to the latter only ops that treat each image independently may be applied.
 """
 
 from __future__ import annotations
@@ -52,12 +52,16 @@ class BatchedMap:
         return tuple(self.group.split("/")[:-2])
 
     def summary(self) -> dict[str, object]:
-        """What was read, for people and manifests."""
+        """The parameters, for people and manifests."""
         return {"images": self.images, "results": [r for r, _ in self.results], "ops": list(self.ops)}
 
 
 def find_maps(model: GraphDefModel) -> Iterator[BatchedMap | Unfit]:
-    """Each loop that resizes images, read, or why it is left alone. Needs no TensorFlow."""
+    """Find each loop that resizes images, without TensorFlow.
+
+    Yields:
+        Its parameters, or the reason why it is left alone.
+    """
     match = Matcher(model)
     for group in model.index.groups.values():
         nodes = [match.index.name_to_node_map[n] for n in group.nodes]
@@ -83,28 +87,28 @@ def _read(match: Matcher, group: Group, nodes: list[Node]) -> BatchedMap:
         images = counted_rows(match, writes[0].inputs[1], match.first(node.inputs[1]))
         results.append((node.outputs[0], writes[0].inputs[2]))
     if not results:
-        raise NoMatch("nothing is stacked after the loop")
+        raise NoMatch("no result of the loop is stacked")
     dry = Lift(match, NodeWriter("dry", ()), group.name, images)
     if any(dry.value(value)[0] == "one" for _, value in results):
-        raise NoMatch("an image keeps a batch of its own")
+        raise NoMatch("a result keeps the batch of one of each image")
     return BatchedMap(group.name, images, tuple(results), tuple(sorted(dry.ops)))
 
 
-def write_batched(model: GraphDefModel, write: NodeWriter, found: BatchedMap) -> dict[str, str]:
+def write_batched(model: GraphDefModel, write: NodeWriter, loop: BatchedMap) -> dict[str, str]:
     """Write the replacement; stacked tensor → the tensor that replaces it."""
     match = Matcher(model)
-    lift = Lift(match, write, found.group, found.images)
+    lift = Lift(match, write, loop.group, loop.images)
     replaced = {}
-    for result, value in found.results:
+    for result, value in loop.results:
         kind, tensor = lift.value(value)
-        replaced[result] = tensor if kind == "each" else _repeated(match, write, found, value, tensor)
+        replaced[result] = tensor if kind == "each" else _repeated(match, write, loop, value, tensor)
     return replaced
 
 
-def _repeated(match: Matcher, write: NodeWriter, found: BatchedMap, value: str, tensor: str) -> str:
-    """A value that is the same for all images, once for each."""
-    image, same = (match.index.tensors[match.plain(t)].dtype or "float32" for t in (found.images, value))
-    batch = write("Shape", found.images, T=image, out_type="int32")
+def _repeated(match: Matcher, write: NodeWriter, loop: BatchedMap, value: str, tensor: str) -> str:
+    """A value that is the same for all images, repeated for each."""
+    image, same = (match.index.tensors[match.plain(t)].dtype or "float32" for t in (loop.images, value))
+    batch = write("Shape", loop.images, T=image, out_type="int32")
     ends = [write.const([i]) for i in (0, 1, 1)]
     count = write("StridedSlice", batch, *ends, T="int32", Index="int32")
     shape = write("Shape", tensor, T=same, out_type="int32")

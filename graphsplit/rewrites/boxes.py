@@ -1,6 +1,6 @@
-"""Patterns over lists of boxes that the Object Detection API builds its post-processing of: area, clip, filter, sort, take.
+"""Patterns over lists of boxes in the post-processing of the Object Detection API: area, clip, filter, count.
 
-A list of boxes is float32 [n, 4]: ymin, xmin, ymax, xmax; a window is four scalars in the same order.
+A list of boxes is float32 [n, 4]: ymin, xmin, ymax, xmax. A window is four scalars in the same order.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def columns(match: Matcher, tensors: list[str]) -> str:
             raise NoMatch(f"{node.name!r} does not split columns")
         sources.add(match.plain(node.inputs[1]))
     if len(sources) != 1:
-        raise NoMatch("columns of more than one list of boxes")
+        raise NoMatch("columns of several lists of boxes")
     return sources.pop()
 
 
@@ -42,7 +42,7 @@ def clipped(match: Matcher, tensor: str) -> tuple[str, Window]:
         low.append(match.here(outer.inputs[1]))
     ymin, xmin, ymax, xmax = low[0], low[1], high[0], high[1]
     if [match.plain(t) for t in (low[2], low[3], high[2], high[3])] != [match.plain(t) for t in (ymin, xmin, ymax, xmax)]:
-        raise NoMatch(f"{node.name!r} clips the corners to more than one window")
+        raise NoMatch(f"{node.name!r} clips the corners to different windows")
     return columns(match, inner), (ymin, xmin, ymax, xmax)
 
 
@@ -61,10 +61,10 @@ def mask(match: Matcher, indices: str) -> Node:
 
 
 def keeps_area(match: Matcher, indices: str) -> str:
-    """Boxes, for the indices of those with an area above zero. Raises NoMatch."""
+    """Boxes, for the indices of boxes whose area is above zero. Raises NoMatch."""
     node = mask(match, indices)
     if not match.is_number(node.inputs[1], 0):
-        raise NoMatch(f"{node.name!r} compares with something else than zero")
+        raise NoMatch(f"{node.name!r} compares with something other than zero")
     return area(match, node.inputs[0])
 
 
@@ -75,7 +75,7 @@ def keeps_scores(match: Matcher, indices: str) -> tuple[str, float]:
 
 
 def window_key(match: Matcher, window: Window | None) -> tuple[str, ...]:
-    """What tells windows apart: each class may take the same vector to pieces for itself."""
+    """A key that is the same for equal windows: each class may unpack the same vector separately."""
     if window is None:
         return ()
     vectors = [match.element(t, i) for i, t in enumerate(window)]
@@ -83,18 +83,18 @@ def window_key(match: Matcher, window: Window | None) -> tuple[str, ...]:
 
 
 def row_filter(match: Matcher, tensor: str) -> Iterator[tuple[str, str]]:
-    """(indices, rows of the tensor that they name) for each node that gathers rows of it."""
+    """(indices, gathered rows) for each node that gathers rows of a tensor."""
     for node in match.readers.get(tensor, ()):
         if node.op in ("GatherV2", "Gather") and match.same(node.inputs[0], tensor):
-            source, found = match.gather(node.outputs[0])
+            source, indices = match.gather(node.outputs[0])
             if match.same(source, tensor):
-                yield found, node.outputs[0]
+                yield indices, node.outputs[0]
 
 
 def valid_count(match: Matcher, tensor: str) -> str:
-    """Scores, for the number of them that are not negative. Raises NoMatch."""
+    """Scores, for the number of scores that are not negative. Raises NoMatch."""
     total = match.node(tensor, "Sum")
     node = match.node(match.node(total.inputs[0], "Cast").inputs[0], "GreaterEqual")
     if not match.is_number(node.inputs[1], 0):
-        raise NoMatch(f"{node.name!r} compares with something else than zero")
+        raise NoMatch(f"{node.name!r} compares with something other than zero")
     return match.plain(node.inputs[0])

@@ -13,7 +13,7 @@ def counted_rows(match: Matcher, index: str, size: str) -> str:
 
     Args:
         index: The counter, as the body reads it.
-        size: How many elements the TensorArray has that is read or written at the counter.
+        size: Number of elements of the TensorArray that is read or written at the counter.
     """
     switch = match.node(index, "Switch", port=1)
     _check_counter(match, match.node(switch.inputs[0], "Merge"))
@@ -29,12 +29,12 @@ def counted_rows(match: Matcher, index: str, size: str) -> str:
             _check_counter(match, match.node(node.inputs[0], "Merge"))
             images.add(match.rows_of(node.inputs[1]))
     if len(images) != 1:
-        raise NoMatch("the loop counts something else than its images")
+        raise NoMatch("the loop counts something other than its images")
     return images.pop()
 
 
 def _check_counter(match: Matcher, merge: Node) -> None:
-    """Refuse what does not count from 0 by 1. Raises NoMatch."""
+    """Check that a loop variable counts from 0 by 1. Raises NoMatch."""
     step, by = match.plus(match.node(merge.inputs[1], "NextIteration").inputs[0])
     source = match.node(match.node(step, "Switch", port=1).inputs[0], "Merge")
     if not match.is_number(merge.inputs[0], 0) or by != 1 or source != merge:

@@ -1,15 +1,14 @@
-"""Constants that are computed from constants, where what they come to is exact by definition.
+"""Constant folding, limited to results that are exact by definition.
 
-Only ops that move values about, count, and compute with whole numbers are done ahead. Arithmetic with floats is left to
-the machine that runs the graph: its roots and quotients need not be those of this one, and a result computed here could
-differ there by a bit. An identity of a constant is the constant, but for weights: they stay behind theirs, since kernels that
-see that a filter is constant may choose another way to compute (seen: convolutions that differ by a bit from run to run).
+Only ops that move values, count, and compute with integers are folded. Floating-point arithmetic is left to the machine that
+runs the graph, whose roots and quotients may differ by a bit from those of this one. An identity of a constant is replaced by
+the constant, except for weights: a kernel that sees a constant filter may choose another algorithm (observed: convolutions that
+differ by a bit from run to run).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -17,15 +16,16 @@ from graphsplit.formats import GraphDefModel
 from graphsplit.formats.graphdef.edit import NodeWriter
 from graphsplit.graph.index import Node
 from graphsplit.rewrites.matching import Matcher
+from graphsplit.runtimes.arrays import Array
 
 __all__ = ["fold_constants"]
 
-_LARGEST = 1024  # elements of a value that is computed ahead: files must not grow by it
+_LARGEST = 1024  # elements of a folded value, so that files do not grow
 
 _WHOLE = ("int32", "int64", "bool", "string")
 
-_Values = Sequence[Any]
-_OPS: Mapping[str, Callable[[Matcher, Node, _Values], Any]] = {
+_Values = Sequence[Array]
+_OPS: Mapping[str, Callable[[Matcher, Node, _Values], Array | None]] = {
     "Reshape": lambda match, node, v: v[0].reshape(v[1].tolist()),
     "ExpandDims": lambda match, node, v: np.expand_dims(v[0], int(v[1].reshape(()))),
     "Tile": lambda match, node, v: np.tile(v[0], v[1].tolist()) if len(v[1]) == v[0].ndim else None,
@@ -42,24 +42,24 @@ _OPS: Mapping[str, Callable[[Matcher, Node, _Values], Any]] = {
 }
 
 
-def _whole(values: _Values, compute: Callable[..., Any]) -> Any:
+def _whole(values: _Values, compute: Callable[..., Array | None]) -> Array | None:
     return compute(*values) if all(v.dtype.kind == "i" for v in values) else None
 
 
-def _cast(value: Any) -> Any:
-    """Small whole numbers are the same in every dtype."""
+def _cast(value: Array) -> Array | None:
+    """Small integers are the same in every dtype."""
     return value if value.dtype.kind == "i" and (np.abs(value) < 1 << 24).all() else None
 
 
 def fold_constants(model: GraphDefModel, write: NodeWriter) -> dict[str, str]:
-    """Write the constants that stand for constant nodes; {tensor: the constant that takes its place}."""
+    """Write constants that replace constant nodes; tensor → the constant that replaces it."""
     match = Matcher(model)
     outputs = set(model.index.outputs)
     place: dict[str, str] = {}  # tensor → the constant that it is
-    known: dict[str, Any] = {}  # tensor → its value
-    made: dict[str, str] = {}
+    known: dict[str, Array] = {}  # tensor → its value
+    replaced: dict[str, str] = {}
 
-    def value(tensor: str) -> Any:
+    def value(tensor: str) -> Array | None:
         if tensor not in known:
             tensor = place.get(tensor, tensor)
         return known[tensor] if tensor in known else match.value(tensor)
@@ -80,24 +80,24 @@ def fold_constants(model: GraphDefModel, write: NodeWriter) -> dict[str, str]:
                 elif match.maker(source).is_shared_constant and model.index.tensors[tensor].dtype in _WHOLE:
                     place[tensor] = source
                 continue
-            given = [value(t) for t in node.inputs]
+            values = [v for v in map(value, node.inputs) if v is not None]
             dtype = model.index.tensors[tensor].dtype
-            if all(v is not None for v in given) and dtype in ("int32", "int64", "float32"):
-                found = _computed(match, node, given)
-                if found is not None and found.size <= _LARGEST:
-                    known[tensor] = np.asarray(found, dtype=dtype)
-    done = {*place, *known}
-    made.update(place)
-    for tensor, found in known.items():
+            if len(values) == len(node.inputs) and dtype in ("int32", "int64", "float32"):
+                computed = _computed(match, node, values)
+                if computed is not None and computed.size <= _LARGEST:
+                    known[tensor] = np.asarray(computed, dtype=dtype)
+    folded = {*place, *known}
+    replaced.update(place)
+    for tensor, result in known.items():
         readers = match.readers.get(tensor, ())
-        if any(not r.outputs or r.outputs[0] not in done for r in readers):
-            made[tensor] = write.const(found, model.index.tensors[tensor].dtype or "int32")
-    return made
+        if any(not r.outputs or r.outputs[0] not in folded for r in readers):
+            replaced[tensor] = write.const(result, model.index.tensors[tensor].dtype or "int32")
+    return replaced
 
 
-def _computed(match: Matcher, node: Node, given: _Values) -> Any:
+def _computed(match: Matcher, node: Node, values: _Values) -> Array | None:
     try:
         with np.errstate(over="ignore"):
-            return _OPS[node.op](match, node, given)
-    except (ValueError, IndexError, OverflowError, TypeError):  # a graph that fails when it runs, and is left to
+            return _OPS[node.op](match, node, values)
+    except (ValueError, IndexError, OverflowError, TypeError):  # the graph fails when it runs; that is left to it
         return None

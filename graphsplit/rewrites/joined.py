@@ -1,4 +1,4 @@
-"""The lists that join what the suppressions of all classes selected: boxes, scores, class ids, whatever is carried along.
+"""The lists that join what the suppressions of all classes select: boxes, scores, class ids, values that are carried along.
 
 class 0: NonMaxSuppression ─ gather, pad ─┐
 class 1: NonMaxSuppression ─ gather, pad ─┼─ ConcatV2 ─ one list        rows of class 0 first, then those of class 1, …
@@ -22,12 +22,12 @@ class Joined:
     """Joined lists of n rows.
 
     Attributes:
-        boxes: float32 [n, 4]; empty where the graph does not join boxes.
+        boxes: float32 [n, 4]; empty if the graph does not join boxes.
         scores: float32 [n].
-        classes: float32 [n]; empty where the graph does not join class ids.
+        classes: float32 [n]; empty if the graph does not join class ids.
         first: The id of column 0 of the scores; the others count up by one.
-        padded: Whether each class has the same number of rows, filled up with scores of -1.
-        carried: List → [k, …] of which it holds rows.
+        padded: Whether each class has the same number of rows, padded with scores of -1.
+        carried: Other lists, each with the [k, …] that it holds rows of.
     """
 
     boxes: str = ""
@@ -39,12 +39,12 @@ class Joined:
 
     @property
     def lists(self) -> tuple[str, ...]:
-        """Boxes, scores, class ids, and what is carried along."""
+        """Boxes, scores, class ids, and the other lists."""
         return self.boxes, self.scores, self.classes, *(tensor for tensor, _ in self.carried)
 
 
 def read_joined(match: Matcher, classes: Sequence[ClassNms]) -> Joined:
-    """The lists that join what the classes selected. Raises NoMatch."""
+    """Find and identify the lists that join what the classes selected. Raises NoMatch."""
     joined = Joined()
     for node in _concats(match, classes):
         if not match.is_number(node.inputs[-1], 0):
@@ -52,7 +52,7 @@ def read_joined(match: Matcher, classes: Sequence[ClassNms]) -> Joined:
         try:
             kinds = [_kind(match, c, i) for c, i in zip(classes, node.inputs, strict=False)]
         except NoMatch as why:
-            raise NoMatch(f"{node.name!r} joins what was selected with something unknown: {why}") from why
+            raise NoMatch(f"{node.name!r} joins selected values with something unknown: {why}") from why
         names = {k[0] for k in kinds}
         tensor = node.outputs[0]
         if names == {"boxes"}:
@@ -62,20 +62,20 @@ def read_joined(match: Matcher, classes: Sequence[ClassNms]) -> Joined:
         elif names == {"class"}:
             joined.classes, joined.first = tensor, float(kinds[0][1])
             if [float(k[1]) for k in kinds] != [joined.first + i for i in range(len(classes))]:
-                raise NoMatch(f"{node.name!r} gives classes that do not count up by one")
+                raise NoMatch(f"{node.name!r} joins class ids that do not count up by one")
         elif names == {"rows"}:
             if len({k[1] for k in kinds}) != 1:
-                raise NoMatch("masks or other values of each class are carried through")
+                raise NoMatch("masks or other values of each class are carried along")
             joined.carried.append((tensor, str(kinds[0][1])))
         else:
             raise NoMatch(f"{node.name!r} joins {' and '.join(sorted(names))}")
     if not joined.scores:
-        raise NoMatch("what is selected is not joined over the classes")
+        raise NoMatch("the selected scores are not joined over the classes")
     return joined
 
 
 def _concats(match: Matcher, classes: Sequence[ClassNms]) -> list[Node]:
-    """The first nodes after the suppressions that join one tensor for each class."""
+    """The first nodes downstream of the suppressions that join one tensor per class."""
     suppressions = {c.node.name for c in classes}
     seen: set[str] = set()
     stack = [tensor for c in classes for tensor in c.node.outputs]
@@ -95,7 +95,7 @@ def _concats(match: Matcher, classes: Sequence[ClassNms]) -> list[Node]:
 
 
 def _kind(match: Matcher, c: ClassNms, tensor: str) -> tuple[str, float | str]:
-    """What a tensor of one class is: boxes, scores, its id, rows of something. Raises NoMatch."""
+    """The role of a tensor of one class: boxes, scores, class id, rows of another tensor. Raises NoMatch."""
     tensor = match.plain(tensor)
     node = match.maker(tensor)
     if tensor == f"{c.node.name}:1" and node.op == "NonMaxSuppressionV5":
@@ -105,7 +105,7 @@ def _kind(match: Matcher, c: ClassNms, tensor: str) -> tuple[str, float | str]:
     if node.op in ("Select", "SelectV2"):
         less = match.node(node.inputs[0], "Less")
         if not match.same(match.first(less.inputs[0]), c.node.inputs[2]) or not _is_count(match, c, less.inputs[1]):
-            raise NoMatch(f"{node.name!r} selects by something else than how many there are")
+            raise NoMatch(f"{node.name!r} selects by something other than the number of selected boxes")
         size = match.fill(node.inputs[2], -1)
         if not (size is None or match.same(size, c.node.inputs[2])) or not _are_scores(match, c, node.inputs[1]):
             raise NoMatch(f"{node.name!r} does not pad scores with -1")
@@ -113,14 +113,14 @@ def _kind(match: Matcher, c: ClassNms, tensor: str) -> tuple[str, float | str]:
     source, number = match.plus(tensor)
     zeros = match.node(source, "ZerosLike")
     if _kind(match, c, zeros.inputs[0])[0] not in ("scores", "padded scores"):
-        raise NoMatch(f"{node.name!r} is not the class of the scores")
+        raise NoMatch(f"{node.name!r} is not the class id of the scores")
     return "class", number
 
 
 def _gathered(match: Matcher, c: ClassNms, node: Node) -> tuple[str, float | str]:
     source, indices = match.gather(node.outputs[0])
     if not _are_selected(match, c, indices):
-        raise NoMatch(f"{node.name!r} gathers by something else than what was selected")
+        raise NoMatch(f"{node.name!r} gathers by something other than the selected indices")
     if match.same(source, c.node.inputs[0]):
         return "boxes", 0.0
     if match.same(source, c.node.inputs[1]):
@@ -128,12 +128,12 @@ def _gathered(match: Matcher, c: ClassNms, node: Node) -> tuple[str, float | str
     for kept in c.filters:
         source, indices = match.gather(source)
         if indices != kept:
-            raise NoMatch(f"{node.name!r} gathers what was filtered differently")
+            raise NoMatch(f"{node.name!r} gathers rows that were filtered differently")
     return "rows", match.here(source)
 
 
 def _are_selected(match: Matcher, c: ClassNms, indices: str) -> bool:
-    """Whether indices are what a class selected, perhaps padded with zeros."""
+    """Whether indices are those that a class selected, possibly padded with zeros."""
     selected = f"{c.node.name}:0"
     return indices == selected or (match.maker(indices).op == "ConcatV2" and _padded(match, c, match.maker(indices)) == selected)
 
@@ -146,16 +146,16 @@ def _are_scores(match: Matcher, c: ClassNms, tensor: str) -> bool:
 
 
 def _padded(match: Matcher, c: ClassNms, node: Node) -> str:
-    """x, for x and as many zeros as a class has places left. Raises NoMatch."""
+    """x, for x padded with zeros to the maximum of a class. Raises NoMatch."""
     size = match.fill(node.inputs[1], 0) if len(node.inputs) == 3 else None
     left = None if size is None else match.node(size, "Sub")
     if left is None or not match.same(left.inputs[0], c.node.inputs[2]) or not _is_count(match, c, left.inputs[1]):
-        raise NoMatch(f"{node.name!r} does not pad what was selected to the maximum of a class")
+        raise NoMatch(f"{node.name!r} does not pad to the maximum of a class")
     return match.plain(node.inputs[0])
 
 
 def _is_count(match: Matcher, c: ClassNms, tensor: str) -> bool:
-    """Whether a tensor is the number of what a class selected."""
+    """Whether a tensor is the number of boxes that a class selected."""
     if c.node.op == "NonMaxSuppressionV4" and match.plain(tensor) == f"{c.node.name}:1":
         return True
     return match.rows_of(tensor) == f"{c.node.name}:0"

@@ -1,4 +1,4 @@
-"""The body of a loop over images, done to the whole batch: each of its values becomes a tensor outside of the loop."""
+"""The body of a loop over images, applied to the whole batch: each of its values becomes a tensor outside of the loop."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _UNIFORM = (
 class Lift:
     """Values of the body as tensors outside of the loop.
 
-    A value is ("same", t): t for every image; ("each", t): t has one row for each image; ("one", t): the same, and the
+    A value is ("same", t): t is the same for every image; ("each", t): t has one row per image; ("one", t): likewise, and the
     body sees each row as a batch of one.
 
     Attributes:
-        ops: Ops that are done to all images at once.
+        ops: Ops that are applied to all images at once.
     """
 
     def __init__(self, match: Matcher, write: NodeWriter, group: str, images: str) -> None:
@@ -42,7 +42,7 @@ class Lift:
         self._copies: dict[str, str] = {}
 
     def value(self, tensor: str) -> Value:
-        """The kind of a value and its tensor. Raises NoMatch."""
+        """Kind and tensor of a value of the body. Raises NoMatch."""
         tensor = self.match.plain(tensor)
         if tensor not in self._known:
             self._known[tensor] = self._lift(tensor)
@@ -71,7 +71,7 @@ class Lift:
         if node.op == "Squeeze" and kinds == ["one"]:
             axes = match.attribute(node, "squeeze_dims")
             if axes is None or list(axes.list.i) != [0]:
-                raise NoMatch(f"{node.name!r} may take away more than the batch of one")
+                raise NoMatch(f"{node.name!r} may remove more than the batch of one")
             return "each", tensors[0]
         if node.op in RESIZERS and kinds == ["one", "same"]:
             return "one", self._copy(node, tensors, 0)
@@ -82,13 +82,13 @@ class Lift:
             if constant is None or constant.ndim > 1:
                 raise NoMatch(f"{node.name!r} may mix images")
             return next(k for k in kinds if k != "same"), self._copy(node, tensors, 0)
-        raise NoMatch(f"{node.op} ({node.name!r}) is not known to treat each image by itself")
+        raise NoMatch(f"{node.op} ({node.name!r}) is not known to treat each image independently")
 
     def _read(self, node: Node) -> str:
         match = self.match
         scatter = match.node(node.inputs[2], "TensorArrayScatterV3")
         if not match.same(scatter.inputs[0], node.inputs[0]):
-            raise NoMatch(f"{node.name!r} reads what another array was given")
+            raise NoMatch(f"{node.name!r} reads the elements of another array")
         images = match.plain(scatter.inputs[2])
         if (
             match.rows_of(match.first(scatter.inputs[1])) != images
@@ -114,12 +114,12 @@ class Lift:
         return f"{self._copies[node.name]}:{port}"
 
     def _shape(self, node: Node, tensor: str) -> str:
-        """The shape of one image: that of the batch without its first size."""
+        """The shape of one image: that of the batch without its first dimension."""
         kind = self.match.attribute(node, "out_type")
         dtype = "int64" if kind is not None and kind.type == 9 else "int32"
         spec = self.match.index.tensors.get(tensor)
         source = None if spec is None else spec.dtype
-        if source is None:  # a tensor that was written here
+        if source is None:  # a tensor written by this class
             stated = self.match.attribute(node, "T")
             source = "float32" if stated is None else op_table().dtypes[stated.type]
         whole = self.write("Shape", tensor, T=source, out_type=dtype)

@@ -1,7 +1,7 @@
-"""Finding the multiclass non-maximum suppression of the Object Detection API, by structure, and reading its parameters.
+"""The multiclass non-maximum suppression of the Object Detection API, found by structure, with its parameters.
 
-For each class one NonMaxSuppression with its slices, gathers and fills; what was selected is joined, sorted, clipped to a
-window, freed of boxes without area, and cut to the best few (``multiclass_non_max_suppression`` in the API's
+Each class has a NonMaxSuppression with slices, gathers and fills. What the classes select is joined, sorted, clipped to a
+window, filtered by area, and cut to the best few (``multiclass_non_max_suppression`` in the API's
 ``core/post_processing.py``; until 2018 scores were filtered and boxes clipped before the suppression instead):
 
     boxes [k, q, 4] ──┬─ class 0: slice, NonMaxSuppression, gather, fill ─┐
@@ -30,21 +30,24 @@ __all__ = ["MulticlassNms", "find_multiclass"]
 
 @dataclass(frozen=True, slots=True)
 class MulticlassNms:
-    """The suppression of one image, as it was read from the graph.
+    """The suppression of one image, as read from the graph.
 
-    where            name of its first op
-    op               which NonMaxSuppression it is built of
-    nodes            how many of these
-    boxes            float32 [k, q, 4]: q is 1, or the number of classes
-    scores           float32 [k, classes]
-    iou, threshold   overlaps above and scores not above them are dropped
-    per_class        the most of one class
-    total            the most of all classes
-    first            the class that column 0 of the scores is called
-    window           scalars ymin, xmin, ymax, xmax; None: boxes are not clipped
-    clips_first      whether boxes are clipped, and those without area dropped, before the suppression (until 2018) or after it
-    joined           what is replaced, joined over the classes: boxes, scores, classes
-    carried          joined tensor → [k, …] that it holds rows of
+    Attributes:
+        where: Name of its first op.
+        op: The NonMaxSuppression it is built of.
+        nodes: Number of these ops.
+        boxes: float32 [k, q, 4]: q is 1, or the number of classes.
+        scores: float32 [k, classes].
+        per_class_boxes: Whether each class has its own boxes.
+        iou: Overlaps above it are suppressed.
+        threshold: Scores not above it are dropped.
+        per_class: The most detections of one class.
+        total: The most detections of all classes.
+        first: Class id of column 0 of the scores.
+        window: Scalars ymin, xmin, ymax, xmax; None: boxes are not clipped.
+        clips_first: Whether boxes are clipped, and those without area dropped, before the suppression (until 2018) or after it.
+        joined: Boxes, scores and class ids, joined over the classes: the lists that are replaced.
+        carried: Joined list and the [k, …] that it holds rows of, for everything that is carried along.
     """
 
     where: str
@@ -65,12 +68,12 @@ class MulticlassNms:
 
     @property
     def classes(self) -> int:
-        """How many classes there are."""
+        """Number of classes."""
         return self.nodes
 
     @property
     def scope(self) -> tuple[str, ...]:
-        """The name scope that what is replaced has in common: new nodes are named in it, so that families are still known."""
+        """The name scope that the replaced nodes share. New nodes are named in it, so that presets still match."""
         parts = [name.rpartition(":")[0].split("/")[:-1] for name in (f"{self.where}:0", *filter(None, self.joined))]
         return tuple(one[0] for one in takewhile(lambda one: len(set(one)) == 1, zip(*parts, strict=False)))
 
@@ -91,23 +94,27 @@ class MulticlassNms:
 
 
 def find_multiclass(model: GraphDefModel) -> Iterator[MulticlassNms | Unfit]:
-    """Each multiclass suppression of a graph, read, or why it is left alone. Needs no TensorFlow."""
+    """Find each multiclass suppression of a graph, without TensorFlow.
+
+    Yields:
+        Its parameters, or the reason why it is left alone.
+    """
     match = Matcher(model)
     groups: dict[tuple[str, str], list[ClassNms]] = defaultdict(list)
     unread: dict[str, list[Node]] = defaultdict(list)
     for node in model.index.nodes:
         if node.op in OPS:
             try:
-                found = read_class(match, node)
+                one = read_class(match, node)
             except NoMatch as why:
                 unread[_reason(str(why), node)].append(node)
             else:
-                groups[found.boxes, found.scores].append(found)
+                groups[one.boxes, one.scores].append(one)
         elif node.op in ("NonMaxSuppression", "NonMaxSuppressionWithOverlaps"):
-            unread[f"{node.op} is not one of {', '.join(OPS)}"].append(node)
+            unread[f"{node.op} is not supported; {', '.join(OPS)} are"].append(node)
     for function in model.index.functions.values():
         if any("NonMaxSuppression" in op for op in function.ops):
-            yield Unfit(function.name, "it lies in a function, as TensorFlow 2 exports it; only the graph itself is rewritten")
+            yield Unfit(function.name, "it is inside a function, as TensorFlow 2 exports it; only the graph itself is rewritten")
     for reason, nodes in unread.items():
         more = f" (and {len(nodes) - 1} more)" if len(nodes) > 1 else ""
         yield Unfit(nodes[0].name, reason + more)

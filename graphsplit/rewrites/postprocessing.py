@@ -2,8 +2,8 @@
 
     lists ─ sort ─ clip, drop what has no area ─ mark what has no area with -1 ─ sort ─ take the best ─ take the valid ones
 
-What replaces the joined lists depends on it: boxes that are dropped here need not be there, and of lists that are cut to the
-best few only the best are needed. So the replaced lists are shorter, and nothing but these steps may read them.
+The replacement depends on it: boxes that are dropped here can be left out, and of lists that are cut to the best few only the
+best are needed. The replaced lists are therefore shorter, and nothing except these steps may read them.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ __all__ = ["Following", "read_following"]
 
 _STEPS = 8  # sort, clip, mark, sort, take, take: no list goes through more
 
-# They compute each row of a list by itself; of two inputs one may be the same for all rows.
+# Ops that compute each row of a list independently; one of two inputs may be the same for all rows.
 _ROW_BY_ROW = ("Identity", "Cast", "Add", "AddV2", "Sub", "Mul", "RealDiv", "Div", "Maximum", "Minimum", "ZerosLike", "OnesLike")
-_COLUMNS = {"Split": 0, "ConcatV2": -1, "Concat": 0}  # op → which input is the axis
+_COLUMNS = {"Split": 0, "ConcatV2": -1, "Concat": 0}  # ops that do so along axis 1 → index of the input that is the axis
 
 
 @dataclass(frozen=True, slots=True)
 class Following:
-    """What is done to the joined lists.
+    """What follows the joined lists.
 
     Attributes:
         total: The most detections of all classes.
@@ -41,29 +41,31 @@ class Following:
 
 
 def read_following(match: Matcher, joined: Joined) -> Following:
-    """Read what follows the joined lists. Raises NoMatch, also where anything else reads them."""
+    """Read the steps that follow the joined lists. Raises NoMatch, also if anything else reads the lists."""
     steps = _Steps(match, joined)
     for _ in range(_STEPS):
         if steps.valid or not (steps.sort() or steps.clip() or steps.mark() or steps.take()):
             break
     if not steps.total:
-        raise NoMatch("what follows the suppression is not the sort, clip and cut of the Object Detection API")
+        raise NoMatch("the suppression is not followed by the sort, clip and cut of the Object Detection API")
     if joined.padded and not steps.valid:
-        raise NoMatch("each class is padded, and nothing that was recognised drops the padding")
+        raise NoMatch("each class is padded, and none of the recognised steps drops the padding")
     steps.check_readers(joined)
     return Following(steps.total, steps.window)
 
 
 class _Steps:
-    """The lists as they go through one step after the other.
+    """The lists, one step after the other.
 
     Attributes:
-        boxes, scores: As they are now; empty where the graph does not need them any more.
-        lists: All lists as they are now: row i of each belongs to the same detection.
-        past: These and all before.
-        counted: Those of them that have as many rows as the lists have now, or had before the last take.
+        boxes: Boxes after the current step; empty if the graph drops them.
+        scores: Scores after the current step.
+        lists: All lists after the current step; row i of each belongs to the same detection.
+        past: All lists after this and earlier steps.
+        counted: Those of them with as many rows as the current lists, or as the lists before the last take.
+        dependent: All tensors that are computed from the joined lists.
         known: Names of the nodes of the steps.
-        ends: Those of the last take, whose values the replacement does not change.
+        ends: Names of the nodes of the last take, whose values the replacement does not change.
     """
 
     def __init__(self, match: Matcher, joined: Joined) -> None:
@@ -104,7 +106,7 @@ class _Steps:
             except NoMatch:
                 continue
             if source != self.boxes:
-                raise NoMatch("other boxes are clipped than those of the scores")
+                raise NoMatch("the clipped boxes are not those of the scores")
             if self.window is not None:
                 raise NoMatch("boxes are clipped twice")
             self.window, self.boxes = window, kept
@@ -127,7 +129,7 @@ class _Steps:
                     raise NoMatch(f"{node.name!r} does not mark the whole list")
                 cast = match.node(node.inputs[0], "Cast", "NotEqual")
                 if area(match, cast.inputs[0]) != self.boxes:
-                    raise NoMatch(f"{node.name!r} drops boxes by something else than their area")
+                    raise NoMatch(f"{node.name!r} drops boxes by something other than their area")
             self.known |= seen | {node.name}
             self.scores = node.outputs[0]
             self.lists.add(self.scores)
@@ -143,7 +145,7 @@ class _Steps:
             except NoMatch:
                 continue
             if not self.in_order:
-                raise NoMatch("the best are taken of a list that is not sorted")
+                raise NoMatch("the first rows are taken from a list that is not sorted")
             with match.tracing() as seen:
                 most, self.valid = self._limit(limit)
             self.total = min(self.total or most, most)
@@ -154,19 +156,19 @@ class _Steps:
         return False
 
     def _limit(self, limit: str) -> tuple[int, bool]:
-        """The most that a take takes, and whether only valid ones. Raises NoMatch."""
+        """The most rows that a take keeps, and whether only valid ones. Raises NoMatch."""
         match = self.match
         node = match.maker(match.plain(limit))
         valid = node.op in ("Select", "SelectV2")
         most, rows = match.minimum(self._unless_valid_are_fewer(node) if valid else limit)
         if (rows is None and self.padded) or (rows is not None and match.rows_of(rows) not in self.counted):
-            raise NoMatch(f"{node.name!r} does not count the list")
+            raise NoMatch(f"{node.name!r} does not count the rows of the list")
         if most < 1:
             raise NoMatch(f"at most {most} of all classes")
         return most, valid
 
     def _unless_valid_are_fewer(self, node: Node) -> str:
-        """x, for a node that gives x, or the number of valid scores where that is smaller. Raises NoMatch."""
+        """x, for a node that is the minimum of x and the number of valid scores. Raises NoMatch."""
         match = self.match
         greater = match.node(node.inputs[0], "Greater")
         if valid_count(match, greater.inputs[1]) not in self.past:
@@ -182,7 +184,7 @@ class _Steps:
             return False
 
     def _gather(self, fits: Callable[[str], bool], counted: set[str], *, ends: bool = False) -> None:
-        """Replace the lists by their rows at the indices that fit; a list that is not gathered is not needed."""
+        """Replace the lists by their rows at the indices that fit; a list that is not gathered is dropped."""
         rows: dict[str, str] = {}
         for tensor in self.lists:
             for indices, gathered in row_filter(self.match, tensor):
@@ -196,7 +198,7 @@ class _Steps:
         self._extend()
 
     def _extend(self) -> None:
-        """Add what is computed of the lists row by row: boxes in other coordinates, for instance."""
+        """Add what is computed row by row from the lists: boxes in other coordinates, for instance."""
         stack = list(self.lists)
         while stack:
             for node in self.match.readers.get(stack.pop(), ()):
@@ -218,10 +220,10 @@ class _Steps:
         if any(t in self.dependent and t not in self.lists for t in inputs):
             return False
         values = [match.value(t) for t in inputs]
-        return all(value is None or value.shape in ((), (1,), (4,)) for value in values)  # one, or one for each coordinate
+        return all(value is None or value.shape in ((), (1,), (4,)) for value in values)  # one for all, or one per coordinate
 
     def check_readers(self, joined: Joined) -> None:
-        """Refuse anything but the steps that reads the lists, or what is computed of them, on the way to an output."""
+        """Check that only the steps read the lists and what is computed from them, as far as outputs need it. Raises NoMatch."""
         match = self.match
         stack = [t for t in joined.lists if t]
         seen: set[str] = set()
@@ -230,7 +232,7 @@ class _Steps:
             if tensor in match.index.outputs:
                 raise NoMatch(f"{tensor} is an output of the model")
             for node in match.readers.get(tensor, ()):
-                if node.name not in match.reaching or node.name in seen:  # an Assert may look at anything
+                if node.name not in match.reaching or node.name in seen:  # Asserts may read anything
                     continue
                 if node.name not in self.known:
                     raise NoMatch(f"{tensor} is read by {node.name!r} ({node.op}), too")
@@ -240,7 +242,7 @@ class _Steps:
 
 
 def _dependent(match: Matcher, tensors: set[str]) -> set[str]:
-    """These tensors and all that are computed of them."""
+    """The tensors and all that are computed from them."""
     dependent = set(tensors)
     stack = list(tensors)
     while stack:

@@ -1,11 +1,12 @@
-"""The proof of a rewrite: the model before and after on the same pictures, what was replaced on random tensors."""
+"""The proof of a rewrite: the model before and after on the same images, and each replacement on random tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+
+from numpy.typing import ArrayLike
 
 from graphsplit.errors import EquivalenceError
 from graphsplit.formats import GraphDefModel
@@ -29,12 +30,14 @@ _SAMPLES = 18  # for each rewrite: twice every kind of boxes
 
 @dataclass(frozen=True, slots=True)
 class SampleReport:
-    """What was replaced, on random tensors.
+    """One replacement, on random tensors.
 
-    name     of the rewrite
-    where    which of its finds
-    samples  how many were run; 0 where it cannot be fed by itself, and `note` says why
-    note     what differs, at which sample; empty when nothing does
+    Attributes:
+        name: Name of the rewrite.
+        where: The place that was replaced.
+        samples: Number of samples that were run; 0 if it cannot be fed separately, and `note` says why.
+        equal: Whether no difference was found.
+        note: What differs, at which sample; empty if nothing does.
     """
 
     name: str
@@ -48,8 +51,9 @@ class SampleReport:
 class RewriteReport:
     """Whether a rewritten model computes what its original computes.
 
-    whole    original and rewritten model, every output (see `graphsplit.verification.equivalence`), equal scores in any order
-    samples  one for each replacement
+    Attributes:
+        whole: Original and rewritten model, output by output; detections of equal scores may come in any order.
+        samples: One report per replacement.
     """
 
     whole: Report
@@ -64,7 +68,7 @@ class RewriteReport:
         return self.whole.equal and all(s.equal for s in self.samples)
 
     def check(self) -> None:
-        """Raise EquivalenceError when something differs."""
+        """Raise EquivalenceError if something differs."""
         if not self.equal:
             raise EquivalenceError(self.summary(), report=self)
 
@@ -79,17 +83,24 @@ class RewriteReport:
 
 def verify_rewrite(
     model: RewrittenModel,
-    feeds: Mapping[str, Any] | Iterable[Mapping[str, Any]] | None = None,
+    feeds: Mapping[str, ArrayLike] | Iterable[Mapping[str, ArrayLike]] | None = None,
     *,
     samples: int = _SAMPLES,
     trust: bool = False,
 ) -> RewriteReport:
     """Run a rewritten model and its original on the same feeds, and each replacement on random tensors.
 
-    feeds    as of `graphsplit.verification.equivalence.verify`
-    samples  random ones for each replacement
+    Args:
+        model: The rewritten model.
+        feeds: Feeds of the whole model, as for `graphsplit.verify`.
+        samples: Number of random samples of each replacement.
+        trust: Run models that reach files, the network or Python.
 
-    A difference is reported, not raised. Raises what `graphsplit.verification.equivalence.verify` raises.
+    Returns:
+        The report; a difference is reported, not raised.
+
+    Raises:
+        FeedError, TrustError, FormatError, SectionRunError: As `graphsplit.verify` does.
     """
     parts = split(model, plan_whole(model, outputs=model.index.outputs), shapes=False)
     whole = verify(model.original, parts, feeds, trust=trust)
@@ -97,28 +108,42 @@ def verify_rewrite(
 
 
 def prove_found(model: RewrittenModel, samples: int = _SAMPLES, *, trust: bool = False) -> tuple[SampleReport, ...]:
-    """Each replacement and what it replaced, on random tensors.
+    """Compare each replacement with what it replaced, on random tensors.
 
-    Raises SectionRunError when one of them fails to run, TrustError for a model that reaches outside itself.
+    Raises:
+        SectionRunError: One of them fails to run.
+        TrustError: A model reaches outside itself.
     """
     proofs = []
     for name, found in model.found if samples else ():
         try:
-            given = REGISTRY[name].samples(model.original, found)
+            random = REGISTRY[name].samples(model.original, found)
         except NoMatch as why:
             proofs.append(SampleReport(name, found.where, 0, True, str(why)))
             continue
-        proofs.append(prove_samples(model, name, found.where, given, samples, trust=trust))
+        proofs.append(prove_samples(model, name, found.where, random, samples, trust=trust))
     return tuple(proofs)
 
 
-def prove_samples(model: RewrittenModel, name: str, where: str, given: Samples, count: int, *, trust: bool = False) -> SampleReport:
-    """Compare what a replacement gives with what the original gave, bit by bit, on random tensors.
+def prove_samples(
+    model: RewrittenModel, name: str, where: str, random: Samples, count: int, *, trust: bool = False
+) -> SampleReport:
+    """Compare one replacement with what it replaced, bit by bit, on random tensors.
 
-    Raises SectionRunError when one of the two fails to run, TrustError for a model that reaches outside itself.
+    Args:
+        model: The rewritten model.
+        name: Name of the rewrite.
+        where: The place that was replaced.
+        random: The random tensors, and what to compare.
+        count: Number of samples.
+        trust: Run models that reach files, the network or Python.
+
+    Raises:
+        SectionRunError: One of the two fails to run.
+        TrustError: A model reaches outside itself.
     """
-    new = [model.replaced.get(t, t) for t in given.fetches]
-    pictures = {len(next(iter(f.values()))): f for f in made_feeds(model.original)} if _needs_input(model.original, given) else {}
+    new = [model.replaced.get(t, t) for t in random.fetches]
+    pictures = {len(next(iter(f.values()))): f for f in made_feeds(model.original)} if _needs_input(model.original, random) else {}
 
     def opened(model: GraphDefModel) -> closing[NamedSession]:
         what = f"{name} on random tensors"
@@ -126,21 +151,21 @@ def prove_samples(model: RewrittenModel, name: str, where: str, given: Samples, 
 
     with opened(model.original) as before, opened(model) as after:
         for number in range(count):
-            feeds = given.feeds(number)
+            feeds = random.feeds(number)
             batch = len(next(iter(feeds.values())))
             extra = {k: v[:1].repeat(batch, axis=0) for k, v in next(iter(pictures.values())).items()} if pictures else {}
-            expected = before.run({**extra, **feeds}, given.fetches)
-            found = after.run({**extra, **feeds}, new)
-            for tensor, one, other in zip(given.fetches, expected, found, strict=True):
+            expected = before.run({**extra, **feeds}, random.fetches)
+            results = after.run({**extra, **feeds}, new)
+            for tensor, one, other in zip(random.fetches, expected, results, strict=True):
                 report = compare(tensor, one, other)
                 if not report.equal:
                     return SampleReport(name, where, number + 1, False, f"{tensor} {report.note} (sample {number})")
     return SampleReport(name, where, count, True)
 
 
-def _needs_input(model: GraphDefModel, given: Samples) -> bool:
-    """Whether what is compared needs an input of the model beside what is fed."""
+def _needs_input(model: GraphDefModel, random: Samples) -> bool:
+    """Whether the compared tensors need an input of the model in addition to the random ones."""
     index = model.index
-    fed = {index.producer[t] for t in given.feeds(0)}
-    needed = index.ancestors([index.producer[t] for t in given.fetches], known=fed)
+    fed = {index.producer[t] for t in random.feeds(0)}
+    needed = index.ancestors([index.producer[t] for t in random.fetches], known=fed)
     return any(index.producer[t] in needed for t in index.inputs)

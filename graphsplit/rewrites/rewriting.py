@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from graphsplit.errors import CutError
 from graphsplit.formats import GraphDefModel, ModelLike, as_graphdef, as_model
@@ -14,7 +13,7 @@ from graphsplit.planning.plan import Plan
 from graphsplit.planning.planner import plan_sections
 from graphsplit.rewrites.folding import fold_constants
 from graphsplit.rewrites.matching import Unfit
-from graphsplit.rewrites.registry import REGISTRY
+from graphsplit.rewrites.registry import REGISTRY, Finding
 from graphsplit.splitting.request import Names, tensors_of
 
 __all__ = ["RewrittenModel", "fused", "rewrite", "rewrite_again"]
@@ -23,11 +22,12 @@ __all__ = ["RewrittenModel", "fused", "rewrite", "rewrite_again"]
 class RewrittenModel(GraphDefModel):
     """A model after rewrites.
 
-    original    the model that it was made of
-    rewrites    what was replaced, as manifests list it: name, where, parameters
-    left_alone  what was found and not replaced: name, where, reason
-    found       what was read, for the proof: (name of the rewrite, what its `find` gave)
-    replaced    tensor of the original → the tensor that took its place
+    Attributes:
+        original: The model before the rewrites.
+        rewrites: What was replaced, as manifests list it: name, where, parameters.
+        left_alone: What was found and not replaced: name, where, reason.
+        found: What was replaced, for the proof: name of the rewrite and the finding.
+        replaced: Tensor of the original → the tensor that replaced it.
     """
 
     def __init__(
@@ -36,9 +36,9 @@ class RewrittenModel(GraphDefModel):
         original: GraphDefModel,
         *,
         output_names: Sequence[str],
-        rewrites: Sequence[Mapping[str, Any]] = (),
+        rewrites: Sequence[Mapping[str, object]] = (),
         left_alone: Sequence[Mapping[str, str]] = (),
-        found: Sequence[tuple[str, Any]] = (),
+        found: Sequence[tuple[str, Finding]] = (),
         replaced: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(chunks, path=original.path, format=original.format, output_names=output_names)
@@ -49,7 +49,7 @@ class RewrittenModel(GraphDefModel):
 
     @property
     def original(self) -> GraphDefModel:
-        """The model that it was made of."""
+        """The model before the rewrites."""
         return self._original
 
 
@@ -61,48 +61,59 @@ def rewrite(
     model_outputs: Names | None = None,
     trust: bool = False,
 ) -> RewrittenModel:
-    """A model that computes the same with fewer nodes. Nothing is run; `graphsplit.rewrites.proof.verify_rewrite` proves it.
+    """Rewrite a model to compute the same with fewer nodes. Nothing is run.
 
-    What no output needs is pruned, and constants are computed ahead where that is exact (`graphsplit.rewrites.folding`).
-    Names of inputs and outputs stay. What is not known to be equivalent is left alone, and `left_alone` of the result says
-    why.
+    Nodes that no output needs are pruned, and constants are folded where that is exact (`graphsplit.rewrites.folding`). Inputs and
+    outputs keep their names. What is not known to be equivalent is left alone. `graphsplit.rewrites.proof.verify_rewrite` runs both
+    models and compares them.
 
     Args:
         model: A frozen graph, or anything that `graphsplit.load` takes.
         fuse_nms: One op for the non-maximum suppression of all classes, see `graphsplit.rewrites.fused_nms`.
-        batch_preprocess: One resize for the whole batch of images, see `graphsplit.rewrites.batched_map`.
+        batch_preprocess: Preprocess all images of a batch at once, see `graphsplit.rewrites.batched_map`.
         model_outputs: Outputs to keep (default: all).
         trust: Load a SavedModel that reaches files, the network or Python.
 
+    Returns:
+        The rewritten model; its ``left_alone`` lists what was not replaced, with reasons.
+
     Raises:
-        TensorNotFoundError: for outputs that do not exist.
-        FormatError: for a graph that is not legal, not frozen, or not a GraphDef.
+        TensorNotFoundError: The model has no such output.
+        FormatError: The model is not a GraphDef, not legal or not frozen.
     """
     asked = {"fuse_nms": fuse_nms, "batch_preprocess": batch_preprocess}
     graph = as_graphdef(as_model(model, trust=trust), "a rewrite")
     return _rewrite(graph, [name for name in REGISTRY if asked[name]], model_outputs)
 
 
-def rewrite_again(model: GraphDefModel, applied: Sequence[Mapping[str, Any]]) -> GraphDefModel:
-    """The rewrites that a manifest lists, applied to the model it names; the model itself where it lists none.
+def rewrite_again(model: GraphDefModel, applied: Sequence[Mapping[str, object]]) -> GraphDefModel:
+    """Apply the rewrites that a manifest lists to the model that it names.
 
-    Raises CutError for rewrites that are not known to this version.
+    Args:
+        model: The model before the rewrites.
+        applied: ``rewrites`` of the manifest.
+
+    Returns:
+        The rewritten model; `model` if no rewrites are listed.
+
+    Raises:
+        CutError: This version does not know a rewrite.
     """
     names = dict.fromkeys(str(entry.get("name")) for entry in applied)
     unknown = [n for n in names if n not in REGISTRY]
     if unknown:
-        raise CutError(f"the rewrite {unknown[0]!r} is not known to this version, which knows {', '.join(REGISTRY)}")
+        raise CutError(f"unknown rewrite {unknown[0]!r}; this version knows {', '.join(REGISTRY)}")
     return _rewrite(model, list(names), None) if names else model
 
 
 def _rewrite(model: GraphDefModel, names: Sequence[str], model_outputs: Names | None) -> RewrittenModel:
     model.check_frozen()
     outputs = model.index.outputs if model_outputs is None else tensors_of(model.index, model_outputs)
-    applied: list[Mapping[str, Any]] = []
+    applied: list[Mapping[str, object]] = []
     left: list[Mapping[str, str]] = []
-    everything: list[tuple[str, Any]] = []
+    findings: list[tuple[str, Finding]] = []
     replaced: dict[str, str] = {}
-    # What no output needs is not looked at: it may be what stands in the way of a rewrite.
+    # Pruned first: what no output needs may prevent a rewrite.
     now = edited(model, outputs=outputs)
     for name in names:
         kind = REGISTRY[name]
@@ -119,8 +130,8 @@ def _rewrite(model: GraphDefModel, names: Sequence[str], model_outputs: Names | 
             rewired |= kind.replace(now, write, found)
             taken |= write.names
             added += write.nodes
-            everything.append((name, found))
-            applied.append({"name": name, "where": getattr(found, "where", ""), **found.summary()})
+            findings.append((name, found))
+            applied.append({"name": name, "where": found.where, **found.summary()})
         if rewired:
             now = edited(now, added=added, rewired=rewired, outputs=outputs)
             replaced |= rewired
@@ -129,7 +140,7 @@ def _rewrite(model: GraphDefModel, names: Sequence[str], model_outputs: Names | 
     if folded:
         now = edited(now, added=write.nodes, rewired=folded, outputs=outputs)
     return RewrittenModel(
-        [bytes(c) for c in now.chunks], model, output_names=outputs, rewrites=applied, left_alone=left, found=everything,
+        [bytes(c) for c in now.chunks], model, output_names=outputs, rewrites=applied, left_alone=left, found=findings,
         replaced=replaced,
     )  # fmt: skip
 

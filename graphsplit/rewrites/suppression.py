@@ -14,7 +14,7 @@ from graphsplit.rewrites.matching import Matcher, NoMatch
 
 __all__ = ["OPS", "ClassNms", "read_class"]
 
-#: Ops that are read. Their older and newer relatives have no fused counterpart.
+#: The ops that are read.
 OPS = ("NonMaxSuppressionV2", "NonMaxSuppressionV3", "NonMaxSuppressionV4", "NonMaxSuppressionV5")
 
 
@@ -59,7 +59,7 @@ def read_class(match: Matcher, node: Node) -> ClassNms:
     limit = match.number(node.inputs[4], "the score threshold") if len(node.inputs) > 4 else float("-inf")
     per_class, rows = match.minimum(node.inputs[2])
     if rows is not None and match.rows_of(rows) not in (match.plain(node.inputs[0]), match.plain(node.inputs[1])):
-        raise NoMatch("the maximum of a class depends on something else than the number of its boxes")
+        raise NoMatch("the maximum of a class depends on something other than the number of its boxes")
     boxes, scores, filters, threshold, window = _before_filters(match, node.inputs[0], node.inputs[1])
     threshold = max(threshold, limit)
     if not threshold >= 0:
@@ -73,14 +73,14 @@ def read_class(match: Matcher, node: Node) -> ClassNms:
     column, number = _column(match, scores, match.plain(unstacked.inputs[0]))
     port, columns = match.port(match.plain(boxes)), len(unstacked.outputs)
     if columns > 1 and port != number:
-        raise NoMatch(f"class {number} is given the boxes of class {port}")
+        raise NoMatch(f"class {number} has the boxes of class {port}")
     return ClassNms(
         node, number, match.here(unstacked.inputs[0]), match.here(column), columns, filters, threshold, window, iou, per_class
     )
 
 
 def _check_kind(match: Matcher, node: Node) -> None:
-    """Refuse suppressions that pad and those that change scores. Raises NoMatch."""
+    """Reject suppressions that pad, and those that change scores. Raises NoMatch."""
     if node.op in ("NonMaxSuppressionV4", "NonMaxSuppressionV5"):
         pad = match.attribute(node, "pad_to_max_output_size")
         if pad is not None and pad.b:
@@ -107,21 +107,18 @@ def _before_filters(match: Matcher, boxes: str, scores: str) -> tuple[str, str, 
             if window is not None:
                 raise NoMatch("boxes are clipped twice before the suppression")
             if keeps_area(match, indices) != boxes:
-                raise NoMatch("boxes are clipped and then filtered by something else than their area")
+                raise NoMatch("boxes are clipped and then filtered by something other than their area")
             boxes, window = clipped(match, boxes)
         else:
             compared, limit = keeps_scores(match, indices)
             if compared != scores:
-                raise NoMatch("boxes are filtered by something else than their scores")
+                raise NoMatch("boxes are filtered by something other than their scores")
             threshold = max(threshold, limit)
     return boxes, scores, tuple(filters), threshold, window
 
 
 def _column(match: Matcher, scores: str, boxes: str) -> tuple[str, int]:
-    """The scores of all classes and the column, for the scores of one class. Raises NoMatch.
-
-    boxes  of all classes; a graph may take the number of rows from them
-    """
+    """The scores of all classes and the column, for the scores of one class; scores or boxes count the rows. Raises NoMatch."""
     column = match.node(match.node(scores, "Reshape", "Squeeze").inputs[0], "Slice")
     begin, size = match.value(column.inputs[1]), match.value(column.inputs[2])
     whole = size is not None and size.tolist() == [-1, 1]

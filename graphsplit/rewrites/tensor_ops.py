@@ -1,4 +1,4 @@
-"""The ops that replacements are written with, their types filled in."""
+"""The ops that replacements are written with, with their types filled in."""
 
 from __future__ import annotations
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
+import graphsplit as gs
 from graphsplit.errors import FetchError, FormatError, OverwriteError
 from graphsplit.fetching.download import sum_of
-from graphsplit.fetching.models import fetch
+from graphsplit.fetching.models import fetch_files
 from graphsplit.fetching.unpacking import unpack
 from graphsplit.fetching.zoo import address_of, addresses, plain_name
 
@@ -102,14 +103,14 @@ def there(folder: Path) -> set[str]:
 
 def test_an_archive_becomes_a_folder_and_its_sum_is_kept(server: Server, tmp_path: Path) -> None:
     server.files["net.tar.gz"] = MODEL
-    told: list[tuple[int, int | None]] = []
-    found = fetch(server.address("net.tar.gz"), tmp_path, progress=lambda *at: told.append(at))
-    assert found.path == tmp_path / "net"
+    progress_at: list[tuple[int, int | None]] = []
+    fetched = fetch_files(server.address("net.tar.gz"), tmp_path, progress=lambda *at: progress_at.append(at))
+    assert fetched.path == tmp_path / "net"
     assert (tmp_path / "net" / "frozen_inference_graph.pb").read_bytes() == GRAPH
-    assert [m.name for m in found.models] == ["frozen_inference_graph.pb", "saved_model"]
-    assert told[0] == (0, len(MODEL))
-    assert told[-1] == (len(MODEL), len(MODEL))
-    assert (tmp_path / "net.tar.gz.sha256").read_text().split() == [found.sha256, "net.tar.gz"]
+    assert [m.name for m in fetched.models] == ["frozen_inference_graph.pb", "saved_model"]
+    assert progress_at[0] == (0, len(MODEL))
+    assert progress_at[-1] == (len(MODEL), len(MODEL))
+    assert (tmp_path / "net.tar.gz.sha256").read_text().split() == [fetched.sha256, "net.tar.gz"]
     assert there(tmp_path) == {
         "net.tar.gz.sha256",
         "net/frozen_inference_graph.pb",
@@ -118,41 +119,57 @@ def test_an_archive_becomes_a_folder_and_its_sum_is_kept(server: Server, tmp_pat
     }
 
 
+def test_the_path_of_the_model_is_what_load_takes(server: Server, tmp_path: Path) -> None:
+    graph = b"\n" + bytes([len(node := b"\n\x01x\x12\x0bPlaceholder")]) + node  # GraphDef { node { name: "x" op: "Placeholder" } }
+    server.files["net.tar.gz"] = packed(("net/saved_model/saved_model.pb", b"x"), ("net/frozen_inference_graph.pb", graph))
+    path = gs.fetch(server.address("net.tar.gz"), tmp_path / "zoo")
+    assert path == tmp_path / "zoo" / "net" / "frozen_inference_graph.pb"
+    assert [node.name for node in gs.load(path).index.nodes] == ["x"]
+    assert gs.fetch(server.address("net.tar.gz"), tmp_path / "zoo") == path
+    assert len(server.asked) == 1
+
+
+def test_an_archive_without_a_model_is_an_error(server: Server, tmp_path: Path) -> None:
+    server.files["net.tar.gz"] = packed(("net/readme.md", b"nothing here"))
+    with pytest.raises(FetchError, match=r"net.tar.gz holds no model that can be loaded; see .*net$"):
+        gs.fetch(server.address("net.tar.gz"), tmp_path)
+
+
 def test_what_is_there_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:
     server.files["net.tar.gz"] = MODEL
-    first = fetch(server.address("net.tar.gz"), tmp_path)
-    again = fetch(server.address("net.tar.gz"), tmp_path)
+    first = fetch_files(server.address("net.tar.gz"), tmp_path)
+    again = fetch_files(server.address("net.tar.gz"), tmp_path)
     assert (again.path, again.models, again.sha256) == (first.path, first.models, "")
     assert len(server.asked) == 1
 
 
-def test_an_interrupted_download_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
+def test_an_interrupted_download_resumes(server: Server, tmp_path: Path) -> None:
     server.files["net.pb"] = GRAPH
     server.breaks = 300_000
     with pytest.raises(
-        FetchError, match=r"ended after 300,000 of 1,024,000 bytes\).*300,000 bytes are kept; the same command goes on"
+        FetchError, match=r"ended after 300,000 of 1,024,000 bytes\).*300,000 bytes are kept; fetching again resumes"
     ):
-        fetch(server.address("net.pb"), tmp_path)
+        fetch_files(server.address("net.pb"), tmp_path)
     assert not (tmp_path / "net.pb").exists()
-    found = fetch(server.address("net.pb"), tmp_path)
+    fetched = fetch_files(server.address("net.pb"), tmp_path)
     assert server.asked == [None, "bytes=300000-"]
-    assert found.path.read_bytes() == GRAPH
+    assert fetched.path.read_bytes() == GRAPH
     assert there(tmp_path) == {"net.pb", "net.pb.sha256"}
 
 
 def test_a_file_that_changed_meanwhile_begins_anew(server: Server, tmp_path: Path) -> None:
     server.files["net.pb"], server.breaks = GRAPH, 300_000
     with pytest.raises(FetchError):
-        fetch(server.address("net.pb"), tmp_path)
+        fetch_files(server.address("net.pb"), tmp_path)
     server.files["net.pb"], server.tag = GRAPH[::-1], '"two"'
-    assert fetch(server.address("net.pb"), tmp_path).path.read_bytes() == GRAPH[::-1]
+    assert fetch_files(server.address("net.pb"), tmp_path).path.read_bytes() == GRAPH[::-1]
 
 
-def test_without_a_tag_a_part_is_not_gone_on_with(server: Server, tmp_path: Path) -> None:
+def test_without_a_tag_a_part_is_not_resumed(server: Server, tmp_path: Path) -> None:
     server.files["net.pb"], server.breaks, server.tag = GRAPH, 300_000, None
     with pytest.raises(FetchError):
-        fetch(server.address("net.pb"), tmp_path)
-    assert fetch(server.address("net.pb"), tmp_path).path.read_bytes() == GRAPH
+        fetch_files(server.address("net.pb"), tmp_path)
+    assert fetch_files(server.address("net.pb"), tmp_path).path.read_bytes() == GRAPH
     assert server.asked == [None, None]
 
 
@@ -160,27 +177,25 @@ def test_a_part_that_was_complete_is_no_dead_end(server: Server, tmp_path: Path)
     server.files["net.pb"] = GRAPH
     (tmp_path / "net.pb.part").write_bytes(GRAPH)
     (tmp_path / "net.pb.part.tag").write_text('"one"')
-    assert fetch(server.address("net.pb"), tmp_path).path.read_bytes() == GRAPH
+    assert fetch_files(server.address("net.pb"), tmp_path).path.read_bytes() == GRAPH
 
 
 def test_another_sum_than_the_first_time_is_refused_and_what_is_there_stays(server: Server, tmp_path: Path) -> None:
     server.files["net.tar.gz"] = MODEL
-    fetch(server.address("net.tar.gz"), tmp_path)
+    fetch_files(server.address("net.tar.gz"), tmp_path)
     before = there(tmp_path)
     server.files["net.tar.gz"] = packed(("net/frozen_inference_graph.pb", b"other"))
-    with pytest.raises(
-        FormatError, match=r"not the file that was downloaded the first time: its sum is [0-9a-f]{64}, .*sha256 says"
-    ):
-        fetch(server.address("net.tar.gz"), tmp_path, overwrite=True)
+    with pytest.raises(FormatError, match=r"differs from the first download: its checksum is [0-9a-f]{64}, .*sha256 states"):
+        fetch_files(server.address("net.tar.gz"), tmp_path, overwrite=True)
     assert there(tmp_path) == before
     assert (tmp_path / "net" / "frozen_inference_graph.pb").read_bytes() == GRAPH
 
 
 def test_overwrite_replaces_the_folder(server: Server, tmp_path: Path) -> None:
     server.files["net.tar.gz"] = MODEL
-    fetch(server.address("net.tar.gz"), tmp_path)
+    fetch_files(server.address("net.tar.gz"), tmp_path)
     (tmp_path / "net" / "mine").write_bytes(b"")
-    assert fetch(server.address("net.tar.gz"), tmp_path, overwrite=True).sha256
+    assert fetch_files(server.address("net.tar.gz"), tmp_path, overwrite=True).sha256
     assert "net/mine" not in there(tmp_path)
 
 
@@ -190,22 +205,22 @@ def test_overwrite_replaces_the_folder(server: Server, tmp_path: Path) -> None:
 )
 def test_a_redirect_leads_to_the_web_only(server: Server, tmp_path: Path, moved: str) -> None:
     server.moved["net.pb"] = moved
-    with pytest.raises(FetchError, match=r"no web address|not allowed"):
-        fetch(server.address("net.pb"), tmp_path)
+    with pytest.raises(FetchError, match=r"not an http or https address|not allowed"):
+        fetch_files(server.address("net.pb"), tmp_path)
     assert there(tmp_path) == set()
 
 
 def test_a_redirect_within_the_web_is_followed(server: Server, tmp_path: Path) -> None:
     server.moved["net.pb"], server.files["other.pb"] = server.address("other.pb"), GRAPH
-    assert fetch(server.address("net.pb"), tmp_path).path.name == "net.pb"
+    assert fetch_files(server.address("net.pb"), tmp_path).path.name == "net.pb"
 
 
-def test_what_the_server_and_the_network_say_is_told(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(FetchError, match=r"http://127.0.0.1:\d+/none.pb: the server answers 404"):
-        fetch(server.address("none.pb"), tmp_path)
+def test_errors_of_server_and_network_are_reported(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(FetchError, match=r"http://127.0.0.1:\d+/none.pb: the server answered 404"):
+        fetch_files(server.address("none.pb"), tmp_path)
     gone = f"http://127.0.0.1:{free_port()}/net.pb"
-    with pytest.raises(FetchError, match=r"no answer from the network \(.*refused.*\); on a machine without network, copy"):
-        fetch(gone, tmp_path)
+    with pytest.raises(FetchError, match=r"the download failed \(.*refused.*\); on a machine without network, copy the file"):
+        fetch_files(gone, tmp_path)
 
 
 def free_port() -> int:
@@ -230,8 +245,8 @@ def test_names_of_the_zoo_and_addresses() -> None:
 
 @pytest.mark.parametrize("end", ["", "..", ".tar.gz", "%2e%2e", "a%00b", "a%5Cb", "a:b", "x" * 300])
 def test_an_address_never_names_another_place(end: str, tmp_path: Path) -> None:
-    with pytest.raises(FetchError, match="ends in no plain file name"):
-        fetch(f"http://127.0.0.1:1/{end}", tmp_path)
+    with pytest.raises(FetchError, match="does not end in a plain file name"):
+        fetch_files(f"http://127.0.0.1:1/{end}", tmp_path)
 
 
 def link(name: str, to: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
@@ -243,17 +258,17 @@ def link(name: str, to: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
 @pytest.mark.parametrize(
     ("members", "says"),
     [
-        ([("../out.pb", b"x")], "lies outside of the folder"),
-        ([("a/../../out.pb", b"x")], "lies outside of the folder"),
-        ([("/out.pb", b"x")], "lies outside of the folder"),
-        ([("a\\..\\..\\out.pb", b"x")], "lies outside of the folder"),
-        ([("C:/out.pb", b"x")], "lies outside of the folder"),
-        ([(link("a", "/etc"), b""), ("a/passwd", b"x")], "a link or a device"),
-        ([(link("a", "b", tarfile.LNKTYPE), b"")], "a link or a device"),
-        ([(link("a", "", tarfile.FIFOTYPE), b"")], "a link or a device"),
-        ([("a", b"x"), ("a", b"y")], "in it twice"),
-        ([("a/b", b"x"), ("a", b"y")], "in it twice"),
-        ([("a", b"x"), ("a/b", b"y")], "in it twice"),
+        ([("../out.pb", b"x")], "in the archive is outside of the folder"),
+        ([("a/../../out.pb", b"x")], "in the archive is outside of the folder"),
+        ([("/out.pb", b"x")], "in the archive is outside of the folder"),
+        ([("a\\..\\..\\out.pb", b"x")], "in the archive is outside of the folder"),
+        ([("C:/out.pb", b"x")], "in the archive is outside of the folder"),
+        ([(link("a", "/etc"), b""), ("a/passwd", b"x")], "in the archive is a link or a device"),
+        ([(link("a", "b", tarfile.LNKTYPE), b"")], "in the archive is a link or a device"),
+        ([(link("a", "", tarfile.FIFOTYPE), b"")], "in the archive is a link or a device"),
+        ([("a", b"x"), ("a", b"y")], "in the archive twice"),
+        ([("a/b", b"x"), ("a", b"y")], "in the archive twice"),
+        ([("a", b"x"), ("a/b", b"y")], "in the archive twice"),
     ],
 )
 def test_a_hostile_archive_is_refused_whole(members: list[tuple[tarfile.TarInfo | str, bytes]], says: str, tmp_path: Path) -> None:
@@ -269,16 +284,16 @@ def test_an_archive_that_promises_less_than_it_holds_is_refused(tmp_path: Path, 
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as opened:
         opened.writestr("a", bytes(100_000))
     monkeypatch.setattr("graphsplit.fetching.unpacking._MOST_BYTES", 50_000)
-    with pytest.raises(FormatError, match="too much in it"):
+    with pytest.raises(FormatError, match="the archive is too large"):
         unpack(archive, tmp_path / "net", name="net")
     assert there(tmp_path) == {"net.zip"}
 
 
 @pytest.mark.parametrize("content", [MODEL[:2000], b"no archive", b""], ids=["cut off", "text", "empty"])
-def test_a_damaged_archive_is_told(content: bytes, server: Server, tmp_path: Path) -> None:
+def test_a_damaged_archive_is_reported(content: bytes, server: Server, tmp_path: Path) -> None:
     server.files["net.tar.gz"] = content
     with pytest.raises(FormatError, match=r"a damaged archive|neither a tar nor a zip"):
-        fetch(server.address("net.tar.gz"), tmp_path)
+        fetch_files(server.address("net.tar.gz"), tmp_path)
     assert there(tmp_path) == {"net.tar.gz.sha256"}
 
 

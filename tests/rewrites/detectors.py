@@ -25,7 +25,7 @@ RAW = tf.raw_ops
 
 @contextmanager
 def loops_of_tensorflow_1() -> Iterator[None]:
-    """While it is open, loops are made of Enter, Merge, Switch and Exit."""
+    """While it is open, loops consist of Enter, Merge, Switch and Exit."""
     before = control_flow_util.ENABLE_CONTROL_FLOW_V2
     control_flow_util.ENABLE_CONTROL_FLOW_V2 = False
     try:
@@ -85,18 +85,18 @@ def detector(
         }  # fmt: skip
         fields = {"b": boxes, "s": scores, "w": windows, "x": extras}
         names = [n for n, t in fields.items() if t is not None]
-        given = [fields[n] for n in names]
+        tensors = [fields[n] for n in names]
 
         def one(image: Any) -> list[Any]:
             image = dict(zip(names, image, strict=True))
             return _one(image["b"], image["s"], image.get("w", captured), image.get("x"), **settings)
 
         if unrolled:
-            images = zip(*(tf.unstack(t) for t in given), strict=True)
+            images = zip(*(tf.unstack(t) for t in tensors), strict=True)
             results = [tf.stack(r) for r in zip(*map(one, images), strict=True)]
         else:
             dtypes = [tf.float32] * (3 if extras is None else 4) + [tf.int32]
-            results = v1.map_fn(one, given, dtype=dtypes, parallel_iterations=1)
+            results = v1.map_fn(one, tensors, dtype=dtypes, parallel_iterations=1)
         called = ["detection_boxes", "detection_scores", "detection_classes", *([] if extras is None else ["detection_extra"])]
         for name, tensor in zip([*called, "num_detections"], results, strict=True):
             tf.identity(tensor, name)
@@ -144,23 +144,29 @@ def _early(fields: list[Any], window: Any, op: str, steps: Sequence[str], iou: f
         else:
             fields = _clip(fields, window * 0.5 if step == "inner clip" else window)
     limit = tf.minimum(most, tf.shape(fields[0])[0])
-    given = {"boxes": fields[0], "scores": fields[1], "max_output_size": limit, "iou_threshold": iou}
+    arguments = {"boxes": fields[0], "scores": fields[1], "max_output_size": limit, "iou_threshold": iou}
     kind = RAW.NonMaxSuppressionV2 if op == "V2" else partial(RAW.NonMaxSuppressionV3, score_threshold=threshold)
-    chosen = kind(**given)
+    chosen = kind(**arguments)
     return [tf.gather(f, chosen) for f in fields]
 
 
 def _padded(fields: list[Any], window: Any, op: str, iou: float, threshold: float, most: int, sigma: float, pad: bool) -> list[Any]:
     limit = tf.minimum(most, tf.shape(fields[0])[0]) if not pad else tf.constant(most)
-    given = {"boxes": fields[0], "scores": fields[1], "max_output_size": limit, "iou_threshold": iou, "score_threshold": threshold}
+    inputs = {
+        "boxes": fields[0],
+        "scores": fields[1],
+        "max_output_size": limit,
+        "iou_threshold": iou,
+        "score_threshold": threshold,
+    }
     kept = None
     if op == "V3":
-        chosen = RAW.NonMaxSuppressionV3(**given)
+        chosen = RAW.NonMaxSuppressionV3(**inputs)
         count = tf.shape(chosen)[0]
     elif op == "V4":
-        chosen, count = RAW.NonMaxSuppressionV4(**given, pad_to_max_output_size=pad)
+        chosen, count = RAW.NonMaxSuppressionV4(**inputs, pad_to_max_output_size=pad)
     else:
-        chosen, kept, _ = RAW.NonMaxSuppressionV5(**given, soft_nms_sigma=sigma, pad_to_max_output_size=pad)
+        chosen, kept, _ = RAW.NonMaxSuppressionV5(**inputs, soft_nms_sigma=sigma, pad_to_max_output_size=pad)
         count = tf.shape(chosen)[0]
         kept = tf.concat([kept, tf.zeros([limit - count])], -1)
     if not pad:
@@ -230,7 +236,7 @@ def compared(before: GraphDefModel, after: GraphDefModel, feeds: Callable[[int],
         TensorFlowSession(after.serialized(), optimize=False) as two,
     ):
         for number in range(count):
-            given = feeds(number)
-            expected, found = one.run(given, names), two.run(given, names)
+            feed = feeds(number)
+            expected, found = one.run(feed, names), two.run(feed, names)
             wrong += any(a.tobytes() != b.tobytes() or a.shape != b.shape for a, b in zip(expected, found, strict=True))
     return wrong

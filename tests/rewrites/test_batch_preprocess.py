@@ -12,10 +12,10 @@ from tests.rewrites.detectors import compared, loops_of_tensorflow_1, v1
 from tests.shared import shared_model
 
 
-def preprocessor(body, dtype=tf.float32, given=tf.float32) -> GraphDefModel:
+def preprocessor(body, dtype=tf.float32, input_dtype=tf.float32) -> GraphDefModel:
     """A loop over images: float32 [b, h, w, 3] → what the body makes of each."""
     with tf.Graph().as_default() as graph, loops_of_tensorflow_1():
-        images = v1.placeholder(given, [None, None, None, 3], "images")
+        images = v1.placeholder(input_dtype, [None, None, None, 3], "images")
         found = v1.map_fn(body, images, dtype=dtype, parallel_iterations=1)
         results = found if isinstance(found, (list, tuple)) else [found]
         names = [tf.identity(tensor, f"out_{number}").name for number, tensor in enumerate(results)]
@@ -47,24 +47,24 @@ BODIES = {
 @pytest.mark.parametrize("name", BODIES)
 def test_the_loop_becomes_ops_over_the_batch(name):
     model = preprocessor(BODIES[name])
-    made = rewrite(model, batch_preprocess=True)
-    assert [r["name"] for r in made.rewrites] == ["batch_preprocess"]
-    assert not [n for n in made.index.nodes if n.op in ("Enter", "NextIteration", "TensorArrayV3")]
-    assert compared(model, made, feeds, 24) == 0
+    rewritten = rewrite(model, batch_preprocess=True)
+    assert [r["name"] for r in rewritten.rewrites] == ["batch_preprocess"]
+    assert not [n for n in rewritten.index.nodes if n.op in ("Enter", "NextIteration", "TensorArrayV3")]
+    assert compared(model, rewritten, feeds, 24) == 0
 
 
 def test_what_is_the_same_for_all_images_is_repeated():
     model = preprocessor(lambda image: (resized(image), tf.shape(image), tf.constant([7, 5, 3])), (tf.float32, tf.int32, tf.int32))
-    made = rewrite(model, batch_preprocess=True)
-    assert made.rewrites
-    assert not made.index.groups
-    assert compared(model, made, feeds, 12) == 0
+    rewritten = rewrite(model, batch_preprocess=True)
+    assert rewritten.rewrites
+    assert not rewritten.index.groups
+    assert compared(model, rewritten, feeds, 12) == 0
 
 
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (lambda image: resized(image) / tf.reduce_max(image), "not known to treat each image by itself"),
+        (lambda image: resized(image) / tf.reduce_max(image), "not known to treat each image independently"),
         (lambda image: resized(tf.image.flip_left_right(image)), "ReverseV2"),
         (lambda image: resized(tf.cond(tf.reduce_mean(image) > 1, lambda: image, lambda: -image)), "holds a"),
         (lambda image: tf.expand_dims(resized(image), 0)[0], "not known to treat"),
@@ -72,11 +72,11 @@ def test_what_is_the_same_for_all_images_is_repeated():
     ],
 )  # fmt: skip
 def test_what_may_mix_images_is_left_alone(body, reason):
-    made = rewrite(preprocessor(body), batch_preprocess=True)
-    assert not made.rewrites
-    assert [entry["name"] for entry in made.left_alone] == ["batch_preprocess"]
-    assert reason in made.left_alone[0]["reason"]
-    assert made.index.groups
+    rewritten = rewrite(preprocessor(body), batch_preprocess=True)
+    assert not rewritten.rewrites
+    assert [entry["name"] for entry in rewritten.left_alone] == ["batch_preprocess"]
+    assert reason in rewritten.left_alone[0]["reason"]
+    assert rewritten.index.groups
 
 
 def test_a_loop_that_counts_otherwise_is_left_alone():
@@ -88,8 +88,8 @@ def test_a_loop_that_counts_otherwise_is_left_alone():
     two.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(np.int32(2)))
     for step in steps:
         step.input[1] = "two"
-    made = rewrite(GraphDefModel([graph.SerializeToString()], output_names=["out_0:0"]), batch_preprocess=True)
-    assert "count from 0 by 1" in made.left_alone[0]["reason"]
+    rewritten = rewrite(GraphDefModel([graph.SerializeToString()], output_names=["out_0:0"]), batch_preprocess=True)
+    assert "count from 0 by 1" in rewritten.left_alone[0]["reason"]
 
 
 def test_a_planted_difference_is_seen(monkeypatch):
@@ -105,9 +105,9 @@ def test_a_planted_difference_is_seen(monkeypatch):
 
 def test_shared_models_lose_their_preprocessing_loop():
     model = load(shared_model("ssd_mobilenet_v1_face_2018.pb"))
-    made = rewrite(model, batch_preprocess=True)
-    assert made.rewrites
-    assert len(made.index.groups) == len(model.index.groups) - 1
+    rewritten = rewrite(model, batch_preprocess=True)
+    assert rewritten.rewrites
+    assert len(rewritten.index.groups) == len(model.index.groups) - 1
     frcnn = rewrite(load(shared_model("faster_rcnn_inception_v2_coco_2018.pb")), batch_preprocess=True)
     assert not frcnn.rewrites
     assert "Merge" in frcnn.left_alone[0]["reason"]
@@ -121,15 +121,15 @@ def test_arrays_that_are_asked_for_their_size_are_stacked_like_others():
     graph.node.add(name="size", op="TensorArraySizeV3", input=[stack.input[0], stack.input[2]])
     counted.input[1] = "size"
     model = GraphDefModel([graph.SerializeToString()], output_names=["out_0:0"])
-    made = rewrite(model, batch_preprocess=True)
-    assert made.rewrites, made.left_alone
-    assert compared(model, made, feeds, 6) == 0
+    rewritten = rewrite(model, batch_preprocess=True)
+    assert rewritten.rewrites, rewritten.left_alone
+    assert compared(model, rewritten, feeds, 6) == 0
 
 
 def test_a_batch_of_no_images_stays_one():
     model = preprocessor(resized)
-    made = rewrite(model, batch_preprocess=True)
-    assert compared(model, made, lambda number: {"images:0": np.zeros((0, 5, 4, 3), np.float32)}, 1) == 0
+    rewritten = rewrite(model, batch_preprocess=True)
+    assert compared(model, rewritten, lambda number: {"images:0": np.zeros((0, 5, 4, 3), np.float32)}, 1) == 0
 
 
 def test_a_loop_that_may_end_early_is_left_alone():
@@ -141,5 +141,5 @@ def test_a_loop_that_may_end_early_is_left_alone():
     graph.node.add(name="again", op="LogicalOr", input=[end.input[0], stop.name])
     assert by_name[end.input[0]].op in ("LogicalAnd", "Less")
     end.input[0] = "again"
-    made = rewrite(GraphDefModel([graph.SerializeToString()], output_names=["out_0:0"]), batch_preprocess=True)
-    assert "LogicalOr, not a LogicalAnd or Less" in made.left_alone[0]["reason"]
+    rewritten = rewrite(GraphDefModel([graph.SerializeToString()], output_names=["out_0:0"]), batch_preprocess=True)
+    assert "LogicalOr instead of a LogicalAnd or Less" in rewritten.left_alone[0]["reason"]

@@ -32,10 +32,10 @@ def test_counting_and_moving_values_is_done_ahead():
         return tf.matmul(x, column, transpose_b=True) + tf.fill([2], 1.5)
 
     model = built(build)
-    made = rewrite(model)
-    assert ops(made) == ["AddV2", "Identity", "MatMul"]
-    assert compared(model, made, feeds, 3) == 0
-    assert not made.rewrites
+    rewritten = rewrite(model)
+    assert ops(rewritten) == ["AddV2", "Identity", "MatMul"]
+    assert compared(model, rewritten, feeds, 3) == 0
+    assert not rewritten.rewrites
 
 
 def test_arithmetic_with_floats_is_left_to_the_machine_that_runs_it():
@@ -43,16 +43,16 @@ def test_arithmetic_with_floats_is_left_to_the_machine_that_runs_it():
         return x * tf.sqrt(tf.constant([2.0, 3.0, 5.0, 7.0])) / (tf.constant(1.0) + tf.constant(2.0))
 
     model = built(build)
-    made = rewrite(model)
-    assert ops(made) == ops(model)
-    assert compared(model, made, feeds, 3) == 0
+    rewritten = rewrite(model)
+    assert ops(rewritten) == ops(model)
+    assert compared(model, rewritten, feeds, 3) == 0
 
 
 def test_large_values_are_not_written_into_the_file():
     model = built(lambda x: x + tf.fill([4096, 1, 4], 1.0))
-    made = rewrite(model)
-    assert "Fill" in ops(made)
-    assert made.nbytes < 4096
+    rewritten = rewrite(model)
+    assert "Fill" in ops(rewritten)
+    assert rewritten.nbytes < 4096
 
 
 def test_what_fails_when_it_runs_is_left_to_fail():
@@ -65,8 +65,8 @@ def test_what_fails_when_it_runs_is_left_to_fail():
             odd.name = "odd"
             odd.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(np.int32([2])))
             node.input[1] = "odd"
-    made = rewrite(GraphDefModel([graph.SerializeToString()], output_names=["y:0"]))
-    assert "Reshape" in ops(made)
+    rewritten = rewrite(GraphDefModel([graph.SerializeToString()], output_names=["y:0"]))
+    assert "Reshape" in ops(rewritten)
 
 
 def test_outputs_keep_their_names_even_when_they_are_constant():
@@ -74,5 +74,5 @@ def test_outputs_keep_their_names_even_when_they_are_constant():
         x = v1.placeholder(tf.float32, [None], "x")
         tf.identity(x, "y")
         tf.identity(tf.constant([1, 2]), "anchors")
-    made = rewrite(GraphDefModel([graph.as_graph_def().SerializeToString()], output_names=["y:0", "anchors:0"]))
-    assert made.index.outputs == ("y:0", "anchors:0")
+    rewritten = rewrite(GraphDefModel([graph.as_graph_def().SerializeToString()], output_names=["y:0", "anchors:0"]))
+    assert rewritten.index.outputs == ("y:0", "anchors:0")

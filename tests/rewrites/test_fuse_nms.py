@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow import errors
 
 from graphsplit.demo import data as demo_data
 from graphsplit.formats import GraphDefModel, load
@@ -19,7 +20,7 @@ from graphsplit.rewrites.fused_nms import write_fused
 from graphsplit.rewrites.matching import Unfit
 from graphsplit.rewrites.multiclass import MulticlassNms, find_multiclass
 from graphsplit.rewrites.proof import verify_rewrite
-from graphsplit.rewrites.samples import KINDS, made_boxes, nms_samples
+from graphsplit.rewrites.samples import KINDS, nms_samples, random_boxes
 from graphsplit.runtimes.tensorflow import TensorFlowSession
 from tests.rewrites.detectors import compared, detector
 from tests.shared import shared_model
@@ -66,17 +67,19 @@ def feeds_of(model, anchors: int):
         rng = np.random.default_rng(number)
         batch = fixed or (1, 3)[number % 2]
         q = found.classes if found.per_class_boxes else 1
-        made = [made_boxes(KINDS[(number + i) % len(KINDS)], anchors, q, found.classes, found.threshold, rng) for i in range(batch)]
-        given = {"boxes:0": np.stack([m[0] for m in made]), "scores:0": np.stack([m[1] for m in made])}
+        images = [
+            random_boxes(KINDS[(number + i) % len(KINDS)], anchors, q, found.classes, found.threshold, rng) for i in range(batch)
+        ]
+        feed = {"boxes:0": np.stack([m[0] for m in images]), "scores:0": np.stack([m[1] for m in images])}
         if "window:0" in specs:
-            given["window:0"] = (
+            feed["window:0"] = (
                 np.float32([0.1, 0.2, 0.7, 0.9])
                 if len(specs["window:0"].shape) == 1
                 else np.tile(np.float32([[0, 0, 1, 1], [0.1, 0.2, 0.7, 0.9]][number % 3 == 0]), (batch, 1))
             )
         if "extra:0" in specs:
-            given["extra:0"] = rng.random((batch, anchors, *specs["extra:0"].shape[2:])).astype(np.float32)
-        return given
+            feed["extra:0"] = rng.random((batch, anchors, *specs["extra:0"].shape[2:])).astype(np.float32)
+        return feed
 
     return feeds
 
@@ -84,19 +87,28 @@ def feeds_of(model, anchors: int):
 @pytest.mark.parametrize("vintage", VINTAGES)
 def test_every_vintage_is_fused_and_gives_the_same_bits(vintage):
     model = detector(**VINTAGES[vintage])
-    made = rewrite(model, fuse_nms=True)
-    assert made.rewrites
-    assert not made.left_alone
-    assert not [n for n in made.index.nodes if n.op.startswith("NonMaxSuppression")]
-    assert {n.op for n in made.index.nodes} >= {"CombinedNonMaxSuppression"}
-    assert made.index.outputs == model.index.outputs
-    assert made.index.inputs == model.index.inputs
-    assert compared(model, made, feeds_of(model, 40), 2 * len(KINDS)) == 0
+    rewritten = rewrite(model, fuse_nms=True)
+    assert rewritten.rewrites
+    assert not rewritten.left_alone
+    assert not [n for n in rewritten.index.nodes if n.op.startswith("NonMaxSuppression")]
+    assert {n.op for n in rewritten.index.nodes} >= {"CombinedNonMaxSuppression"}
+    assert rewritten.index.outputs == model.index.outputs
+    assert rewritten.index.inputs == model.index.inputs
+    assert compared(model, rewritten, feeds_of(model, 40), 2 * len(KINDS)) == 0
 
 
 def test_parameters_are_read_from_the_graph():
-    given = {"op": "V5", "classes": 3, "iou": 0.25, "threshold": 0.125, "per_class": 7, "total": 9, "first": 1.0, "carried": "rows"}
-    summary = the_only(detector(**given)).summary()
+    options = {
+        "op": "V5",
+        "classes": 3,
+        "iou": 0.25,
+        "threshold": 0.125,
+        "per_class": 7,
+        "total": 9,
+        "first": 1.0,
+        "carried": "rows",
+    }
+    summary = the_only(detector(**options)).summary()
     assert summary == {
         "op": "NonMaxSuppressionV5", "classes": 3, "first_class": 1.0, "iou_threshold": 0.25, "score_threshold": 0.125,
         "max_per_class": 7, "max_total": 9, "boxes": "shared by all classes", "clip": "after", "carried": 1,
@@ -108,7 +120,7 @@ def test_parameters_are_read_from_the_graph():
 
 
 @pytest.mark.parametrize(
-    ("given", "reason"),
+    ("options", "reason"),
     [
         ({"op": "V5", "sigma": 0.5}, "soft suppression"),
         ({"op": "V4", "pad": True}, "each class is padded"),
@@ -118,13 +130,13 @@ def test_parameters_are_read_from_the_graph():
         ({"op": "V3", "threshold": -0.5}, "scores that are negative"),
     ],
 )
-def test_what_cannot_be_proven_is_left_alone_with_the_reason(given, reason):
-    model = detector(**given)
-    made = rewrite(model, fuse_nms=True)
-    assert not made.rewrites
-    assert {entry["name"] for entry in made.left_alone} == {"fuse_nms"}
-    assert reason in made.left_alone[0]["reason"]
-    assert [n.name for n in made.index.nodes if n.op.startswith("NonMaxSuppression")]
+def test_what_cannot_be_proven_is_left_alone_with_the_reason(options, reason):
+    model = detector(**options)
+    rewritten = rewrite(model, fuse_nms=True)
+    assert not rewritten.rewrites
+    assert {entry["name"] for entry in rewritten.left_alone} == {"fuse_nms"}
+    assert reason in rewritten.left_alone[0]["reason"]
+    assert [n.name for n in rewritten.index.nodes if n.op.startswith("NonMaxSuppression")]
 
 
 # scores ─ Greater ─ filter ─┐                       what was done to each class before the suppression in 2017:
@@ -134,9 +146,9 @@ def test_what_cannot_be_proven_is_left_alone_with_the_reason(given, reason):
 @pytest.mark.parametrize(
     ("early", "reason"),
     [
-        (["scores", "bare clip"], "is a ConcatV2, not a Unpack"),
-        (["bare clip"], "is a ConcatV2, not a Unpack"),
-        (["bare clip", "scores"], "compares with something else than zero"),
+        (["scores", "bare clip"], "is a ConcatV2 instead of a Unpack"),
+        (["bare clip"], "is a ConcatV2 instead of a Unpack"),
+        (["bare clip", "scores"], "compares with something other than zero"),
         (["scores", "scores", "clip"], "filtered more than once before or after they are clipped"),
         (["scores", "clip", "scores"], "filtered more than once before or after they are clipped"),
         (["scores", "scores", "scores", "clip"], "filtered more than once before or after they are clipped"),
@@ -145,14 +157,14 @@ def test_what_cannot_be_proven_is_left_alone_with_the_reason(given, reason):
         (["scores", "clip", "inner clip"], "clipped twice before the suppression"),
         (["clip", "inner clip", "scores"], "filtered more than once before or after they are clipped"),
     ],
-    ids=lambda given: ", then ".join(given) if isinstance(given, list) else "",
+    ids=lambda options: ", then ".join(options) if isinstance(options, list) else "",
 )
 def test_a_clip_of_each_class_comes_after_one_filter_or_the_graph_is_left_alone(early, reason):
-    made = rewrite(detector("V3", early=early), fuse_nms=True)
-    assert not made.rewrites
-    assert made.left_alone
-    assert all(reason in entry["reason"] for entry in made.left_alone), made.left_alone
-    assert len([n for n in made.index.nodes if n.op == "NonMaxSuppressionV3"]) == 4
+    rewritten = rewrite(detector("V3", early=early), fuse_nms=True)
+    assert not rewritten.rewrites
+    assert rewritten.left_alone
+    assert all(reason in entry["reason"] for entry in rewritten.left_alone), rewritten.left_alone
+    assert len([n for n in rewritten.index.nodes if n.op == "NonMaxSuppressionV3"]) == 4
 
 
 @pytest.mark.parametrize(
@@ -163,10 +175,10 @@ def test_a_clip_of_each_class_comes_after_one_filter_or_the_graph_is_left_alone(
 @pytest.mark.parametrize("op", ["V2", "V3"])
 def test_classes_whose_ids_do_not_count_up_by_one_are_left_alone(op, ids):
     model = detector(op, ids=ids)
-    made = rewrite(model, fuse_nms=True)
-    assert not made.rewrites
-    assert [entry["reason"].partition(" ")[2] for entry in made.left_alone] == ["gives classes that do not count up by one"]
-    assert len([n for n in made.index.nodes if n.op == f"NonMaxSuppression{op}"]) == 4
+    rewritten = rewrite(model, fuse_nms=True)
+    assert not rewritten.rewrites
+    assert [entry["reason"].partition(" ")[2] for entry in rewritten.left_alone] == ["joins class ids that do not count up by one"]
+    assert len([n for n in rewritten.index.nodes if n.op == f"NonMaxSuppression{op}"]) == 4
 
 
 def test_a_threshold_that_is_computed_is_left_alone():
@@ -176,7 +188,7 @@ def test_a_threshold_that_is_computed_is_left_alone():
         if node.op == "NonMaxSuppressionV3":
             node.input[4] = node.input[1]
     found = list(find_multiclass(type(model)([graph.SerializeToString()])))
-    assert [f.reason for f in found] == ["the score threshold is no constant of the graph (and 3 more)"]
+    assert [f.reason for f in found] == ["the score threshold is not a constant (and 3 more)"]
 
 
 def test_classes_of_other_parameters_are_left_alone():
@@ -193,11 +205,11 @@ def test_classes_of_other_parameters_are_left_alone():
     assert found.reason == "class 2 has other parameters than class 0"
 
 
-@pytest.mark.parametrize("given", [{"op": "V3"}, {"op": "V2", "window": "captured"}, {"op": "V5", "carried": "rows"}])
-def test_random_tensors_for_the_proof_are_fed_outside_of_the_loop(given):
-    model = detector(**given)
-    made = rewrite(model, fuse_nms=True)
-    proof = verify_rewrite(made, feeds_of(model, 20)(0), samples=2 * len(KINDS))
+@pytest.mark.parametrize("options", [{"op": "V3"}, {"op": "V2", "window": "captured"}, {"op": "V5", "carried": "rows"}])
+def test_random_tensors_for_the_proof_are_fed_outside_of_the_loop(options):
+    model = detector(**options)
+    rewritten = rewrite(model, fuse_nms=True)
+    proof = verify_rewrite(rewritten, feeds_of(model, 20)(0), samples=2 * len(KINDS))
     assert proof.equal, proof.summary()
     assert [s.samples for s in proof.samples] == [2 * len(KINDS)]
     fed = nms_samples(model, the_only(model)).feeds(1)
@@ -232,8 +244,8 @@ def both_branches(model, feeds, count: int) -> set[int]:
     """Which branch gave the result: 1 the best candidates, 0 all of them."""
     found = the_only(model)
     write = NodeWriter("new", model.reader.by_name)
-    made = write_fused(write, found)
-    new = edited(model, added=write.nodes, rewired=made)
+    rewritten = write_fused(write, found)
+    new = edited(model, added=write.nodes, rewired=rewritten)
     merges = [f"{n.name}:1" for n in new.index.nodes if n.op == "Merge"]
     with TensorFlowSession(new.serialized()) as session:
         return {int(v) for number in range(count) for v in session.run(feeds(number), merges)}
@@ -242,8 +254,8 @@ def both_branches(model, feeds, count: int) -> set[int]:
 def test_both_branches_are_taken_and_give_the_same_bits(monkeypatch):
     monkeypatch.setattr("graphsplit.rewrites.fused_nms._ANCHORS", 12)
     monkeypatch.setattr("graphsplit.rewrites.fused_nms._CANDIDATES", 24)
-    for given in ({"op": "V3"}, {"op": "V2"}, {"op": "V5", "per_class_boxes": True}):
-        model = detector(unrolled=1, total=5, **given)
+    for options in ({"op": "V3"}, {"op": "V2"}, {"op": "V5", "per_class_boxes": True}):
+        model = detector(unrolled=1, total=5, **options)
         feeds = feeds_of(model, 60)
         assert both_branches(model, feeds, 3 * len(KINDS)) == {0, 1}
         assert compared(model, rewrite(model, fuse_nms=True), feeds, 6 * len(KINDS)) == 0
@@ -279,19 +291,22 @@ def _unstable(m, x, k, dtype):
 
 def test_boxes_that_are_not_finite_are_refused_in_words():
     model = detector(unrolled=1)
-    made = rewrite(model, fuse_nms=True)
+    rewritten = rewrite(model, fuse_nms=True)
     feeds = feeds_of(model, 20)(0)
     for odd in (np.nan, np.inf, 2e18):
         feeds["boxes:0"] = feeds["boxes:0"].copy()
         feeds["boxes:0"][0, 3, 0, 1] = odd
-        with TensorFlowSession(made.serialized()) as session, pytest.raises(tf.errors.InvalidArgumentError, match="not finite"):
-            session.run(feeds, made.index.outputs)
+        with (
+            TensorFlowSession(rewritten.serialized()) as session,
+            pytest.raises(errors.InvalidArgumentError, match="not finite"),
+        ):
+            session.run(feeds, rewritten.index.outputs)
 
 
 @pytest.mark.parametrize("anchors", [0, 1, 3])
 def test_few_boxes_and_none(anchors):
-    for given in ({"op": "V3"}, {"op": "V2"}):
-        model = detector(**given)
+    for options in ({"op": "V3"}, {"op": "V2"}):
+        model = detector(**options)
         assert compared(model, rewrite(model, fuse_nms=True), feeds_of(model, anchors), len(KINDS)) == 0
 
 
@@ -300,12 +315,12 @@ def test_few_boxes_and_none(anchors):
 
 def test_the_shipped_detector_is_equal_on_500_random_borders():
     model = load(MODEL)
-    made = rewrite(model, fuse_nms=True)
-    assert len(made.rewrites) == 1
+    rewritten = rewrite(model, fuse_nms=True)
+    assert len(rewritten.rewrites) == 1
     samples = nms_samples(model, the_only(model))
     assert all(t.startswith("Postprocessor") for t in samples.feeds(0))
     names = samples.fetches
-    with TensorFlowSession(model.serialized()) as one, TensorFlowSession(made.serialized()) as two:
+    with TensorFlowSession(model.serialized()) as one, TensorFlowSession(rewritten.serialized()) as two:
         for number in range(504):
             feeds = samples.feeds(number)
             for a, b in zip(one.run(feeds, names), two.run(feeds, names), strict=True):
@@ -336,9 +351,9 @@ def test_shared_models_are_read(name):
 
 def test_nodes_of_the_90_class_model_shrink_to_a_third():
     model = load(shared_model("ssd_mobilenet_v1_coco_2018.pb"))
-    made = rewrite(model, fuse_nms=True)
+    rewritten = rewrite(model, fuse_nms=True)
     assert len(model.index.nodes) == 7146
-    assert len(made.index.nodes) < 2500
+    assert len(rewritten.index.nodes) < 2500
 
 
 @pytest.mark.slow
@@ -346,13 +361,13 @@ def test_nodes_of_the_90_class_model_shrink_to_a_third():
 def test_shared_models_are_equal_on_pictures_and_500_random_borders(name):
     from graphsplit.rewrites.proof import verify_rewrite
 
-    made = rewrite(load(shared_model(name)), fuse_nms=True, batch_preprocess=True)
-    report = verify_rewrite(made, samples=504 if "rcnn" not in name else 54)
+    rewritten = rewrite(load(shared_model(name)), fuse_nms=True, batch_preprocess=True)
+    report = verify_rewrite(rewritten, samples=504 if "rcnn" not in name else 54)
     assert report.equal, report.summary()
     assert report.whole.ties == 0
 
 
 def test_finding_needs_no_tensorflow():
-    made = f"gs.rewrite(gs.load({str(MODEL)!r}), fuse_nms=True)"
-    code = f"import sys, graphsplit as gs; assert {made}.rewrites; assert 'tensorflow' not in sys.modules"
+    rewritten = f"gs.rewrite(gs.load({str(MODEL)!r}), fuse_nms=True)"
+    code = f"import sys, graphsplit as gs; assert {rewritten}.rewrites; assert 'tensorflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

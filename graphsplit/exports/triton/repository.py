@@ -1,13 +1,13 @@
-"""A repository, written: a SavedModel for each section, and an ensemble that hands the borders on.
+"""A repository, written: a SavedModel for each section, and an ensemble that passes border tensors on.
 
     REPOSITORY ┌ ssd/config.pbtxt          platform "ensemble": image ─▶ ssd_main ─▶ scores, boxes ─▶ ssd_post ─▶ detections
-               │ ssd/1/.keep               an ensemble has no files, but a version
+               │ ssd/1/.keep               an ensemble has a version without files
                ├ ssd_main/config.pbtxt     KIND_GPU
                │ ssd_main/1/model.savedmodel/
                ├ ssd_post/config.pbtxt     KIND_CPU
                └ ssd_post/1/model.savedmodel/
 
-Shapes are stated whole, the batch included (``max_batch_size: 0``): what a border carries need not be one entry a picture.
+Shapes include the batch (``max_batch_size: 0``), since a border tensor need not have one entry per image.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from graphsplit.errors import FormatError
 from graphsplit.exports.saved_model import write_saved_model
@@ -37,43 +37,49 @@ from graphsplit.formats import GraphDefModel
 from graphsplit.inference.shapes import infer
 from graphsplit.parts.parts import Part, Parts, Port
 
+if TYPE_CHECKING:
+    from tritonclient.grpc.model_config_pb2 import ModelConfig
+
 __all__ = ["check_repository", "repository_files", "write_repository"]
 
 _VERSION = "1"
 
 
 def repository_files(source: Source) -> frozenset[str]:
-    """The only names in a repository of a source, two levels deep: nothing else is ever replaced. Raises FormatError."""
+    """The only names in a repository of a source, two levels deep; nothing else is ever replaced. Raises FormatError."""
     parts = _split_of(source)
     folders = [_name(parts), *(_name(parts, part) for part in parts)]
     return frozenset(n for folder in folders for n in (folder, f"{folder}/{_VERSION}", f"{folder}/{CONFIG}"))
 
 
 def write_repository(source: Source, keys: Mapping[str, str], path: Path) -> Written:
-    """Write a repository of the sections of a split.
+    """Write a repository of the sections of a split. Every configuration is read back and compared with the sections.
 
-    source  a split
-    keys    tensor of the whole → the name by which clients give or get it
+    Args:
+        source: The split.
+        keys: Tensor of the whole → the name by which clients send or receive it.
+        path: The folder.
 
-    Every configuration is read back and compared with the sections. Raises FormatError for tensors that Triton has no dtype
-    for or whose number of dimensions is not known, MissingExtraError without Triton's client.
+    Raises:
+        FormatError: Triton lacks the dtype of a tensor, or its rank is unknown.
+        MissingExtraError: Triton's client is not installed.
     """
     parts = _split_of(source)
     sections = _completed(parts)
     names = signature_keys([*keys, *(p.tensor for part in sections for p in (*part.inputs, *part.outputs))])
     configs = {_name(parts, part): _section(part, _name(parts, part)) for part in sections}
     configs[_name(parts)] = _ensemble(parts, sections, source, names)
-    for name in configs:  # all of them could be made: now the files
+    for name in configs:  # only after all configurations are known to be valid
         (path / name / _VERSION).mkdir(parents=True)
     for part in sections:
         assert isinstance(part.model, GraphDefModel)
         folder = path / _name(parts, part) / _VERSION / SAVED_MODEL
         write_saved_model(Source(part.model, part.name, part.inputs, part.outputs), _keys(part), folder)
-    (path / _name(parts) / _VERSION / ".keep").write_bytes(b"")  # copies and archives lose empty folders
+    (path / _name(parts) / _VERSION / ".keep").write_bytes(b"")  # copies and archives drop empty folders
     for name, config in configs.items():
         (path / name / CONFIG).write_text(config_text(config), encoding="utf-8")
     check_repository(path, parts.source.stem, sections, source)
-    models: list[dict[str, Any]] = [
+    models: list[dict[str, str | None]] = [
         {"name": _name(parts, p), "section": p.name, "platform": TENSORFLOW, "kind": _kind(p)} for p in sections
     ]
     models.append({"name": _name(parts), "section": None, "platform": ENSEMBLE, "kind": None})
@@ -84,9 +90,14 @@ def write_repository(source: Source, keys: Mapping[str, str], path: Path) -> Wri
 def check_repository(path: Path, stem: str, sections: tuple[Part, ...], source: Source) -> None:
     """Read every configuration of a repository back and compare its dtypes and shapes with those of the sections.
 
-    stem  what the names of its models begin with
+    Args:
+        path: The repository.
+        stem: Prefix of the names of its models.
+        sections: The sections.
+        source: The split.
 
-    Raises FormatError that names file and tensor.
+    Raises:
+        FormatError: A configuration differs; the message names file and tensor.
     """
     known = {p.tensor: p for part in sections for p in (*part.inputs, *part.outputs)}
     names = signature_keys(p.tensor for p in (*source.inputs, *source.outputs))
@@ -96,7 +107,7 @@ def check_repository(path: Path, stem: str, sections: tuple[Part, ...], source: 
         where = path / name / CONFIG
         config = read_config(where)
         if config.name != name:
-            raise FormatError(f"names the model {config.name!r}, not as its folder", path=where)
+            raise FormatError(f"names the model {config.name!r}, unlike its folder", path=where)
         for entries, ports in ((config.input, inputs), (config.output, outputs)):
             by_key = {e.name: e for e in entries}
             if list(by_key) != [keys[p.tensor] for p in ports]:
@@ -113,7 +124,7 @@ def check_repository(path: Path, stem: str, sections: tuple[Part, ...], source: 
 def _split_of(source: Source) -> Parts:
     if source.section is not None or source.parts is None:
         raise FormatError(
-            "a Triton repository holds all sections of a split and the ensemble that joins them; one section alone is served "
+            "a Triton repository holds all sections of a split and their ensemble; one section alone is served "
             "as a SavedModel (to='saved_model')"
         )
     return source.parts
@@ -124,7 +135,7 @@ def _name(parts: Parts, part: Part | None = None) -> str:
 
 
 def _named(stem: str, section: str | None) -> str:
-    """What the model of a section, or the ensemble, is called; its folder has the same name."""
+    """Name of the model of a section, or of the ensemble, and of its folder."""
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", stem).lstrip("_-") or "model"
     return plain if section is None else f"{plain}_{section}"
 
@@ -138,7 +149,7 @@ def _kind(part: Part) -> str:
 
 
 def _completed(parts: Parts) -> tuple[Part, ...]:
-    """The sections with every shape that is known of their tensors, be it by another section or by inference."""
+    """The sections with all known shapes, including those known from another section or by inference."""
     known: dict[str, Port] = {}
     for part in parts:
         left = [p.name for p in part.outputs if p.shape is None]
@@ -154,7 +165,7 @@ def _completed(parts: Parts) -> tuple[Part, ...]:
     return tuple(replace(part, inputs=ports(part.inputs), outputs=ports(part.outputs)) for part in parts)
 
 
-def _section(part: Part, name: str) -> Any:
+def _section(part: Part, name: str) -> ModelConfig:
     of_triton, keys = messages(), _keys(part)
     config = of_triton.ModelConfig(name=name, platform=TENSORFLOW, max_batch_size=0)
     for entries, ports in ((config.input, part.inputs), (config.output, part.outputs)):
@@ -166,10 +177,10 @@ def _section(part: Part, name: str) -> Any:
     return config
 
 
-def _ensemble(parts: Parts, sections: tuple[Part, ...], source: Source, names: Mapping[str, str]) -> Any:
-    given = {p.tensor for p in source.inputs}
-    if (passed := next((p.tensor for p in source.outputs if p.tensor in given), None)) is not None:
-        raise FormatError(f"{passed!r} is an input of the whole and an output, which an ensemble cannot pass on; drop that output")
+def _ensemble(parts: Parts, sections: tuple[Part, ...], source: Source, names: Mapping[str, str]) -> ModelConfig:
+    written = {p.tensor for p in source.inputs}
+    if (passed := next((p.tensor for p in source.outputs if p.tensor in written), None)) is not None:
+        raise FormatError(f"{passed!r} is both input and output of the whole, which an ensemble cannot pass on; drop that output")
     known = {p.tensor: p for part in sections for p in (*part.inputs, *part.outputs)}
     config = messages().ModelConfig(name=_name(parts), platform=ENSEMBLE, max_batch_size=0)
     for entries, ports in ((config.input, source.inputs), (config.output, source.outputs)):
@@ -182,7 +193,7 @@ def _ensemble(parts: Parts, sections: tuple[Part, ...], source: Source, names: M
         for port in part.inputs:
             step.input_map[keys[port.tensor]] = names[port.tensor]
         for port in part.outputs:
-            if port.tensor in needed - given:  # each tensor has one step that writes it
+            if port.tensor in needed - written:  # each tensor is written by one step
                 step.output_map[keys[port.tensor]] = names[port.tensor]
-                given.add(port.tensor)
+                written.add(port.tensor)
     return config
