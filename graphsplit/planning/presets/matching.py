@@ -82,40 +82,24 @@ def targets_for(index: GraphIndex, name: str | None = None, among: Iterable[Pres
     if name is None:
         found = match(index, known)
         if found is None:
-<<<<<<< HEAD
-            raise CutError("no preset fits this graph; name the tensors to cut at with outputs=…, or let autocrop=True find a cut")
-=======
             raise CutError(f"no preset matches this graph; {_NAME}, or let autocrop=True find a cut")
->>>>>>> formats
         return _with_targets(found)
     outcome = _match(index, get(name, known))
     if isinstance(outcome, Match):
         return _with_targets(outcome)
     other = match(index, known)
-<<<<<<< HEAD
-    instead = f'preset="{other.preset.name}" fits' if other else "no preset fits: name the tensors to cut at with outputs=…"
-    if other is not None and not other.targets:
-        instead += ", but has no fixed cut: name the tensors to cut at with outputs=…"
-    raise CutError(f"preset {name!r} does not fit this graph: {outcome}; {instead}")
-=======
     instead = f'preset="{other.preset.name}" matches' if other else f"no preset matches: {_NAME}"
     if other is not None and not other.targets:
         instead += f", but has no fixed cut: {_NAME}"
     raise CutError(f"preset {name!r} does not match this graph: {outcome}; {instead}")
->>>>>>> formats
 
 
 def _with_targets(found: Match) -> Match:
     if found.targets:
         return found
     raise CutError(
-<<<<<<< HEAD
-        f"preset {found.preset.name!r} fits, but has no fixed cut: {found.preset.note.rstrip('.')}; "
-        "name the tensors to cut at with outputs=…, or let autocrop=True find a cut"
-=======
         f"preset {found.preset.name!r} matches, but has no fixed cut: {found.preset.note.rstrip('.')}; "
         f"{_NAME}, or let autocrop=True find a cut"
->>>>>>> formats
     )
 
 
