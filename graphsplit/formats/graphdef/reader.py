@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from graphsplit.formats.graphdef.calls import Calls
 from graphsplit.formats.graphdef.library import Library
 from graphsplit.formats.graphdef.messages import message
 from graphsplit.formats.graphdef.outside import outside_nodes
@@ -60,6 +61,11 @@ class GraphDefReader:
     def library(self) -> Library:
         """The library functions."""
         return Library(self)
+
+    @cached_property
+    def calls(self) -> Calls:
+        """The library functions as they are called."""
+        return Calls(self)
 
     @cached_property
     def outside(self) -> tuple[str, ...]:
