@@ -9,6 +9,9 @@ The notation of an argument, so that a port's dtype can be read without TensorFl
     float32       always this dtype                 @T         the dtype named by attribute T
     N*float32     as many ports as attribute N      N*@T       both
     @Tout[]       one port for each dtype in the list attribute Tout
+
+An op's effects (files, network, prints …) are those of op_effects.py, which must name it. ``shared`` marks an op whose value
+is found by its attributes container and shared_name.
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from op_effects import effects_of, unreviewed
 
 TABLE = Path(__file__).resolve().parent.parent / "graphsplit" / "formats" / "graphdef" / "ops.json"
 
@@ -58,6 +64,10 @@ def table() -> dict[str, Any]:
             entry["defaults"] = defaults
         if op.is_stateful or any(a.is_ref for a in (*op.input_arg, *op.output_arg)):
             entry["stateful"] = True
+        if any(a.name == "shared_name" for a in op.attr):
+            entry["shared"] = True
+        if effects := effects_of(op.name):
+            entry["effects"] = list(effects)
         ops[op.name] = entry
     return {
         "tensorflow": tf.__version__,
@@ -78,6 +88,9 @@ def main() -> int:
     parser.add_argument("--stdout", action="store_true", help="print the table instead of writing it")
     args = parser.parse_args()
     content = table()
+    if unknown := unreviewed(content["ops"]):
+        print(f"nobody has reviewed what these ops do; add them to op_effects.py: {', '.join(unknown)}", file=sys.stderr)
+        return 1
     if args.stdout:
         sys.stdout.write(render(content))
     else:

@@ -19,8 +19,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
+from graphsplit.formats.graphdef.calls import Call
 from graphsplit.formats.graphdef.messages import Message, message
-from graphsplit.formats.graphdef.outside import reaches_outside
+from graphsplit.formats.graphdef.outside import node_reaches_outside
 from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.formats.graphdef.wire import BYTES, Buffer, GraphError, NodeRange, WireError, encode_varint, fields
 from graphsplit.graph.traversal import reachable
@@ -138,7 +139,11 @@ class MetaGraph:
     def _held_by_object(self, function: str) -> bool:
         """Whether the objects name a function, which may then be run at loading."""
         name = function.encode()
-        return any(encode_varint(len(name)) + name in self._data[low:high] for low, high in self._spans.get(7, ()))
+        return encode_varint(len(name)) + name in self._objects
+
+    @cached_property
+    def _objects(self) -> bytes:
+        return self._joined(7)
 
     def _collection(self, key: str) -> Iterator[Span]:
         """The CollectionDef of that key."""
@@ -151,30 +156,38 @@ class MetaGraph:
     @cached_property
     def outside(self) -> tuple[Outside, ...]:
         """What reaches files, the network, Python or unknown native code; plain saving and restoring is excused."""
-        reader = self.reader
-        library = reader.library
-
-        def reaches(node: NodeRange) -> bool:
-            return reaches_outside(node.op, lambda key: reader.attribute(node, key), library=library.functions.keys())
-
+        reader, functions = self.reader, self.reader.library.functions
+        calls = {node.name: made for node in reader.nodes if (made := reader.calls.of(node))}
         excused_nodes, excused_functions = self._excused()
-        bad: dict[str, Outside] = {}  # function → the first node in it that reaches outside
-        for name, function in library.functions.items():
-            for node in function.nodes:
-                if reaches(node) and not (name in excused_functions and node.op in _SAVING):
-                    bad.setdefault(name, Outside(f"{name}/{node.name}", node.op))
-        found: list[Outside] = []
-        named: set[str] = set()
+        bad: dict[Call, Outside] = {}  # the first node in it that reaches outside
+        for call in self._all_calls(call for made in calls.values() for call in made):
+            for node in functions[call.function].nodes:
+                if node_reaches_outside(reader, node, call) and not (call.function in excused_functions and node.op in _SAVING):
+                    bad.setdefault(call, Outside(f"{call.function}/{node.name}", node.op))
+        outside: dict[Outside, None] = {}
+        named: set[Call] = set()
         for node in reader.nodes:
-            if reaches(node):
+            if node_reaches_outside(reader, node):
                 if node.name not in excused_nodes:
-                    found.append(Outside(node.name, node.op))
-            elif bad:
-                there = library.reached(library.called(node)) & bad.keys()
+                    outside[Outside(node.name, node.op)] = None
+            elif bad and node.name in calls:
+                there = reader.calls.reached(calls[node.name]) & bad.keys()
                 if there:
                     named |= there
-                    found.append(Outside(node.name, min(bad[name] for name in there).op))
-        return (*found, *(bad[name] for name in bad if name not in named))
+                    outside[Outside(node.name, min(bad[call] for call in there).op)] = None
+        return tuple(outside | dict.fromkeys(bad[call] for call in bad if call not in named))
+
+    def _all_calls(self, calls: Iterable[Call]) -> list[Call]:
+        """Some calls, all that they lead to, and calls of every function that the objects, or nothing, may call."""
+        library, resolved = self.reader.library, self.reader.calls
+        reached = resolved.reached(calls)
+        reached |= resolved.reached(resolved.unbound(f) for f in library.functions if self._held_by_object(f))
+        for _ in range(2):  # first those that no other one calls, then those that only call one another
+            left = library.functions.keys() - {call.function for call in reached}
+            called = {c for f in left for c in library.calls[f] if c != f}
+            reached |= resolved.reached(map(resolved.unbound, left - called or left))
+        place = {name: number for number, name in enumerate(library.functions)}
+        return sorted(reached, key=lambda call: (place[call.function], call.bound))
 
     def _excused(self) -> tuple[set[str], frozenset[str]]:
         """Nodes and functions that may save and restore: no signature and no initialiser needs them."""

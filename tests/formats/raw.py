@@ -55,6 +55,11 @@ def shape(*sizes: int) -> bytes:
     return field(7, dims(*sizes))
 
 
+def bound(key: str) -> bytes:
+    """An AttrValue that the caller of the function binds."""
+    return field(9, key)
+
+
 def func(name: str, attrs: Mapping[str, bytes] = {}) -> bytes:
     """An AttrValue that is a function."""
     return field(10, field(1, name) + b"".join(field(2, field(1, k) + field(2, v)) for k, v in attrs.items()))
@@ -104,10 +109,11 @@ def identity(name: str, source: str, dtype: int = FLOAT) -> bytes:
     return node(name, "Identity", source, attrs={"T": kind(dtype)})
 
 
-def op_def(name: str, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> bytes:
+def op_def(name: str, inputs: Mapping[str, int], outputs: Mapping[str, int], defaults: Mapping[str, bytes] = {}) -> bytes:
     """An OpDef: the signature of a function."""
     args = [field(n, field(1, key) + number(3, dtype)) for n, ports in ((2, inputs), (3, outputs)) for key, dtype in ports.items()]
-    return field(1, name) + b"".join(args)
+    attrs = [field(4, field(1, key) + field(3, value)) for key, value in defaults.items()]
+    return field(1, name) + b"".join(args + attrs)
 
 
 def function(
@@ -116,9 +122,12 @@ def function(
     *,
     inputs: Mapping[str, int] = {},
     outputs: Mapping[str, int] = {},
+    defaults: Mapping[str, bytes] = {},
+    attrs: Mapping[str, bytes] = {},
 ) -> bytes:
-    """The content of a FunctionDef, without what it returns."""
-    return field(1, op_def(name, inputs, outputs)) + b"".join(field(3, n) for n in nodes)
+    """The content of a FunctionDef, without what it returns. defaults: of the attributes that a caller may bind."""
+    stated = b"".join(attr(key, value) for key, value in attrs.items())
+    return field(1, op_def(name, inputs, outputs, defaults)) + b"".join(field(3, n) for n in nodes) + stated
 
 
 def library(*functions: bytes, gradients: Mapping[str, str] = {}) -> bytes:

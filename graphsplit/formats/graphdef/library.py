@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from graphsplit.formats.graphdef.calls import functions_named
 from graphsplit.formats.graphdef.messages import Message
 from graphsplit.formats.graphdef.ops import op_table
 from graphsplit.formats.graphdef.wire import BYTES, GraphError, NodeRange, attributes, fields, walk_node
@@ -23,12 +24,26 @@ CALLERS = {"PartitionedCall", "StatefulPartitionedCall", "If", "StatelessIf", "C
 
 @dataclass(frozen=True, slots=True)
 class FunctionRange:
-    """A library function: where it lies, its nodes, its signature (an OpDef message)."""
+    """A library function.
+
+    Attributes:
+        begin: Where its field begins.
+        end: Where it ends.
+        nodes: The nodes of its body.
+        signature: An OpDef message.
+        implements: The values of its attribute ``api_implements``, of which one is usual.
+    """
 
     begin: int
     end: int
     nodes: tuple[NodeRange, ...]
     signature: Message
+    implements: frozenset[bytes] = frozenset()
+
+    @property
+    def defaults(self) -> dict[str, Message]:
+        """Attribute → AttrValue, where a caller need not bind it."""
+        return {a.name: a.default_value for a in self.signature.attr if a.HasField("default_value")}
 
 
 class Library:
@@ -46,7 +61,7 @@ class Library:
             for number, wire, begin, start, end in fields(reader.data, *span):
                 if number != 1 or wire != BYTES:
                     continue
-                signature, nodes = None, []
+                signature, nodes, implements = None, [], set()
                 for inner, inner_wire, first, low, high in fields(reader.data, start, end):
                     if inner == 1 and inner_wire == BYTES:
                         if signature is not None:
@@ -54,10 +69,14 @@ class Library:
                         signature = reader.parse("OpDef", low, high)
                     elif inner == 3 and inner_wire == BYTES:
                         nodes.append(walk_node(reader.data, first, low, high))
+                    elif inner == 5 and inner_wire == BYTES:
+                        entry = reader.parse("AttrEntry", low, high)
+                        if entry.key == "api_implements":
+                            implements.add(entry.value.s)
                 if signature is not None:
                     if signature.name in found:
                         raise GraphError(f"two functions are named {signature.name!r}")
-                    found[signature.name] = FunctionRange(begin, end, tuple(nodes), signature)
+                    found[signature.name] = FunctionRange(begin, end, tuple(nodes), signature, frozenset(implements))
         return found
 
     @cached_property
@@ -74,8 +93,13 @@ class Library:
 
     @cached_property
     def calls(self) -> dict[str, tuple[str, ...]]:
-        """Function name → names of the functions that its nodes call."""
-        return {name: tuple(dict.fromkeys(c for node in f.nodes for c in self.called(node))) for name, f in self.functions.items()}
+        """Function name → names of the functions that its nodes call, or that a default of its attributes names."""
+        found: dict[str, tuple[str, ...]] = {}
+        for name, f in self.functions.items():
+            named = [c for node in f.nodes for c in self.called(node)]
+            named += [c for value in f.defaults.values() for c, _ in functions_named(value) if c in self.functions]
+            found[name] = tuple(dict.fromkeys(named))
+        return found
 
     def called(self, node: NodeRange) -> tuple[str, ...]:
         """Names of the functions that a node calls, through attributes or by its op."""
@@ -91,6 +115,11 @@ class Library:
             for name in self._named(node):
                 if name and name not in self.functions:
                     raise GraphError(f"node {node.name!r} calls the function {name!r}, which is not there")
+        for function, f in self.functions.items():
+            for value in f.defaults.values():
+                for name, _ in functions_named(value):
+                    if name and name not in self.functions:
+                        raise GraphError(f"the function {function!r} calls the function {name!r}, which is not there")
 
     def reached(self, names: Iterable[str]) -> frozenset[str]:
         """The named functions and all that they call, gradients included."""
@@ -133,12 +162,4 @@ class Library:
             # AttrValue: list = 1 and func = 10 are the only values that can name a function. All its fields are looked
             # at: the last one counts, and a harmless one before it must not hide a call.
             if any(number in (1, 10) for number, *_ in fields(data, start, end)):
-                yield from _function_names(self._reader.parse("AttrValue", start, end))
-
-
-def _function_names(value: Message) -> Iterator[str]:
-    """The functions that an AttrValue names, with those passed to a function as its own attributes."""
-    for function in [value.func] if value.HasField("func") else value.list.func:
-        yield function.name
-        for entry in function.attr:
-            yield from _function_names(entry.value)
+                yield from (name for name, _ in functions_named(self._reader.parse("AttrValue", start, end)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
+from graphsplit.formats.graphdef.calls import Calls
 from graphsplit.formats.graphdef.library import Library
 from graphsplit.formats.graphdef.messages import Message, message
 from graphsplit.formats.graphdef.outside import outside_nodes
@@ -59,6 +60,11 @@ class GraphDefReader:
     def library(self) -> Library:
         """The library functions."""
         return Library(self)
+
+    @cached_property
+    def calls(self) -> Calls:
+        """The library functions as they are called."""
+        return Calls(self)
 
     @cached_property
     def outside(self) -> tuple[str, ...]:
