@@ -118,7 +118,7 @@ def run_batch(
     if sources_per_part < 1:
         raise OptionError(f"sources_per_part must be at least 1, not {sources_per_part!r}", option="sources_per_part")
     cut, run = separate_options(options)
-    _check_engine(engine, run)
+    _check_engine(engine, run, ray or {})
     supervision(), opencv()  # if missing, say so before any work
     check_format(format)
     if engine == "ray":
@@ -162,10 +162,13 @@ def run_batch(
         )
 
 
-def _check_engine(engine: Engine, run: Mapping[str, object]) -> None:
+def _check_engine(engine: Engine, run: Mapping[str, object], ray: Mapping[str, object]) -> None:
     local = next((name for name in _LOCAL if run.get(name)), None)
     if engine == "ray" and local is not None:
         raise OptionError(f"{local} goes with engine 'local'; Ray decides where sections run", option=local)
+    cluster = next((name for name, value in ray.items() if value and name != "verbose"), None)
+    if engine == "local" and cluster is not None:
+        raise OptionError(f"{cluster} goes with engine 'ray'", option=cluster)
 
 
 def _events(engine: Engine, work: Work, items: Sequence[Item], ray: RayOptions) -> Generator[Event, None, None]:

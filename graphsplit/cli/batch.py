@@ -6,7 +6,6 @@ import argparse
 import os
 import warnings
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +62,7 @@ def add(commands: Subparsers) -> None:
     how.add_argument(
         "--engine",
         choices=("ray", "local"),
-        help="ray: actors of a cluster; local: a pipeline here. Both write the same (default: ray where it is installed)",
+        help="ray: actors of a cluster; local: a pipeline here. Both write the same (default: local; ray with --address)",
     )
     add_threads(how, default=1, note="1: the same rows on every machine; other numbers may round differently")
     add_devices(how)
@@ -85,7 +84,7 @@ def add(commands: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    engine: Engine = args.engine or ("ray" if find_spec("ray") else "local")
+    engine: Engine = args.engine or ("ray" if args.address or os.environ.get("RAY_ADDRESS") else "local")
     if not args.verbose:  # OpenCV and its FFmpeg log to stderr, where one line of ours is promised
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     ray: RayOptions = {

@@ -29,6 +29,7 @@ from graphsplit.cli.printing import print_json
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
 from graphsplit.errors import OverwriteError
+from graphsplit.formats import locate
 from graphsplit.formats.detect import detect_format
 from graphsplit.parts.manifest import find_manifest
 
@@ -140,7 +141,7 @@ def _open(args: argparse.Namespace, opened: ExitStack) -> tuple[Source, Window |
     from graphsplit.detection.window import Window
 
     if find_manifest(args.model) is None:
-        detect_format(Path(args.model))  # says so if an image comes first
+        detect_format(locate(args.model))  # says so if an image comes first
     if args.labels is not None and args.labels != "coco":
         read_labels(args.labels)
     window = None

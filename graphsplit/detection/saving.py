@@ -30,6 +30,9 @@ def saver(source: Source, out: str | PathLike[str], *, overwrite: bool) -> Sink:
         FormatError: for a file name extension that OpenCV does not write, or a destination in a folder that does not exist.
     """
     path, own = Path(out), list(_files(source))
+    if source.kind in ("several", "folder") and not path.is_dir() and (path.suffix.lower() in CODECS or _is_image(path)):
+        what = "a folder of images is" if source.kind == "folder" else "several sources are"
+        raise FormatError(f"{what} saved as a folder; leave out the extension {path.suffix}", path=path)
     if source.kind == "several":
         check_folder(path)
     elif source.kind != "folder" and path.is_dir() and source.path is not None:

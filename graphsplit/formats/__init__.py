@@ -12,7 +12,7 @@ from graphsplit.formats.detect import FORMATS, check_readable, detect_format
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.model import Model
 
-__all__ = ["GraphDefModel", "Model", "ModelLike", "as_graphdef", "as_model", "is_model", "load"]
+__all__ = ["GraphDefModel", "Model", "ModelLike", "as_graphdef", "as_model", "is_model", "load", "locate"]
 
 #: A model, or what `load` takes: a path, "demo", or a model in memory.
 ModelLike = Union[Model, str, PathLike[str], object]  # noqa: UP007  # object: TensorFlow's types cannot be named here
@@ -37,6 +37,12 @@ def is_model(value: object) -> TypeGuard[Model]:
     return isinstance(value, Stored)
 
 
+def locate(path: str | PathLike[str]) -> Path:
+    """The path of a model; "demo" is the detector that comes with the package, if there is no such file."""
+    where = Path(path)
+    return _DEMO if str(path) == "demo" and not where.exists() else where
+
+
 def load(model: ModelLike, format: str | None = None, *, trust: bool = False) -> Model:
     """Read a model: a frozen ``.pb`` or ``.pbtxt``, a SavedModel folder, a ``.keras`` or a ``.tflite`` file, or one in memory.
 
@@ -54,7 +60,7 @@ def load(model: ModelLike, format: str | None = None, *, trust: bool = False) ->
         from graphsplit.formats.objects import load_object
 
         return model if is_model(model) else load_object(model)
-    where = _DEMO if model == "demo" and not Path("demo").exists() else Path(model)
+    where = locate(model)
     kind = detect_format(where) if format is None else format
     if kind not in FORMATS:
         raise FormatError(f"unknown format {kind!r}; there are {', '.join(FORMATS)}", path=where)

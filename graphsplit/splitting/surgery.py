@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from graphsplit.errors import CutError, SectionNotFoundError
+from graphsplit.errors import CutError
 from graphsplit.formats import Model, ModelLike, as_model
 from graphsplit.graph.index import TensorSpec
+from graphsplit.inference.devices import check_devices, check_sections
 from graphsplit.inference.shapes import infer
 from graphsplit.parts.parts import Part, Parts, Port, Source, default_device
 from graphsplit.planning.plan import Plan
@@ -84,6 +85,7 @@ def split(
         CutError: for a cut that cannot be made, for a plan together with a cut, for a plan of another model, and for a
             border tensor whose dtype is unknown.
         SectionNotFoundError: for a device of a section that does not exist.
+        PlacementError: for an invalid device name.
         FormatError: for a graph that is not frozen.
         TensorNotFoundError, OptionError: as of `plan`.
     """
@@ -101,9 +103,8 @@ def split(
             cut["outputs"] = at
         planned = _planned(model, read_request("split", model, cut, shapes=shapes))
     names = [s.name for s in planned.sections]
-    for name, device in (devices or {}).items():
-        if name not in names:
-            raise SectionNotFoundError(name, known=names, device=device)
+    check_sections(devices or {}, names)
+    check_devices(devices or {})
     specs = border_specs(model, planned, shapes=shapes)
     return Parts(
         sections=tuple(_part(model, planned, i, specs, devices or {}) for i in range(len(planned.sections))),
