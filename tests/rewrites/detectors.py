@@ -53,6 +53,7 @@ def detector(
     anchors: int | None = None,
     ids: Sequence[float] | None = None,
     early: Sequence[str] | None = None,
+    late: Sequence[str] | None = None,
 ) -> GraphDefModel:
     """A detector's post-processing.
 
@@ -66,6 +67,7 @@ def detector(
         early: What is done to the boxes of a class before the suppression, in order: "scores" drops low scores, "clip" clips boxes
             and drops those without area, "bare clip" only clips, "inner clip" is "clip" with half of the window. Default: scores
             and clip for V2, else nothing.
+        late: What is done to the boxes of all classes after the suppression, likewise. Default: nothing for V2, else a clip.
     """
     q = columns or (classes if per_class_boxes else 1)
     with tf.Graph().as_default() as graph, loops_of_tensorflow_1():
@@ -82,6 +84,7 @@ def detector(
             "op": op, "classes": classes, "iou": iou, "threshold": threshold, "per_class": per_class, "total": total,
             "ids": [first + i for i in range(classes)] if ids is None else ids, "sigma": sigma, "pad": pad, "carried": carried,
             "early": ("scores", "clip") if op == "V2" and early is None else early,
+            "late": late,
         }  # fmt: skip
         fields = {"b": boxes, "s": scores, "w": windows, "x": extras}
         names = [n for n, t in fields.items() if t is not None]
@@ -106,6 +109,7 @@ def detector(
 def _one(
     boxes: Any, scores: Any, window: Any, extra: Any, *, op: str, classes: int, iou: float, threshold: float, per_class: int,
     total: int, ids: Sequence[float], sigma: float, pad: bool, carried: str, early: Sequence[str] | None,
+    late: Sequence[str] | None,
 ) -> list[Any]:  # fmt: skip
     columns = tf.unstack(boxes, axis=1)
     masks = tf.unstack(extra, axis=1) if carried == "masks" else None
@@ -120,10 +124,10 @@ def _one(
             fields = _padded(fields, window, op, iou, threshold, per_class, sigma, pad)
         lists.append([*fields[:2], tf.zeros_like(fields[1]) + ids[number], *fields[2:]])
     fields = [tf.concat(column, 0) for column in zip(*lists, strict=True)]
+    for step in (() if early is not None else ("clip",)) if late is None else late:
+        fields = _clip(_sort(fields), window * 0.5 if step == "inner clip" else window)
     if early is not None:
         return _end(_take(_sort(fields), tf.minimum(total, tf.shape(fields[0])[0])), total, None)
-    fields = _sort(fields)
-    fields = _clip(fields, window)
     fields[1] = tf.where(tf.cast(_area(fields[0]), tf.bool), fields[1], -1.0 * tf.ones(tf.shape(fields[0])[0]))
     valid = tf.reduce_sum(tf.cast(tf.greater_equal(fields[1], 0), tf.int32))
     fields = _sort(fields)

@@ -71,6 +71,10 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, dict[int, str]], str]] = [
     ("marked in another length", V3, {"ones_2/Reshape": {0: "strided_slice_8"}}, "does not mark the whole list"),
     ("not marked: padding stays", V3, {"SelectV2_3": {1: "Minimum_6"}}, "is not the number of valid boxes"),
     ("taken before it is sorted", V3, {"GatherV2_5": {1: "range_3"}}, "sorted scores are not gathered"),
+    ("other boxes are clipped", V3, {"split": {1: "GatherV2"}}, "the clipped boxes are not those of the scores"),
+    ("not sorted", V2, {"GatherV2_22": {0: "concat_2"}, "GatherV2_23": {0: "concat_3"}, "GatherV2_24": {0: "concat_4"},
+     "GatherV2_25": {0: "concat_5"}}, "taken from a list that is not sorted"),
+    ("without the first row", V2, {"range_1": {0: "range_1/delta"}}, "not followed by the sort, clip and cut"),
     ("as many as one class has", V3, {"Minimum_6": {1: "strided_slice_2"}}, "'Minimum_6' does not count the rows of the list"),
     ("all of them, valid or not", V3, {"range_6": {1: "Minimum_6"}}, "none of the recognised steps drops the padding"),
     ("boxes valid or not", V3, {"range_5": {1: "Minimum_6"}}, "GatherV2_13:0 is read by 'GatherV2_16'"),
@@ -81,9 +85,9 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, dict[int, str]], str]] = [
 def test_a_graph_changed_in_one_place_is_left_alone(options, inputs, reason):
     model = detector(classes=2, unrolled=1, **options)
     assert not [f for f in find_multiclass(model) if isinstance(f, Unfit)]
-    (left, *_) = found = list(find_multiclass(changed(model, inputs)))
-    assert all(isinstance(f, Unfit) for f in found)
-    assert reason in left.reason
+    rewritten = rewrite(changed(model, inputs), fuse_nms=True)
+    assert not rewritten.rewrites
+    assert reason in rewritten.left_alone[0]["reason"]
 
 
 def test_scores_of_more_classes_than_are_suppressed_are_refused_in_words():
@@ -96,11 +100,24 @@ def test_scores_of_more_classes_than_are_suppressed_are_refused_in_words():
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [({"iou": 1.5}, "an IoU threshold of 1.5"), ({"iou": -0.5}, "an IoU threshold of -0.5"), ({"per_class": 0}, "a maximum of 0")],
+    [
+        ({"iou": 1.5}, "an IoU threshold of 1.5"),
+        ({"iou": -0.5}, "an IoU threshold of -0.5"),
+        ({"per_class": 0}, "a maximum of 0"),
+        ({"total": 0}, "at most 0 of all classes"),
+        ({"late": ["clip", "inner clip"]}, "boxes are clipped twice"),
+        ({"early": ["clip"], "late": ["clip"]}, "boxes are clipped before and after the suppression"),
+    ],
 )
 def test_parameters_that_no_exporter_writes_are_left_alone(options, reason):
     (left,) = find_multiclass(detector("V3", **options))
     assert reason in left.reason
+
+
+def test_lists_that_no_output_needs_are_missing_and_the_graph_is_left_alone():
+    rewritten = rewrite(detector("V2"), fuse_nms=True, model_outputs="detection_scores")
+    assert not rewritten.rewrites
+    assert rewritten.left_alone[0]["reason"] == "what is selected is not joined to boxes, scores and classes"
 
 
 def test_boxes_divided_along_another_axis_are_left_alone():
