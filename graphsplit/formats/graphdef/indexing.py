@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import replace
 from types import MappingProxyType
 
 from graphsplit.formats.graphdef.control_flow import find_groups
@@ -60,7 +59,14 @@ def index_graph(reader: GraphDefReader, outputs: tuple[str, ...] | None = None) 
 
     grouping = find_groups(nodes, dtype_of=lambda t: tensors[t].dtype, frame_name=frame_name)
     if grouping.of_node:
-        nodes = [replace(n, group=grouping.of_node[n.name]) if n.name in grouping.of_node else n for n in nodes]
+        group = grouping.of_node.get
+        # By position: dataclasses.replace takes several times as long, for thousands of nodes.
+        nodes = [
+            Node(n.name, n.op, n.inputs, n.outputs, n.control_inputs, n.stateful, n.kind, group(n.name), n.role)
+            if n.name in grouping.of_node
+            else n
+            for n in nodes
+        ]
     return GraphIndex(
         nodes=tuple(nodes),
         tensors=tensors,

@@ -8,12 +8,13 @@ same text format, and the order of the file is kept.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, TypeAlias
-
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphsplit.formats.graphdef.ops import op_table
 from graphsplit.graph.index import Shape
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor_pool import DescriptorPool
 
 __all__ = ["Message", "dtype_number", "message", "read_shape"]
 
@@ -95,7 +96,9 @@ def _numbers() -> dict[str, int]:
 
 
 @cache
-def _pool() -> descriptor_pool.DescriptorPool:
+def _pool() -> DescriptorPool:
+    from google.protobuf import descriptor_pb2, descriptor_pool  # 13 ms, which --help need not pay
+
     file = descriptor_pb2.FileDescriptorProto(name="graphsplit/graphdef.proto", package=_PACKAGE, syntax="proto3")
     field = descriptor_pb2.FieldDescriptorProto
     enum = file.enum_type.add(name="DataType")
@@ -135,6 +138,8 @@ def _pool() -> descriptor_pool.DescriptorPool:
 @cache
 def message(name: str) -> Message:
     """The message class of that name: ``message("AttrValue").FromString(data)``."""
+    from google.protobuf import message_factory
+
     return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"{_PACKAGE}.{name}"))
 
 
