@@ -594,7 +594,7 @@ def test_what_is_read_is_what_was_saved(parts: Parts, whole: GraphDefModel, tmp_
 
 def test_no_split_here(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing", tmp_path / "split.json"):
-        with pytest.raises(FormatError, match=rf"no split\.json here; `graphsplit split MODEL -o {path}` makes one$") as caught:
+        with pytest.raises(FormatError, match=rf"no split\.json here; `graphsplit split MODEL -o {path}` writes one$") as caught:
             load_parts(path)
         assert caught.value.path == str(path)
 
@@ -762,7 +762,7 @@ def test_another_schema_is_refused(out: Path, schema: int) -> None:
 def test_paths_stay_in_the_folder(out: Path, file: str) -> None:
     made = json_of(out)
     made["sections"][1]["file"] = file
-    refused(out, made, r"sections\[1\]\.file: .* is not a plain file name; sections lie beside the manifest$")
+    refused(out, made, r"sections\[1\]\.file: .* is not a plain file name; section files are beside the manifest$")
 
 
 def test_a_section_that_is_no_file(out: Path, tmp_path: Path) -> None:

@@ -95,6 +95,6 @@ def _message() -> Any:
     item.field.add(name="display_name", number=3, label=kind.LABEL_OPTIONAL, type=kind.TYPE_BYTES)
     labels = file.message_type.add(name="LabelMap")
     labels.field.add(name="item", number=1, label=kind.LABEL_REPEATED, type=kind.TYPE_MESSAGE, type_name=".graphsplit.labels.Item")
-    pool = descriptor_pool.DescriptorPool()  # of its own, so that it never meets the API's
+    pool = descriptor_pool.DescriptorPool()  # a separate one, so that it never meets the API's
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("graphsplit.labels.LabelMap"))

@@ -27,7 +27,7 @@ _SHOWN = 3  # paths in a message
 def check_free(
     paths: Iterable[AnyPath], *, sources: Iterable[AnyPath] = (), overwrite: bool = False, then: str | None = None
 ) -> None:
-    """Refuse to write files over what nobody asked to replace.
+    """Refuse to replace files that nobody asked to replace.
 
     Args:
         paths: The files to write.
@@ -110,7 +110,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with _reported(path):
         try:
-            # open(…, "xb") gives the permissions of the user's umask; tempfile would give 0600.
+            # open(…, "xb") applies the user's umask; tempfile would set 0600.
             with open(temporary, "xb") as file:
                 yield file
             os.replace(temporary, path)

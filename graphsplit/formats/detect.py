@@ -161,13 +161,13 @@ def _text(path: Path, head: bytes) -> str:
     raise FormatError(f"this is a text file, but not a GraphDef in text form (it would start with 'node {{'); {_FREEZE}", path=path)
 
 
-# protobuf messages, told apart by which fields they have
+# protobuf messages, distinguished by their fields
 
 
 def _fields(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
     """The first fields of what may be a message: (number, wire type, start, end of its value).
 
-    Stops at the first thing that is no field; one that reaches past the end is the last and ends there (a truncated file).
+    Stops at the first bytes that are not a field; a field that reaches past the end is the last and ends there (a truncated file).
     """
     pos = start
     try:
@@ -242,7 +242,7 @@ def _binary(path: Path, data: mmap.mmap) -> str:
     if (100, BYTES) in kinds:
         raise FormatError("this seems to be a Caffe model; convert it to TensorFlow first", path=path)
     if kinds and kinds <= {(2, BYTES), (3, VARINT), (4, BYTES), (5, BYTES)} and found[-1][3] == len(data):
-        return "graphdef"  # of nothing but a library or versions; the reader says that there is no node in it
+        return "graphdef"  # with only a library or versions; the reader reports that it has no nodes
     if re.search(r"\.data-\d{5}-of-\d{5}$", path.name):
         raise FormatError(f"this seems to be the values of a checkpoint, without a graph; {_FREEZE}", path=path)
     if not any(data[:4096]):

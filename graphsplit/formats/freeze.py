@@ -53,7 +53,7 @@ def loading(path: Path | None, what: str, then: str) -> Iterator[None]:
     try:
         for logger in loggers:
             logger.addFilter(of_others)
-        with warnings.catch_warnings(), eager_mode():  # the first is of the whole process, there is no other way
+        with warnings.catch_warnings(), eager_mode():  # the first concerns the whole process, which cannot be avoided
             warnings.simplefilter("ignore")
             yield
     except (GraphSplitError, MemoryError):

@@ -100,7 +100,7 @@ def freeze_keras(model: Model, path: Path | None = None) -> tuple[bytes, tuple[s
 
     inputs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input  # the latter as it was built: a dict, say
     signature = tf.nest.map_structure(spec, inputs)
-    function = tf.function(lambda given: model(given, training=False), input_signature=[signature])
+    function = tf.function(lambda fed: model(fed, training=False), input_signature=[signature])
     return freeze_function(function.get_concrete_function())
 
 

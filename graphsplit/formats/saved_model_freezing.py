@@ -61,7 +61,7 @@ def _changes_variables(meta: MetaGraph, signature: Message) -> str | None:
 
 
 def _freeze_graph(path: Path, meta: MetaGraph, signature: Message) -> tuple[bytes, tuple[str, ...]]:
-    """Freeze a signature of a SavedModel of TensorFlow 1, in a graph and a session of its own."""
+    """Freeze a signature of a SavedModel of TensorFlow 1, in a separate graph and session."""
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_from_session_graph
 

@@ -263,7 +263,7 @@ class GraphIndex:
         base, _, port = name.rpartition(":")
         if port.isdigit() and base in self.name_to_node_map:
             return self.name_to_node_map[base].outputs or (base,)
-        wanted = base if port.isdigit() else name
+        asked = base if port.isdigit() else name
         # difflib is quadratic; constants are rarely meant and half the names.
         names = [n.name for n in self.nodes if n.kind != "const"] or [n.name for n in self.nodes]
-        return tuple(difflib.get_close_matches(wanted, names, n=3, cutoff=0.75))
+        return tuple(difflib.get_close_matches(asked, names, n=3, cutoff=0.75))

@@ -10,18 +10,18 @@ from graphsplit.errors import OptionError
 __all__ = ["check_choice", "check_options"]
 
 
-def check_options(function: str, given: Mapping[str, object], known: Collection[str]) -> None:
+def check_options(function: str, passed: Mapping[str, object], known: Collection[str]) -> None:
     """Refuse keyword arguments that a function does not have.
 
     Args:
         function: Name of the function or class that was called, as the caller wrote it.
-        given: The keyword arguments.
+        passed: The keyword arguments.
         known: The names it takes.
 
     Raises:
         OptionError: names the function, the argument and the nearest one there is.
     """
-    for name in given:
+    for name in passed:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(sorted(known))}"

@@ -38,6 +38,6 @@ def reachable(start: Iterable[T], neighbours: Callable[[T], Iterable[T]], *, ski
     Args:
         start: Where to begin.
         neighbours: The items next to an item.
-        skip: Items that are left out, and with them whatever only they lead to.
+        skip: Items that are left out, and with them everything that only they lead to.
     """
     return set(walk(start, neighbours, skip=skip))

@@ -149,7 +149,7 @@ def find_manifest(path: str | PathLike[str]) -> Path | None:
 
 
 def load_parts(directory: str | PathLike[str]) -> Parts:
-    """Read a split back. Section files lie beside the manifest, and their checksums are checked.
+    """Read a split back. Section files are beside the manifest, and their checksums are checked.
 
     Args:
         directory: The folder, or the manifest in it.
@@ -164,7 +164,7 @@ def load_parts(directory: str | PathLike[str]) -> Parts:
     except OSError as error:  # a name that no file can have
         raise FormatError(f"cannot be read: {error.strerror or error}", path=folder) from error
     if not there:
-        raise FormatError(f"no {MANIFEST} here; `graphsplit split MODEL -o {folder}` makes one", path=folder)
+        raise FormatError(f"no {MANIFEST} here; `graphsplit split MODEL -o {folder}` writes one", path=folder)
     if not plain:
         raise FormatError("neither a file nor a folder (a pipe or a device is never opened)", path=path)
     content = read_json(path, dict[str, object], what="a manifest", limit=_LIMIT)
@@ -235,16 +235,16 @@ class _Reader:
         if model.sha256 != entry.sha256:
             raise self.fault(f"{at}.sha256", f"{entry.file!r} is not the file that was written (its checksum is {model.sha256})")
         with self.naming(f"{at}.file"):
-            model.index  # noqa: B018  # a checksum says who wrote it, not that it is a graph
+            model.index  # noqa: B018  # a checksum does not prove that it is a graph
         for side in ("inputs", "outputs"):
             for i, port in enumerate(getattr(entry, side)):
                 self.check_port(port, model, entry.file, f"{at}.{side}[{i}]")
         return Part(entry.name, model, entry.inputs, entry.outputs, entry.device)
 
     def file(self, file: str, at: str) -> Path:
-        """The path of a section file, which lies beside the manifest. Raises FormatError."""
+        """The path of a section file, which is beside the manifest. Raises FormatError."""
         if file != os.path.basename(file) or file in ("", ".", "..") or "\\" in file or "\0" in file:
-            raise self.fault(at, f"{file[:80]!r} is not a plain file name; sections lie beside the manifest")
+            raise self.fault(at, f"{file[:80]!r} is not a plain file name; section files are beside the manifest")
         path = self.folder / file
         try:
             link, there = path.is_symlink(), path.is_file()

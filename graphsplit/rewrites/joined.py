@@ -7,10 +7,11 @@ class 1: NonMaxSuppression ─ gather, pad ─┼─ ConcatV2 ─ one list      
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from graphsplit.graph.index import Node
+from graphsplit.graph.traversal import walk
 from graphsplit.rewrites.matching import Matcher, NoMatch
 from graphsplit.rewrites.suppression import ClassNms
 
@@ -77,21 +78,19 @@ def read_joined(match: Matcher, classes: Sequence[ClassNms]) -> Joined:
 def _concats(match: Matcher, classes: Sequence[ClassNms]) -> list[Node]:
     """The first nodes downstream of the suppressions that join one tensor per class."""
     suppressions = {c.node.name for c in classes}
-    seen: set[str] = set()
-    stack = [tensor for c in classes for tensor in c.node.outputs]
-    concats = []
-    while stack:
-        for node in match.readers.get(stack.pop(), ()):
-            if node.name in seen:
-                continue
-            seen.add(node.name)
-            # What one class joins reads its suppression and its own padding; what joins the classes reads no suppression.
-            within = node.inputs and match.index.producer[match.plain(node.inputs[0])] in suppressions
-            if node.op == "ConcatV2" and len(node.inputs) == len(classes) + 1 and not within:
-                concats.append(node)
-            elif node.op not in ("Shape", "Size", "TensorArrayWriteV3", "Assert"):
-                stack += node.outputs
-    return concats
+
+    def joins(node: Node) -> bool:
+        # What one class joins reads its suppression and its own padding; what joins the classes reads no suppression.
+        within = node.inputs and match.index.producer[match.plain(node.inputs[0])] in suppressions
+        return node.op == "ConcatV2" and len(node.inputs) == len(classes) + 1 and not within
+
+    def readers(node: Node) -> Iterator[Node]:
+        return (reader for tensor in node.outputs for reader in match.readers.get(tensor, ()))
+
+    def onward(node: Node) -> Iterable[Node]:
+        return () if joins(node) or node.op in ("Shape", "Size", "TensorArrayWriteV3", "Assert") else readers(node)
+
+    return [node for node in walk((reader for c in classes for reader in readers(c.node)), onward) if joins(node)]
 
 
 def _kind(match: Matcher, c: ClassNms, tensor: str) -> tuple[str, float | str]:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from graphsplit.formats import GraphDefModel
 from graphsplit.graph.index import Node
+from graphsplit.graph.traversal import reachable
 from graphsplit.runtimes.arrays import Array
 
 __all__ = ["AttrValue", "Matcher", "NoMatch", "Unfit"]
@@ -83,14 +84,7 @@ class Matcher:
     def reaching(self) -> set[str]:
         """Names of the nodes whose values reach an output through tensors; control inputs do not count."""
         nodes, producer = self.index.name_to_node_map, self.index.producer
-        names: set[str] = set()
-        stack = [producer[t] for t in self.index.outputs]
-        while stack:
-            name = stack.pop()
-            if name not in names:
-                names.add(name)
-                stack += (producer[t] for t in nodes[name].inputs)
-        return names
+        return reachable((producer[t] for t in self.index.outputs), lambda name: (producer[t] for t in nodes[name].inputs))
 
     def here(self, tensor: str) -> str:
         """The source of a tensor through identities, within the same loop, so that new nodes beside its readers may read it."""

@@ -14,6 +14,7 @@ from functools import partial
 from operator import eq
 
 from graphsplit.graph.index import Node
+from graphsplit.graph.traversal import reachable
 from graphsplit.rewrites.boxes import Window, area, clipped, keeps_area, row_filter, valid_count
 from graphsplit.rewrites.joined import Joined
 from graphsplit.rewrites.matching import Matcher, NoMatch
@@ -243,11 +244,4 @@ class _Steps:
 
 def _dependent(match: Matcher, tensors: set[str]) -> set[str]:
     """The tensors and all that are computed from them."""
-    dependent = set(tensors)
-    stack = list(tensors)
-    while stack:
-        for node in match.readers.get(stack.pop(), ()):
-            if not dependent.issuperset(node.outputs):
-                dependent.update(node.outputs)
-                stack += node.outputs
-    return dependent
+    return reachable(tensors, lambda tensor: (t for node in match.readers.get(tensor, ()) for t in node.outputs))

@@ -1,6 +1,6 @@
 """Crop files: a cut in JSON.
 
-{"inputs": ["a"], "outputs": ["b", "c"]}        one model; either key may be left out, a string stands for a list
+{"inputs": ["a"], "outputs": ["b", "c"]}        one model; either key may be left out, a string is a list of one
 {"0": {…}, "1": {…}}   or   [{…}, {…}]          several models; a command on one model takes the first
 """
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["tensor_value"]
 
-_MOST = 2**22  # elements; one value in the file may stand for all of them
-# dtype → the field with its values, where they are not written as they lie in memory; float16 as its bits
+_MOST = 2**22  # elements; one value in the file may be repeated for all of them
+# dtype → the field that lists its values, unless their bytes are stored as they are in memory; float16 as its bits
 _FIELDS = {
     "float16": "half_val", "float32": "float_val", "float64": "double_val", "bool": "bool_val",
     "int8": "int_val", "int16": "int_val", "int32": "int_val", "int64": "int64_val",

@@ -39,7 +39,7 @@ def index_graph(reader: GraphDefReader, outputs: tuple[str, ...] | None = None) 
         count = _ports(reader, node, edges.highest)
         total += count
         if total > _MOST_PORTS + 16 * len(reader.nodes):
-            raise GraphError(f"node {node.name!r} asks for {count:,} outputs, which makes {total:,} in all: too many")
+            raise GraphError(f"node {node.name!r} asks for {count:,} outputs, {total:,} in all: too many")
         # The same string object where somebody reads it: looking it up is twice as fast then.
         first = edges.canonical.get(node.name) or f"{node.name}:0"
         ports = (first,) if count == 1 else tuple([first if not p else f"{node.name}:{p}" for p in range(count)])

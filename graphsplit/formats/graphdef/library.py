@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CALLERS", "FunctionRange", "Library"]
 
-#: Ops that do nothing but call a function: they hold state when the function does, whatever the registry says.
+#: Ops that only call a function: they hold state if the function does, regardless of the registry.
 CALLERS = {"PartitionedCall", "StatefulPartitionedCall", "If", "StatelessIf", "Case", "StatelessCase", "While", "StatelessWhile"}
 
 

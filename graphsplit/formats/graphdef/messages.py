@@ -86,7 +86,7 @@ TensorInfo: name 1 string, dtype 2 enum, tensor_shape 3 TensorShapeProto
 
 
 def dtype_number(name: str) -> int:
-    """The DataType number of a dtype name. Raises KeyError for a name that is no dtype."""
+    """The DataType number of a dtype name. Raises KeyError for an unknown name."""
     return _numbers()[name]
 
 

@@ -39,12 +39,12 @@ def make_skeleton(
     Returns:
         The skeleton, whose names map the tensors to those in it, and the tensors that it holds.
     """
-    wanted = tuple(dict.fromkeys(tensors))
+    asked = tuple(dict.fromkeys(tensors))
     nodes = index.name_to_node_map
     outside = set(reader.outside)
-    all_needed = index.ancestors(index.producer[t] for t in wanted)
+    all_needed = index.ancestors(index.producer[t] for t in asked)
     stops = {n for n in all_needed if n in outside or _states_its_shape(reader, index, nodes[n])}
-    needed = index.ancestors((index.producer[t] for t in wanted), known=stops)
+    needed = index.ancestors((index.producer[t] for t in asked), known=stops)
 
     foreign = [n for n in needed if op_table().get(nodes[n].op) is None and nodes[n].op not in reader.library.functions]
     foreign += [n for n in stops if any(index.tensors[t].dtype is None for t in nodes[n].outputs)]
@@ -53,9 +53,9 @@ def make_skeleton(
 
     replaced = stops - unknown | {n for n in needed if nodes[n].kind == "input"}
     keep = [n.name for n in reader.nodes if n.name in needed and n.name not in unknown and n.name not in replaced]
-    given = [_batched(index.tensors[t], batch) for n in replaced for t in nodes[n].outputs]
-    held = tuple(t for t in wanted if index.producer[t] not in unknown)
-    return write_section(reader, keep, given, held, own_placeholders=False), held
+    entering = [_batched(index.tensors[t], batch) for n in replaced for t in nodes[n].outputs]
+    held = tuple(t for t in asked if index.producer[t] not in unknown)
+    return write_section(reader, keep, entering, held, own_placeholders=False), held
 
 
 def _batched(spec: TensorSpec, batch: int | None) -> TensorSpec:

@@ -14,7 +14,7 @@ from graphsplit.graph.index import Node, Shape, TensorSpec
 
 __all__ = ["PLACEHOLDERS", "LazySpecs", "output_dtypes"]
 
-#: Ops that stand for what is fed.
+#: Ops of the inputs of a graph.
 PLACEHOLDERS = {"Placeholder", "PlaceholderV2"}
 _SCALAR_MEANS_UNKNOWN = 22  # below this producer version a Placeholder of shape [] has an unknown shape
 

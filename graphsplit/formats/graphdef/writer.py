@@ -59,10 +59,10 @@ def write_section(
     """
     view = memoryview(reader.data)
     kept = set(nodes)
-    given: dict[str, list[TensorSpec]] = {}
+    entering: dict[str, list[TensorSpec]] = {}
     for spec in inputs:
-        given.setdefault(spec.name.rpartition(":")[0], []).append(spec)
-    names = _names(reader, kept, given)
+        entering.setdefault(spec.name.rpartition(":")[0], []).append(spec)
+    names = _names(reader, kept, entering)
     renamed = {t: n for t, n in names.items() if t != n}
     there = kept | {n.removesuffix(":0") for n in names.values()}
 
@@ -77,7 +77,7 @@ def write_section(
 
     for node in reader.nodes:
         pieces: list[Chunk] | None = None
-        own = own_placeholders and node.name in given and node.op in ("Placeholder", "PlaceholderV2")
+        own = own_placeholders and node.name in entering and node.op in ("Placeholder", "PlaceholderV2")
         if node.name in kept or own:
             pieces = _changed(reader, view, node, renamed, there, kept)
             if pieces is None:
@@ -87,8 +87,8 @@ def write_section(
                     flush()
                     run = (node.begin, node.end)
                 continue
-        elif node.name in given:
-            pieces = [placeholder(names[s.name].removesuffix(":0"), s.dtype, s.shape) for s in given[node.name]]
+        elif node.name in entering:
+            pieces = [placeholder(names[s.name].removesuffix(":0"), s.dtype, s.shape) for s in entering[node.name]]
         if pieces:
             flush()
             chunks += pieces
@@ -98,10 +98,10 @@ def write_section(
     return SectionBytes(tuple(chunks), {**{t: t for t in outputs}, **names})
 
 
-def _names(reader: GraphDefReader, kept: set[str], given: Mapping[str, list[TensorSpec]]) -> dict[str, str]:
+def _names(reader: GraphDefReader, kept: set[str], entering: Mapping[str, list[TensorSpec]]) -> dict[str, str]:
     names: dict[str, str] = {}
     taken = set(reader.by_name)
-    for node, specs in given.items():
+    for node, specs in entering.items():
         for spec in specs:
             port = int(spec.name.rpartition(":")[2])
             if port == 0 and node not in kept:

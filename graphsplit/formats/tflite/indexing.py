@@ -40,8 +40,8 @@ def index_model(reader: TFLiteReader) -> GraphIndex:
         state = holds_state(operator) or any(t in variables for t in operator.inputs) or not stateful.isdisjoint(operator.calls)
         nodes.append(Node(name, operator.op, reads, outputs, stateful=state, role=ROLES.get(operator.op, "")))
     tensors = {names[t]: tensor_spec(reader, t) for t in {*producer, *inputs, *(read.keys() - variables)}}
-    given = {names[t] for t in inputs}
-    captive = frozenset(t for t, spec in tensors.items() if spec.dtype in _HANDLES and t not in given)
+    entering = {names[t] for t in inputs}
+    captive = frozenset(t for t, spec in tensors.items() if spec.dtype in _HANDLES and t not in entering)
     groups = _groups(reader, nodes, captive, variables)
     of_node = {n: group.name for group in groups.values() for n in group.nodes}
     return GraphIndex(

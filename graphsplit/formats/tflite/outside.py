@@ -1,4 +1,4 @@
-"""What a TFLite model needs that is outside of the file: code that nobody here knows, and values that outlive a run."""
+"""What a TFLite model needs that is outside of the file: unknown code, and values that outlive a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _is_unknown(operator: Operator) -> bool:
 
 
 def outside_operators(reader: TFLiteReader) -> tuple[str, ...]:
-    """Names of the operators that run code nobody here knows, or run a subgraph that does."""
+    """Names of the operators that run unknown code, or a subgraph that does."""
     unknown = {i for i, graph in enumerate(reader.subgraphs) if any(map(_is_unknown, graph.operators))}
     return tuple(
         name

@@ -52,7 +52,7 @@ class TFLiteReader:
         count = len(self.model.tables("subgraphs"))
         self.subgraphs = tuple(self._subgraph(i, t, count) for i, t in enumerate(self.model.tables("subgraphs")))
         if not self.subgraphs:
-            raise TFLiteError("there is no subgraph in it")
+            raise TFLiteError("it has no subgraph")
         check_calls(self.subgraphs)
         for metadata in self.model.tables("metadata"):
             in_range(metadata.number("buffer"), len(self.buffers), "metadata names buffer")
@@ -144,9 +144,9 @@ class TFLiteReader:
         taken = set(self.names)
         found = []
         for place, operator in enumerate(self.subgraphs[0].operators):
-            made = [t for t in operator.outputs if t != -1]
-            name = self.names[made[0]] if made else f"{operator.op}_{place}"
-            while not made and name in taken:
+            first = next((t for t in operator.outputs if t != -1), None)
+            name = self.names[first] if first is not None else f"{operator.op}_{place}"
+            while first is None and name in taken:
                 name += "_"
             found.append(name)
         return tuple(found)

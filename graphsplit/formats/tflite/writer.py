@@ -70,9 +70,9 @@ class _Writer:
         running = [first.operators[i] for i in self.operators] + [o for g in called for o in reader.subgraphs[g].operators]
         self.codes.keep(o.table.number("opcode_index") for o in running)
         self.metadata = [m for m in reader.model.tables("metadata") if m.text("name") != _POSITIONAL or self._same_ends()]
-        given = set(self.inputs)
+        entering = set(self.inputs)
         self.buffers.keep([0])  # by convention the empty one
-        self.buffers.keep(first.tensors[t].number("buffer") for t in used - given)
+        self.buffers.keep(first.tensors[t].number("buffer") for t in used - entering)
         self.buffers.keep(t.number("buffer") for g in called for t in reader.subgraphs[g].tensors)
         self.buffers.keep(m.number("buffer") for m in self.metadata)
 
@@ -123,12 +123,12 @@ class _Writer:
         tensors = self.tensors.new if number == 0 else whole.new
         operators = [graph.operators[i] for i in self.operators] if number == 0 else graph.operators
         inputs, outputs = (self.inputs, self.outputs) if number == 0 else (graph.inputs, graph.outputs)
-        given = set(self.inputs) if number == 0 else set()
+        entering = set(self.inputs) if number == 0 else set()
 
         def tensor(old: int) -> int:
             table = graph.tensors[old]
             # What comes from outside has no value in the file, even if it was a constant before.
-            change = {"buffer": 0 if old in given else self.buffers.new[table.number("buffer")]}
+            change = {"buffer": 0 if old in entering else self.buffers.new[table.number("buffer")]}
             if number == 0:
                 change["name"] = builder.CreateString(self.reader.names[old])
             return _copy(builder, table, change)
@@ -258,7 +258,7 @@ def _buffer(builder: Builder, content: memoryview, stated: bool) -> int:
 
 
 def _bytes(builder: Builder, raw: memoryview, width: int = 1, alignment: int = 0) -> int:
-    """A vector of scalars, in the only copy that is made of its bytes."""
+    """A vector of scalars; its bytes are copied this once."""
     builder.StartVector(width, len(raw) // width, alignment or width)
     builder.head = builder.head - len(raw)
     builder.Bytes[builder.head : builder.head + len(raw)] = raw

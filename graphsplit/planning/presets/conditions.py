@@ -84,7 +84,7 @@ class Condition:
     """A description that some node of the graph must match, or with `absent` none; `says` is the same in words."""
 
     says: str
-    wanted: Description
+    described: Description
     absent: bool = False
 
 
@@ -95,63 +95,63 @@ class Search:
         self.index, self.prefix = index, prefix
         self._known: dict[tuple[str, Description], tuple[int, str] | None] = {}
 
-    def all(self, wanted: Description) -> Iterator[str]:
+    def all(self, described: Description) -> Iterator[str]:
         """Names of the nodes that match: alternatives in their order, else in file order."""
-        return (n.name for n in self._named(wanted) if self._misfit(n, wanted) is None)
+        return (n.name for n in self._named(described) if self._misfit(n, described) is None)
 
-    def first(self, wanted: Description) -> str | None:
+    def first(self, described: Description) -> str | None:
         """Name of the first node that matches, or None."""
-        return next(self.all(wanted), None)
+        return next(self.all(described), None)
 
     def why_not(self, condition: Condition) -> str:
         """Why a condition does not hold: the node, and the value that differs."""
-        wanted = condition.wanted
+        described = condition.described
         if condition.absent:
-            name = self.first(wanted) or ""
+            name = self.first(described) or ""
             return f"{name} ({self.index.name_to_node_map[name].op}) is there"
-        if wanted.node == "*" and not any(self._has(n, wanted.op) for n in self.index.nodes):
-            return f"there is no {' or '.join(alternatives(wanted.op))}"
-        misfits = [m for m in (self._misfit(n, wanted) for n in self._named(wanted)) if m is not None]
+        if described.node == "*" and not any(self._has(n, described.op) for n in self.index.nodes):
+            return f"there is no {' or '.join(alternatives(described.op))}"
+        misfits = [m for m in (self._misfit(n, described) for n in self._named(described)) if m is not None]
         if not misfits:
-            return f"there is no {' or '.join(self.prefix + name for name in alternatives(wanted.node))}"
+            return f"there is no {' or '.join(self.prefix + name for name in alternatives(described.node))}"
         return max(misfits, key=lambda m: m[0])[1]
 
-    def _named(self, wanted: Description) -> Iterator[Node]:
-        if "*" in wanted.node:
-            match, start = _regex(wanted.node).match, len(self.prefix)
+    def _named(self, described: Description) -> Iterator[Node]:
+        if "*" in described.node:
+            match, start = _regex(described.node).match, len(self.prefix)
             under = (n for n in self.index.nodes if n.name.startswith(self.prefix))
-            yield from under if wanted.node == "*" else (n for n in under if match(n.name, start))
+            yield from under if described.node == "*" else (n for n in under if match(n.name, start))
             return
-        for name in alternatives(wanted.node):
+        for name in alternatives(described.node):
             if (node := self.index.name_to_node_map.get(self.prefix + name)) is not None:
                 yield node
 
-    def _misfit(self, node: Node, wanted: Description) -> tuple[int, str] | None:
+    def _misfit(self, node: Node, described: Description) -> tuple[int, str] | None:
         """How much of a description a node of the right name matches, and what differs; None if it matches."""
-        if wanted.op != "*" and not self._has(node, wanted.op):
-            return 0, f"{node.name} ({node.op}) is no {_either(wanted.op)}"
-        key = (node.name, wanted)
+        if described.op != "*" and not self._has(node, described.op):
+            return 0, f"{node.name} ({node.op}) is no {_either(described.op)}"
+        key = (node.name, described)
         if key not in self._known:
-            self._known[key] = self._compare(node, wanted)
+            self._known[key] = self._compare(node, described)
         return self._known[key]
 
-    def _compare(self, node: Node, wanted: Description) -> tuple[int, str] | None:
+    def _compare(self, node: Node, described: Description) -> tuple[int, str] | None:
         title = f"{node.name} ({node.op})"
-        if wanted.kind is not None and node.kind != wanted.kind:
-            return 1, f"{title} is no {wanted.kind}"
-        if wanted.reads is not None and not any(self._fits(n, wanted.reads) for n in self._sources(node)):
-            return 2, f"{title} reads {_names(self._inputs(node))}, not {wanted.reads}"
-        if wanted.feeds is not None and not any(self._fits(n, wanted.feeds) for n in self._readers(node)):
-            return 3, f"{title} is read by {_names(self._readers(node))}, not by {wanted.feeds}"
-        if wanted.needs is not None and not self._needs(node, wanted.needs):
-            return 4, f"{title} does not depend on {wanted.needs}"
+        if described.kind is not None and node.kind != described.kind:
+            return 1, f"{title} is no {described.kind}"
+        if described.reads is not None and not any(self._fits(n, described.reads) for n in self._sources(node)):
+            return 2, f"{title} reads {_names(self._inputs(node))}, not {described.reads}"
+        if described.feeds is not None and not any(self._fits(n, described.feeds) for n in self._readers(node)):
+            return 3, f"{title} is read by {_names(self._readers(node))}, not by {described.feeds}"
+        if described.needs is not None and not self._needs(node, described.needs):
+            return 4, f"{title} does not depend on {described.needs}"
         return None
 
-    def _fits(self, node: Node, wanted: Description) -> bool:
+    def _fits(self, node: Node, described: Description) -> bool:
         if not node.name.startswith(self.prefix):
             return False
-        named = wanted.node == "*" or _regex(wanted.node).match(node.name[len(self.prefix) :]) is not None
-        return named and self._misfit(node, wanted) is None
+        named = described.node == "*" or _regex(described.node).match(node.name[len(self.prefix) :]) is not None
+        return named and self._misfit(node, described) is None
 
     def _has(self, node: Node, pattern: str) -> bool:
         """Whether an op is that of a node, or in a function that the node calls."""
@@ -174,9 +174,9 @@ class Search:
         names = (name for t in node.outputs for name in self.index.consumers.get(t, ()))
         return [self.index.name_to_node_map[name] for name in dict.fromkeys(names)]
 
-    def _needs(self, node: Node, wanted: Description) -> bool:
+    def _needs(self, node: Node, described: Description) -> bool:
         nodes, edges = self.index.name_to_node_map, self.index.edges
-        return any(self._fits(nodes[n], wanted) for n in walk(edges[node.name], edges.__getitem__, skip={node.name}))
+        return any(self._fits(nodes[n], described) for n in walk(edges[node.name], edges.__getitem__, skip={node.name}))
 
 
 def _names(nodes: list[Node]) -> str:

@@ -109,7 +109,7 @@ def _match(index: GraphIndex, preset: Preset) -> Match | str:
     for prefix in _prefixes(index, preset):
         search = Search(index, prefix)
         for held, condition in enumerate(preset.conditions):
-            if (search.first(condition.wanted) is None) != condition.absent:
+            if (search.first(condition.described) is None) != condition.absent:
                 best = max(best, (held, f"expected that {condition.says}, but {search.why_not(condition)}"), key=lambda b: b[0])
                 break
         else:
@@ -123,7 +123,7 @@ def _match(index: GraphIndex, preset: Preset) -> Match | str:
 
 def _prefixes(index: GraphIndex, preset: Preset) -> Iterator[str]:
     """What names may have been imported under: wherever the first node that the preset names is found."""
-    named = next((name for c in preset.conditions if not c.absent for name in _named(c.wanted)), None)
+    named = next((name for c in preset.conditions if not c.absent for name in _named(c.described)), None)
     anchors = alternatives(named.removesuffix("/*")) if named else ()
     found: dict[str, None] = {}
     for anchor in anchors:
@@ -133,10 +133,10 @@ def _prefixes(index: GraphIndex, preset: Preset) -> Iterator[str]:
     yield from found or [""]
 
 
-def _named(wanted: Description) -> Iterator[str]:
-    if wanted.node != "*":
-        yield wanted.node
-    for other in (wanted.reads, wanted.feeds, wanted.needs):
+def _named(described: Description) -> Iterator[str]:
+    if described.node != "*":
+        yield described.node
+    for other in (described.reads, described.feeds, described.needs):
         if other is not None:
             yield from _named(other)
 
@@ -149,7 +149,7 @@ def _targets(search: Search, preset: Preset) -> tuple[str, ...] | str:
     names = []
     for target in preset.targets:
         # One of several names: the one that fits what the conditions say of it.
-        asked = [c.wanted for c in preset.conditions if c.wanted.node == target and not c.absent]
+        asked = [c.described for c in preset.conditions if c.described.node == target and not c.absent]
         name = next((n for w in asked if (n := search.first(w))), None)
         name = name or next((n for a in alternatives(target) if (n := search.prefix + a) in search.index.name_to_node_map), None)
         if name is None:
@@ -174,12 +174,12 @@ def _computed(index: GraphIndex, name: str) -> bool:
 
 def _last(search: Search, rule: Rule) -> tuple[str, ...]:
     index = search.index
-    wanted = set(search.all(rule.nodes))
+    described = set(search.all(rule.nodes))
 
     def above(name: str) -> Iterable[str]:
         node = index.name_to_node_map[name]
-        return () if name in wanted or node.role == "shape" else (index.producer[t] for t in node.inputs)
+        return () if name in described or node.role == "shape" else (index.producer[t] for t in node.inputs)
 
     reached = reachable((index.producer[t] for t in index.outputs), above)
-    last = (index.name_to_node_map[name] for name in sorted(wanted & reached, key=index.node_seq.__getitem__))
+    last = (index.name_to_node_map[name] for name in sorted(described & reached, key=index.node_seq.__getitem__))
     return tuple(t for node in last for t in node.outputs[:1] if t not in index.captive)

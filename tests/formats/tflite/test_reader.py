@@ -325,7 +325,7 @@ def test_numbers_that_lead_nowhere_are_refused_with_the_number():
 def test_a_model_without_a_subgraph_is_refused():
     built = chain()
     built.model.subgraphs = []
-    refused(built, "there is no subgraph in it$")
+    refused(built, "it has no subgraph$")
 
 
 def test_a_tensor_has_one_maker():
