@@ -94,15 +94,15 @@ class Table:
         offset = self._offset(field.slot)
         return self.at + offset if offset else None
 
-    def scalar(self, name: str) -> float:
-        """A scalar of any kind; 0 if it is absent."""
+    def number(self, name: str) -> int:
+        """An integer or bool; 0 if it is absent."""
         field = fields(self.kind)[name]
         place = self._place(field)
         return 0 if place is None else _read(self.data, SCALARS[field.kind], place)
 
-    def number(self, name: str) -> int:
-        """An integer or bool; 0 if it is absent."""
-        return int(self.scalar(name))
+    def scalar(self, name: str) -> float:
+        """A scalar of any kind; 0 if it is absent."""
+        return self.number(name)
 
     def _target(self, field: Field) -> int | None:
         place = self._place(field)
