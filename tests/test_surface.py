@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,6 +151,43 @@ def test_a_misspelt_run_option_is_the_same_error():
         gs.Pipeline(parts, device={"main": "/cpu:0"})
     with pytest.raises(gs.OptionError, match=r"^bench\(\) got an unexpected keyword argument 'thread'; did you mean 'threads'\?$"):
         gs.bench(parts, thread=1)
+
+
+@pytest.mark.parametrize(
+    ("function", "option", "nearest"),
+    [("split", "shape", "shapes"), ("split", "devcies", "devices"), ("plan", "trusted", "trust"), ("view", "prot", "port")],
+)
+def test_the_nearest_option_is_looked_for_among_all_that_a_function_takes(function, option, nearest):
+    with pytest.raises(gs.OptionError, match=rf"^{function}\(\) got .* '{option}'; did you mean '{nearest}'\?$"):
+        FUNCTIONS[function](**{option: 1})
+
+
+def test_values_of_the_wrong_type_are_refused_with_the_option(relus):
+    parts = gs.split(relus, "a")
+    for asked, message in (
+        (lambda: gs.split(relus, outputs=5), "5 is not the name of a tensor; names are strings"),
+        (lambda: gs.split(relus, outputs=[["a"], 5]), "5 is not the name of a tensor"),
+        (lambda: gs.split(relus, outputs=b"a"), "is not the name of a tensor"),
+        (lambda: gs.split(relus, preset=5), "preset must be the name of a preset or the path of a .json file, not 5"),
+        (lambda: gs.suggest(relus, limit=0), "limit must be at least 1, not 0"),
+        (lambda: gs.verify(relus, parts, runs=0), "runs must be at least 1, not 0"),
+        (lambda: gs.verify(relus, parts, rtol=-1), "rtol must be a number from 0, not -1"),
+        (lambda: gs.verify(relus, parts, atol=float("nan")), "atol must be a number from 0, not nan"),
+        (lambda: gs.Pipeline(parts, depth=0), "depth must be at least 1, not 0"),
+        (lambda: gs.Pipeline(parts, threads="two"), "threads must be a whole number, not 'two'"),
+    ):
+        with pytest.raises(gs.OptionError, match=re.escape(message)):
+            asked()
+
+
+def test_an_array_is_not_feeds(relus):
+    parts = gs.split(relus, "a", devices={"main": "/cpu:0"})
+    x = np.float32([[1, 2, 3]])
+    with gs.Pipeline(parts) as pipe:
+        for asked in (lambda: pipe.run(x), lambda: list(pipe.stream([x])), lambda: gs.place(parts).run(x)):
+            with pytest.raises(gs.FeedError, match=r"^feeds are \{tensor: array\}, such as \{'x:0': …\}, not ndarray$"):
+                asked()
+        assert pipe.run({"x": x})["y:0"].shape == (1, 3), "a refused feed does not close the pipeline"
 
 
 def test_contradicting_cuts_are_one_error_everywhere(relus, tmp_path):

@@ -22,7 +22,7 @@ from graphsplit.detection.models import detectable
 from graphsplit.detection.options import check_threshold, separate_options
 from graphsplit.errors import OptionError
 from graphsplit.formats import ModelLike
-from graphsplit.graph.options import check_choice, check_options
+from graphsplit.graph.options import check_choice, check_count, check_options
 from graphsplit.parts.parts import Parts
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ __all__ = ["ENGINES", "Engine", "Summary", "run_batch"]
 
 Engine = Literal["ray", "local"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
-_ARGUMENTS = ("engine", "format", "threshold", "resume", "sources_per_part", "pixels", "fuse_nms", "ray", "progress")
 _LOCAL = ("cluster", "target", "strict", "config", "delegates")  # options that Ray's actors do not have
 
 
@@ -110,13 +109,12 @@ def run_batch(
         PlacementError: for actors that the cluster can never hold, and as of `graphsplit.Detector`.
         FeedError, CutError, TensorNotFoundError, TrustError: as of `graphsplit.Detector`.
     """
-    check_options("run_batch", options, {*_ARGUMENTS, *BatchOptions.__annotations__})
-    check_options("RayOptions", ray or {}, RayOptions.__annotations__)
+    check_options(run_batch, options, BatchOptions)
+    check_options(RayOptions, ray or {}, RayOptions)
     check_choice("engine", engine, ENGINES)
     check_choice("format", format, FORMATS)
     check_threshold(threshold)
-    if sources_per_part < 1:
-        raise OptionError(f"sources_per_part must be at least 1, not {sources_per_part!r}", option="sources_per_part")
+    check_count("sources_per_part", sources_per_part)
     cut, run = separate_options(options)
     _check_engine(engine, run, ray or {})
     supervision(), opencv()  # if missing, say so before any work

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING
 
 from graphsplit.benchmark.side import Loaded, Run, Side, write_sides
 from graphsplit.benchmark.verdict import Verdict, judge
-from graphsplit.errors import OptionError
 from graphsplit.execution.metrics import percentile
 from graphsplit.execution.options import RunOptions
 from graphsplit.formats import ModelLike
-from graphsplit.graph.options import check_options
+from graphsplit.graph.options import check_count, check_options
 from graphsplit.inference.devices import check_sections
 from graphsplit.inference.feeds import check_feeds, made_feeds
 from graphsplit.inference.sessions import check_runnable
@@ -112,9 +111,8 @@ def bench(
         SectionNotFoundError: `devices` or `delegates` names a section that does not exist.
         GraphSplitError: A side failed to run.
     """
-    check_options("bench", options, ("model", "frames", "progress", *RunOptions.__annotations__))
-    if frames < 1:
-        raise OptionError(f"frames must be at least 1, not {frames}", option="frames")
+    check_options(bench, options, RunOptions)
+    check_count("frames", frames)
     trust = options.get("trust", False)
     parts = open_parts(parts, trust=trust)
     check_sections({**(options.get("delegates") or {}), **(options.get("devices") or {})}, [p.name for p in parts])

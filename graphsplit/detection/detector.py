@@ -21,11 +21,10 @@ from graphsplit.detection.models import class_count, detectable
 from graphsplit.detection.options import DetectorOptions, check_threshold, separate_options
 from graphsplit.detection.pictures import Picture, Report, Source, source_name
 from graphsplit.detection.sources import open_source
-from graphsplit.errors import OptionError
 from graphsplit.execution.pipeline import Pipeline, Policy
 from graphsplit.execution.stages import open_sections
 from graphsplit.formats import ModelLike
-from graphsplit.graph.options import check_choice, check_options
+from graphsplit.graph.options import check_choice, check_count, check_options
 from graphsplit.parts.parts import Parts
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ __all__ = ["Detector"]
 # The image travels with the tensors of its frame under a name that no tensor has, so that a result knows its image even if
 # other frames were dropped.
 _PICTURE = "\0picture"
-_ARGUMENTS = ("labels", "threshold", "devices", "split", "pixels", "fuse_nms")
 
 
 class Detector:
@@ -93,7 +91,7 @@ class Detector:
         fuse_nms: bool = False,
         **options: Unpack[DetectorOptions],
     ) -> None:
-        check_options("Detector", options, {*_ARGUMENTS, *DetectorOptions.__annotations__})
+        check_options(Detector, options, DetectorOptions)
         check_threshold(threshold)
         supervision(), opencv()  # if missing, say so before any work
         cut, run = separate_options(options)
@@ -168,8 +166,7 @@ class Detector:
             FormatError: for a source that does not exist or cannot be read.
             FeedError, SectionRunError: as of `detect`.
         """
-        if max_frames is not None and max_frames < 1:
-            raise OptionError(f"max_frames must be at least 1, not {max_frames!r}", option="max_frames")
+        check_count("max_frames", max_frames)
         if policy is not None:
             check_choice("policy", policy, get_args(Policy))
         if isinstance(source, (str, PathLike)):

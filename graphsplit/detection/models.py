@@ -77,7 +77,7 @@ def detectable(
         FormatError: for a model whose outputs are not known.
         CutError: for a split together with a cut, and whatever else loading, planning and splitting raise.
     """
-    check_options("Detector", cut, CutOptions.__annotations__)
+    check_options(detectable, cut, CutOptions)
     opened = open_model_or_parts(model, trust=trust)
     if isinstance(opened, Parts):
         if split:

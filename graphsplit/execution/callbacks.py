@@ -21,13 +21,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from graphsplit.errors import GraphSplitError, OptionError
+from graphsplit.errors import GraphSplitError
 from graphsplit.execution.chain import Chain, Role, SectionLike
 from graphsplit.execution.options import RunOptions
 from graphsplit.execution.pipeline import Pipeline
 from graphsplit.execution.stages import open_sections
 from graphsplit.execution.streams import Stop, Turns, frames_of
-from graphsplit.graph.options import check_options
+from graphsplit.graph.options import check_count, check_options
 from graphsplit.parts.parts import Port
 from graphsplit.runtimes.arrays import Array
 
@@ -57,7 +57,7 @@ class AsyncRunner:
     """
 
     def __init__(self, main: SectionLike, *, depth: int | None = None, **options: Unpack[RunOptions]) -> None:
-        check_options("AsyncRunner", options, ("depth", *RunOptions.__annotations__))
+        check_options(AsyncRunner, options, RunOptions)
         self._chain = Chain(main, trust=options.get("trust", False))
         self._depth, self._options = depth, options
         self._in: Callable[[], object] | None = None
@@ -236,7 +236,7 @@ class MultiStreamRunner:
     """
 
     def __init__(self, main: SectionLike, *, depth: int | None = None, **options: Unpack[RunOptions]) -> None:
-        check_options("MultiStreamRunner", options, ("depth", *RunOptions.__annotations__))
+        check_options(MultiStreamRunner, options, RunOptions)
         self._runner = AsyncRunner(main, depth=depth, **options)
 
     def __repr__(self) -> str:
@@ -274,8 +274,7 @@ class MultiStreamRunner:
             GraphSplitError: The streams are already running, or the runner is shut down.
             PlacementError, TrustError, FormatError: The sections cannot be opened; see `graphsplit.Pipeline`.
         """
-        if stream_count < 1:
-            raise OptionError(f"stream_count must be at least 1, not {stream_count}", option="stream_count")
+        check_count("stream_count", stream_count)
         runner = self._runner
         runner._check_idle()
         order: deque[int] = deque()

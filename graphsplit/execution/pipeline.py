@@ -18,7 +18,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, get_args
 
-from graphsplit.errors import GraphSplitError, OptionError
+from graphsplit.errors import GraphSplitError
 from graphsplit.execution.flow import examples, fed_specs, last_uses
 from graphsplit.execution.frames import Feeder, Frame
 from graphsplit.execution.latest import Newest
@@ -26,7 +26,7 @@ from graphsplit.execution.metrics import FrameTimes, Statistics
 from graphsplit.execution.options import RunOptions
 from graphsplit.execution.stages import Stage, open_sections
 from graphsplit.formats import ModelLike
-from graphsplit.graph.options import check_choice, check_options
+from graphsplit.graph.options import check_choice, check_count, check_options
 from graphsplit.graph.text import shortened
 from graphsplit.inference.feeds import Feeds, check_feeds
 from graphsplit.inference.sessions import run_error
@@ -72,8 +72,8 @@ class Pipeline:
     """
 
     def __init__(self, parts: Parts | ModelLike, *, depth: int | None = None, **options: Unpack[RunOptions]) -> None:
-        check_options("Pipeline", options, ("depth", *RunOptions.__annotations__))
-        _check_depth(depth)
+        check_options(Pipeline, options, RunOptions)
+        check_count("depth", depth)
         parts = open_parts(parts, trust=options.get("trust", False))
         self._start(open_sections(parts.sections, **options), parts.inputs, parts.outputs, depth)
 
@@ -98,7 +98,7 @@ class Pipeline:
         Raises:
             OptionError: A depth below 1.
         """
-        _check_depth(depth)
+        check_count("depth", depth)
         pipeline = cls.__new__(cls)
         pipeline._start(stages, stages[0].inputs if inputs is None else inputs, outputs, depth)
         return pipeline
@@ -182,7 +182,7 @@ class Pipeline:
             GraphSplitError: The pipeline is closed, or is in use by another stream.
         """
         check_choice("policy", policy, get_args(Policy))
-        _check_depth(depth)
+        check_count("depth", depth)
         self._check_open()
         return self._stream(feeds, policy, self._depth if depth is None else depth)
 
@@ -333,11 +333,6 @@ class Pipeline:
         frame.times.left = perf_counter()
         self.statistics.add(frame.times)
         return {t: frame.values[t] for t in self.outputs}
-
-
-def _check_depth(depth: int | None) -> None:
-    if depth is not None and depth < 1:
-        raise OptionError(f"depth is how many frames may be in flight, at least 1, not {depth}", option="depth")
 
 
 def _try(stage: Stage, values: list[Array]) -> None:

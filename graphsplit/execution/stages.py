@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from graphsplit.execution.options import RunOptions
 from graphsplit.graph.index import TensorSpec
-from graphsplit.graph.options import check_options
+from graphsplit.graph.options import check_count, check_options
 from graphsplit.inference.adapters import runtime_of
 from graphsplit.inference.devices import check_sections
 from graphsplit.inference.endpoints import ClusterLike, Endpoints, Site, find_endpoints
@@ -65,7 +65,8 @@ def open_sections(sections: Sequence[Part], **options: Unpack[RunOptions]) -> tu
         FormatError: A section is not frozen, or its runtime refuses it.
         OptionError: An unknown option.
     """
-    check_options("open_sections", options, RunOptions.__annotations__)
+    check_options(open_sections, options, RunOptions)
+    check_count("threads", options.get("threads"))
     names = [p.name for p in sections]
     chosen, delegates = options.get("devices") or {}, options.get("delegates") or {}
     check_sections({**delegates, **chosen}, names)

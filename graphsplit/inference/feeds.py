@@ -113,6 +113,9 @@ def check_feeds(
         FeedError: Lists everything that is wrong: unknown and missing names, dtypes, ranks, fixed dimensions.
     """
     known = [s.name for s in inputs]
+    if not isinstance(cast(object, feeds), Mapping):  # an array, most often
+        example = f"such as {{{known[0]!r}: …}}, " if known else ""
+        raise FeedError([f"feeds are {{tensor: array}}, {example}not {type(feeds).__name__}"])
     wrong: list[str] = []
     fed: dict[str, object] = {}
     for given, value in feeds.items():

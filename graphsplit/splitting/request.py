@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
-from graphsplit.errors import CutError
+from graphsplit.errors import CutError, OptionError
 from graphsplit.formats import Model
 from graphsplit.graph.index import GraphIndex
 from graphsplit.graph.options import check_options
@@ -79,7 +79,10 @@ def tensors_of(index: GraphIndex, names: Names) -> tuple[str, ...]:
     Raises:
         TensorNotFoundError: with the closest names.
     """
-    texts = [names] if isinstance(names, str) else list(names)
+    texts = [names] if isinstance(names, str) else list(names) if isinstance(names, Iterable) else [names]
+    for text in texts:
+        if not isinstance(text, str):
+            raise OptionError(f"{text!r} is not the name of a tensor; names are strings", option="outputs")
     return tuple(dict.fromkeys(tensor for text in texts for tensor in _tensors(index, text)))
 
 
@@ -89,11 +92,11 @@ def _tensors(index: GraphIndex, text: str) -> list[str]:
     return [index.tensor(part) for part in text.split(",") if part.strip()]
 
 
-def read_request(function: str, model: Model, options: Mapping[str, Any], *, shapes: bool = True) -> CutRequest:
+def read_request(function: Callable[..., object], model: Model, options: Mapping[str, Any], *, shapes: bool = True) -> CutRequest:
     """Find out where to cut a model.
 
     Args:
-        function: Name of the function that took the options, for errors.
+        function: The function that took the options, for errors.
         model: The model.
         options: See `CutOptions`.
         shapes: Whether a search for the cut may ask TensorFlow for the sizes of tensors.
@@ -104,7 +107,7 @@ def read_request(function: str, model: Model, options: Mapping[str, Any], *, sha
         TensorNotFoundError: for a name that the model does not have.
         FormatError: for a crop file, preset file or table that cannot be read.
     """
-    check_options(function, options, CutOptions.__annotations__)
+    check_options(function, options, CutOptions)
     cut = CutOptions(**options)  # type: ignore[typeddict-item]  # checked above
     ways = {
         "outputs/inputs": cut.get("outputs") is not None or cut.get("inputs") is not None,
@@ -143,7 +146,13 @@ def _cuts(model: Model, cut: CutOptions, kept: tuple[str, ...] | None, shapes: b
 
 def _named(index: GraphIndex, outputs: Names | Sequence[Names] | None, inputs: Names | None) -> tuple[tuple[Cut, ...], str]:
     """The cuts at named tensors, and the name of the last section."""
-    lists = [] if outputs is None else [[outputs]] if isinstance(outputs, str) else _lists(outputs)
+    lists = (
+        []
+        if outputs is None
+        else _lists(outputs)
+        if not isinstance(outputs, str) and isinstance(outputs, Iterable)
+        else [[outputs]]
+    )
     if len(lists) > 1:
         if inputs is not None:
             raise CutError("inputs go with one list of outputs; an N-way split starts at the inputs of the model")
@@ -154,12 +163,13 @@ def _named(index: GraphIndex, outputs: Names | Sequence[Names] | None, inputs: N
     return tuple(cuts), "post" if lists else "main"
 
 
-def _lists(outputs: Iterable[Names]) -> list[list[str]]:
-    """One list of names for each cut."""
+def _lists(outputs: Names | Sequence[Names]) -> list[Names]:
+    """The names of each cut: of several if there is a list among the outputs, else of one."""
+    if isinstance(outputs, str) or not isinstance(outputs, Iterable):
+        return [outputs]
     entries = list(outputs)
-    if any(not isinstance(entry, str) for entry in entries):
-        return [[entry] if isinstance(entry, str) else list(entry) for entry in entries]
-    return [[entry for entry in entries if isinstance(entry, str)]]
+    nested = any(isinstance(entry, Iterable) and not isinstance(entry, str) for entry in entries)
+    return list(entries) if nested else [cast(Names, entries)]
 
 
 def _cut(index: GraphIndex, section: str, names: Names) -> Cut:
@@ -168,6 +178,8 @@ def _cut(index: GraphIndex, section: str, names: Names) -> Cut:
 
 def _preset(index: GraphIndex, preset: str) -> Match:
     """The preset of that name; of a file, the first that matches."""
+    if not isinstance(preset, str):
+        raise OptionError(f"preset must be the name of a preset or the path of a .json file, not {preset!r}", option="preset")
     if not preset.endswith(".json"):
         return targets_for(index, preset)
     own = read_presets(preset)

@@ -10,6 +10,7 @@ from typing import Literal, overload
 from graphsplit.errors import CutError
 from graphsplit.formats import Model, ModelLike, as_model
 from graphsplit.graph.index import TensorSpec
+from graphsplit.graph.options import check_count
 from graphsplit.graph.text import bytes_text, count_text, list_text
 from graphsplit.inference.shapes import frame_bytes, infer
 from graphsplit.planning.affinity import read_affinity
@@ -107,7 +108,9 @@ def suggest(model: ModelLike, *, limit: int = 5, affinity: str | PathLike[str] |
 
     Raises:
         FormatError: for a model or a table that cannot be read.
+        OptionError: for a limit below 1.
     """
+    check_count("limit", limit)
     model = as_model(model, trust=trust)
     index = model.index
     crop, sizes = search(model, affinity=affinity)

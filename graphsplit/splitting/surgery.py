@@ -42,7 +42,7 @@ def plan(model: ModelLike, *, shapes: bool = True, trust: bool = False, **cut: U
         FormatError: for a file that cannot be read.
     """
     model = as_model(model, trust=trust)
-    return _planned(model, read_request("plan", model, cut, shapes=shapes))
+    return _planned(model, read_request(plan, model, cut, shapes=shapes))
 
 
 def plan_whole(model: Model, *, outputs: Names | None = None) -> Plan:
@@ -101,7 +101,7 @@ def split(
             if cut.get("outputs") is not None:
                 raise CutError("the second argument and outputs both say where to cut; pass one of them")
             cut["outputs"] = at
-        planned = _planned(model, read_request("split", model, cut, shapes=shapes))
+        planned = _planned(model, read_request(split, model, cut, shapes=shapes))
     names = [s.name for s in planned.sections]
     check_sections(devices or {}, names)
     check_devices(devices or {})

@@ -12,8 +12,9 @@ from dataclasses import replace
 from os import PathLike
 from typing import Any
 
-from graphsplit.errors import FeedError, FormatError, SectionRunError
+from graphsplit.errors import FeedError, FormatError, OptionError, SectionRunError
 from graphsplit.formats import Model, ModelLike, as_model
+from graphsplit.graph.options import check_count
 from graphsplit.inference.feeds import Feeds, check_feeds, made_feeds
 from graphsplit.inference.runtime import Runnable
 from graphsplit.inference.sessions import NamedSession, check_runnable, open_named
@@ -54,11 +55,16 @@ def verify(
         trust: Run models that reach files, the network or Python.
 
     Raises:
+        OptionError: for a tolerance below 0, or fewer than one run.
         FeedError: for feeds that do not fit.
         TrustError: if the whole or a section needs trust.
         FormatError: for a model that is not frozen.
         SectionRunError: if the whole or a section fails to run.
     """
+    check_count("runs", runs)
+    for option, value in (("rtol", rtol), ("atol", atol)):
+        if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+            raise OptionError(f"{option} must be a number from 0, not {value!r}", option=option)
     model = as_model(model, trust=trust)
     parts = parts if isinstance(parts, Parts) else load_parts(parts)
     check_runnable(model, trust)

@@ -68,7 +68,7 @@ def make_server(
     **cut: Unpack[CutOptions],
 ) -> Server:
     """A server that listens and does not serve yet; see `view`."""
-    check_options("view", cut, CutOptions.__annotations__)
+    check_options(view, cut, CutOptions)
     where = Path(folder)
     if not where.is_dir():
         raise GraphSplitError(f"{where} is not a folder; name an existing one to save into")
