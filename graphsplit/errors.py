@@ -125,7 +125,7 @@ class OptionError(GraphSplitError, TypeError, ValueError):
 
 
 class FeedError(GraphSplitError, ValueError):
-    """Feeds that do not fit the model; all mismatches are told at once."""
+    """Feeds that do not fit the model; all mismatches are reported together."""
 
     def __init__(self, mismatches: Sequence[str]) -> None:
         self.mismatches = tuple(mismatches)

@@ -192,7 +192,7 @@ def test_verification_says_why_random_values_cannot_be_compared() -> None:
     report = verify(whole, split(whole, outputs=["t"]))
     assert not report.equal
     assert report.reason == (
-        "the whole gives other values each time it runs (dropout/random_uniform), so nothing can be compared with it"
+        "the whole is not deterministic (dropout/random_uniform), so nothing can be compared with it"
     )
     assert report.first_divergent_section is None
     assert report.summary() == report.reason

@@ -98,7 +98,7 @@ def run_batch(
         ray: What to ask of Ray, for `engine` "ray".
         progress: Called with each event, after it was written, and the list of items that `Event.source` counts in.
         **options: Where to cut and how to run, as of `graphsplit.Detector`; also `devices`. `threads` is 1 by default: the same
-            number gives the same rows on every machine, another may round differently. Ray decides where sections run:
+            number yields the same rows on every machine, another may round differently. Ray decides where sections run:
             `cluster`, `target`, `strict`, `config` and `delegates` are for `engine` "local".
 
     Raises:

@@ -19,8 +19,8 @@ __all__ = ["main", "run"]
 
 def run(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit status. Wrong usage raises SystemExit(2), as argparse does."""
-    given = sys.argv[1:] if argv is None else argv
-    args = build_parser(given).parse_args(given)
+    words = sys.argv[1:] if argv is None else argv
+    args = build_parser(words).parse_args(words)
     if not args.verbose:
         # TensorFlow logs to stderr, where one line of ours is promised. Only this process, and only unless asked.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

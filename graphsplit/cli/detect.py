@@ -53,7 +53,7 @@ def add(commands: Subparsers) -> None:
         "detect objects in images, folders of images, videos, a camera or a stream",
         "Detect objects in images, folders of images, videos, a camera or a stream. Images that cannot be read are listed on "
         "stderr and skipped (status 4). Ctrl-C ends it cleanly and keeps the results so far (status 130, of cameras and streams "
-        "0). After an error nothing is left behind.",
+        "0). After an error no partial output remains.",
     )
     add_model(parser, or_split=True)
     parser.add_argument(

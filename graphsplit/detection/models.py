@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Detectable", "class_count", "detectable"]
 
-# Where the scores of all classes are to be seen in graphs of the Object Detection API, whole as they are.
+# Tensors with the scores of all classes in whole graphs of the Object Detection API.
 _SCORES = ("Postprocessor/convert_scores", "SecondStagePostprocessor/convert_scores", "all_class_predictions_with_background")
 
 
@@ -31,9 +31,11 @@ _SCORES = ("Postprocessor/convert_scores", "SecondStagePostprocessor/convert_sco
 class Detectable:
     """Parts to detect with.
 
-    layout  where the answer is among their outputs
-    cut     where the cut comes from, in a sentence
-    notes   what else was decided
+    Attributes:
+        parts: The sections.
+        layout: Which of their outputs hold the detections.
+        cut: Where the cut came from, in a sentence.
+        notes: What else was decided.
     """
 
     parts: Parts
@@ -44,12 +46,12 @@ class Detectable:
     @property
     def quantised(self) -> dict[str, tuple[float, int]]:
         """Scale and zero point of the inputs that a quantised network has."""
-        found = {p.tensor: part.model.quantisation(p.name) for part in self.parts for p in part.inputs}
-        return {tensor: scale for tensor, scale in found.items() if scale is not None and tensor in self.parts.inputs}
+        scales = {p.tensor: part.model.quantisation(p.name) for part in self.parts for p in part.inputs}
+        return {tensor: scale for tensor, scale in scales.items() if scale is not None and tensor in self.parts.inputs}
 
     @property
     def inputs(self) -> tuple[Port, ...]:
-        """What the whole is fed."""
+        """The inputs of the whole."""
         ports = {p.tensor: p for part in reversed(self.parts.sections) for p in part.inputs}
         return tuple(ports[t] for t in self.parts.inputs if t in ports)
 
@@ -98,8 +100,11 @@ def detectable(
 def class_count(parts: Parts, layout: Layout, borders: Iterable[Sequence[int]]) -> int | None:
     """How many classes a model has, as far as names depend on it: 90 or 80; None: unknown, or another number.
 
-    borders  shapes of the values that crossed for one picture. The scores are among them where the cut lies behind the
-             network; of a model that runs whole they are inferred
+    Args:
+        parts: The sections.
+        layout: Which of their outputs hold the detections.
+        borders: Shapes of the border tensors for one image; if the cut is after the network, the scores are among them. For
+            a model that runs whole they are inferred.
     """
     shapes = [tuple(s) for s in borders]
     model = parts.source.model
@@ -115,8 +120,8 @@ def class_count(parts: Parts, layout: Layout, borders: Iterable[Sequence[int]]) 
 
 
 def _scores(index: GraphIndex) -> list[str]:
-    found = match(index)
-    if found is not None and found.targets:
-        return list(found.targets)
+    preset = match(index)
+    if preset is not None and preset.targets:
+        return list(preset.targets)
     ends = tuple(f"/{name}" for name in _SCORES)
     return [n.outputs[0] for n in index.nodes if n.outputs and f"/{n.name}".endswith(ends)]

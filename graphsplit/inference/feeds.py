@@ -98,7 +98,7 @@ def image_feeds(model: Model, paths: Sequence[str | PathLike[str]]) -> list[Feed
 def check_feeds(
     inputs: Sequence[TensorSpec], feeds: Mapping[str, object], *, optional: Collection[str] = (), copy: bool = False
 ) -> Feeds:
-    """Feeds as arrays by the full names of their inputs. The same at every door to a model.
+    """Feeds as arrays by the full names of their inputs. Used by every entry point to a model.
 
     Args:
         inputs: What may be fed. Of an input of unknown dtype and shape a value that is not an array is returned as it is.
@@ -118,10 +118,10 @@ def check_feeds(
         raise FeedError([f"feeds are {{tensor: array}}, {example}not {type(feeds).__name__}"])
     wrong: list[str] = []
     fed: dict[str, object] = {}
-    for given, value in feeds.items():
-        name = given if given in known else f"{given}:0"
+    for written, value in feeds.items():
+        name = written if written in known else f"{written}:0"
         if name not in known:
-            wrong.append(f"no input {given!r}; there are {', '.join(known) or 'none'}")
+            wrong.append(f"no input {written!r}; there are {', '.join(known) or 'none'}")
         elif name in fed:
             wrong.append(f"{name!r} is fed twice")
         fed[name] = value

@@ -31,7 +31,7 @@ class StateOrder:
 
     @cached_property
     def ordered(self) -> list[str]:
-        """Nodes whose state is their own: state behind a handle or inside a loop is touched by one section only."""
+        """Nodes whose state is their own: state reached through a handle or inside a loop is touched by one section only."""
         return [n.name for n in self.index.nodes if n.name in self.owner and n.group is None and self.is_ordered(n.name)]
 
     @cached_property

@@ -26,7 +26,7 @@ class Samples:
     """Random feeds.
 
     Attributes:
-        feeds: Number of a sample → {tensor: array}; the same number gives the same feeds.
+        feeds: Number of a sample → {tensor: array}; the same number yields the same feeds.
         fetches: Tensors to compare, as named before the rewrite.
     """
 

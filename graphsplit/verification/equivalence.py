@@ -71,8 +71,8 @@ def verify(
     for part in parts:
         part.model.check_trust(trust)
     unused = [s.name for s in model.inputs if s.name not in parts.inputs]
-    given = made_feeds(model, runs=runs) if feeds is None else _several(feeds)
-    given = [check_feeds(model.inputs, feed, optional=unused) for feed in given]
+    several = made_feeds(model, runs=runs) if feeds is None else _several(feeds)
+    several = [check_feeds(model.inputs, feed, optional=unused) for feed in several]
 
     found: list[list[OutputReport]] = []
     ran: list[Feeds] = []
@@ -81,7 +81,7 @@ def verify(
     ties = 0
     with ExitStack() as opened:
         whole, sections = _open(opened, model, parts, optimize, trust)
-        for feed in given:
+        for feed in several:
             try:
                 expected = whole.run(feed, list(parts.outputs))
             except SectionRunError as error:
@@ -133,10 +133,10 @@ def with_ties(
 
 
 def _several(feeds: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    given = [feeds] if isinstance(feeds, Mapping) else list(feeds)
-    if not given:
+    several = [feeds] if isinstance(feeds, Mapping) else list(feeds)
+    if not several:
         raise FeedError(["no feeds, so nothing would be compared; pass at least one, or None for synthetic ones"])
-    return given
+    return several
 
 
 def _open(
@@ -178,9 +178,9 @@ def run_parts(parts: Parts, feeds: Mapping[str, Array], sessions: Mapping[str, R
     """
     values = dict(feeds)
     for part in parts:
-        given = {p.name: values[p.tensor] for p in part.inputs}
-        made = sessions[part.name].run(given, [p.name for p in part.outputs])
-        values |= {p.tensor: v for p, v in zip(part.outputs, made, strict=True)}
+        inputs = {p.name: values[p.tensor] for p in part.inputs}
+        produced = sessions[part.name].run(inputs, [p.name for p in part.outputs])
+        values |= {p.tensor: v for p, v in zip(part.outputs, produced, strict=True)}
     return values
 
 
@@ -216,7 +216,7 @@ def _diagnose(
             n.name for n in model.index.nodes if n.stateful and ("Random" in n.op or "Multinomial" in n.op or "Shuffle" in n.op)
         ]
         named = f" ({', '.join(nodes[:3])}{' …' if len(nodes) > 3 else ''})" if nodes else ""
-        return None, f"the whole gives other values each time it runs{named}, so nothing can be compared with it"
+        return None, f"the whole is not deterministic{named}, so nothing can be compared with it"
     for part in parts:
         if not all(equal(p.tensor, values) for p in part.outputs if p.tensor in expected):
             return part.name, ""

@@ -1,5 +1,5 @@
-"""What a node costs, estimated from shapes: two operations for each multiplication of a convolution or matrix product, one for
-each element that any other op makes. For a heat map, not for a promise; `graphsplit bench` measures.
+"""The cost of a node, estimated from shapes: two operations per multiplication of a convolution or matrix product, one per
+output element of any other op. Good enough for a heat map; `graphsplit bench` measures.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from graphsplit.graph.index import GraphIndex, Node, TensorSpec, itemsize
 
 __all__ = ["estimate"]
 
-# Op → how many sizes of its filter, from the end (-) or the start, number outputs rather than what is summed up.
+# Op → dimensions of its filter, counted from the end (-) or the start, that number outputs instead of summands.
 _FILTERS = {
     "Conv2D": (-1,), "Conv3D": (-1,), "DepthwiseConv2dNative": (-1, -2), "MatMul": (-1,), "BatchMatMulV2": (-1,),
     "CONV_2D": (0,), "DEPTHWISE_CONV_2D": (-1,), "FULLY_CONNECTED": (0,), "TRANSPOSE_CONV": (0,),
@@ -21,16 +21,18 @@ _FILTERS = {
 def estimate(index: GraphIndex, sizes: Mapping[str, int]) -> dict[str, int]:
     """Node → arithmetic operations for one frame. Nodes of unknown size and constants are left out.
 
-    sizes  bytes of tensors for one frame, see `graphsplit.inference.shapes.frame_bytes`
+    Args:
+        index: The graph.
+        sizes: Bytes of tensors for one frame, see `graphsplit.inference.shapes.frame_bytes`.
     """
-    found = {}
+    costs = {}
     for node in index.nodes:
         if node.kind != "op":
             continue
-        made = sum(_elements(index.tensors[t], sizes.get(t, 0)) for t in node.outputs)
-        if made:
-            found[node.name] = made * _sums(index, node)
-    return found
+        elements = sum(_elements(index.tensors[t], sizes.get(t, 0)) for t in node.outputs)
+        if elements:
+            costs[node.name] = elements * _sums(index, node)
+    return costs
 
 
 def _elements(spec: TensorSpec, nbytes: int) -> int:
@@ -51,7 +53,7 @@ def _sums(index: GraphIndex, node: Node) -> int:
 
 
 def _constant_shape(index: GraphIndex, tensor: str) -> tuple[int | None, ...] | None:
-    """The shape of a constant, behind the Identity that reads it as well."""
+    """The shape of a constant, read directly or through Identity nodes."""
     for _ in range(4):
         node = index.name_to_node_map[index.producer[tensor]]
         if node.kind == "const" or not node.inputs:

@@ -2,7 +2,7 @@
 
     main (blue) ─▶ [border: Postprocessor/Slice:0, float32 [?, 1917, 90] · 690.1 KB] ─▶ post (orange)
 
-Constants are no nodes; what reads them lists them. A node that more than one section holds stands in each of them.
+Constants are not nodes; the nodes that read them list them. A node that several sections hold appears in each of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _COLD, _WARM, _HOT = "#fff5eb", "#fd8d3c", "#a63603"
 
 
 def web_files() -> Path | None:
-    """The folder of the explorer's web page, which comes with its package; None where that is not installed."""
+    """The folder of the explorer's web page, which comes with its package; None if that is not installed."""
     found = find_spec("model_explorer")
     if found is None or not found.submodule_search_locations:
         return None
@@ -37,15 +37,18 @@ def web_files() -> Path | None:
 
 
 def graph_of(model: Model, plan: Plan, specs: Mapping[str, TensorSpec]) -> dict[str, Any]:
-    """A graph collection.
+    """A plan as a graph collection of the explorer.
 
-    specs  what is known of tensors that cross; of others what the index states
+    Args:
+        model: The model.
+        plan: Its plan.
+        specs: Dtypes and shapes of tensors that cross; for others the index is asked.
     """
-    return {"label": "", "graphs": [_Graph(model, plan, specs).made()]}
+    return {"label": "", "graphs": [_Graph(model, plan, specs).build()]}
 
 
 def node_data(index: GraphIndex, cost: Mapping[str, int]) -> dict[str, Any]:
-    """Estimated cost of each node, for the heat map; by the names of the tensors it makes, so that it holds for every plan."""
+    """Estimated cost of each node, for the heat map; by the names of its outputs, so that it holds for every plan."""
     results = {index.name_to_node_map[name].outputs[0]: {"value": value} for name, value in cost.items()}
     stops = [{"stop": 0, "bgColor": _COLD}, {"stop": 0.2, "bgColor": _WARM}, {"stop": 1, "bgColor": _HOT}]
     return {_GRAPH: {"name": "estimated operations", "results": results, "gradient": stops}}
@@ -56,7 +59,7 @@ def _id(section: str, node: str) -> str:
 
 
 def tensor_of(model: Model, node_id: str) -> tuple[str, ...]:
-    """The tensors that a node selected in the explorer stands for; none for a group."""
+    """The tensors that a node selected in the explorer represents; none for a group."""
     kind, _, name = node_id.partition("::")
     if kind == "tensor":
         return (name,) if name in model.index.producer else ()
@@ -70,7 +73,7 @@ class _Graph:
         self.index = model.index
         self.borders = set(plan.borders)
 
-    def made(self) -> dict[str, Any]:
+    def build(self) -> dict[str, Any]:
         nodes = [self._outside("input", t, None) for t in self.plan.inputs]
         for section in self.plan.sections:
             held = set(section.nodes)

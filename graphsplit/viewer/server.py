@@ -1,9 +1,9 @@
 """The workbench over HTTP, for this machine alone.
 
-    /TOKEN/                    the page; the token is random and stands in the address, so nobody else finds it
-    /TOKEN/api/…               what the page asks: GET to look, POST (JSON, at most 1 MiB) to plan, prove and save
-    /TOKEN/explorer/…          the pages of ai-edge-model-explorer, where it is installed
-    /static_files/…, /api/v1/… what those pages ask for by fixed addresses: files of that package, and graphs by the number of
+    /TOKEN/                    the page; the token is random and part of the address, so nobody else finds it
+    /TOKEN/api/…               requests of the page: GET to read, POST (JSON, at most 1 MiB) to plan, prove and save
+    /TOKEN/explorer/…          the pages of ai-edge-model-explorer, if it is installed
+    /static_files/…, /api/v1/… what those pages request at fixed addresses: files of that package, and graphs by the number of
                                a plan, which is a secret of 53 bits
 
 Bound to 127.0.0.1. Host and Origin must be this server's, or a page from elsewhere could send requests through the reader's
@@ -32,7 +32,7 @@ from graphsplit.viewer.workbench import Workbench
 __all__ = ["Server"]
 
 _BODY = 2**20  # bytes of a request
-_IDLE = 60  # seconds a connection may say nothing
+_IDLE = 60  # seconds a connection may be silent
 _OWN = ("index.html", "workbench.js", "workbench.css")
 _FILE = re.compile(r"[A-Za-z0-9_][\w.-]{0,120}")
 _KINDS = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".json": "application/json", ".woff2": "font/woff2"}
@@ -45,7 +45,7 @@ _EXPLORER_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
     f"connect-src 'self'; worker-src 'self' blob:; base-uri 'self'; form-action 'none'; frame-ancestors 'self' {_NOTEBOOKS}"
 )
-# What the explorer is told it can read: graphs as JSON, nothing else; files are not its business here.
+# What the explorer is configured to read: graphs as JSON, no files.
 _JSON_READER = {"fileExts": ["json"], "type": "adapter", "id": "builtin_json", "name": "JSON", "description": "a plan as a graph"}
 _NEW_VERSION = {"version": "", "runningVersion": "", "releaseUrl": "", "desktopAppUrl": ""}
 
@@ -59,13 +59,13 @@ class _Refused(Exception):
 
 
 class Server(ThreadingHTTPServer):
-    """A workbench at an address of this machine. `serve_forever` serves, `close` ends."""
+    """Serves a workbench on an address of this machine. `serve_forever` serves, `close` ends."""
 
     daemon_threads = True
     allow_reuse_address = sys.platform != "win32"
 
     def __init__(self, workbench: Workbench, port: int = 0) -> None:
-        """Listen on a port; 0: one that is free. Raises GraphSplitError where the port is taken."""
+        """Listen on a port; 0: any free one. Raises GraphSplitError if the port is taken."""
         self.workbench = workbench
         self.token = secrets.token_urlsafe(24)
         try:
@@ -81,13 +81,13 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/{self.token}/"
 
     def server_bind(self) -> None:
-        """Bind without asking a name server who we are."""
+        """Bind without a name lookup."""
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A connection that broke off is no news."""
+        """A dropped connection is not reported."""
 
     def close(self) -> None:
         """Stop listening and let running work end."""
@@ -136,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refused(HTTPStatus.FORBIDDEN, "not from this page")
 
     def _path(self) -> tuple[str, dict[str, str]]:
-        """The path behind the token, and the query. Raises _Refused without the token."""
+        """The path after the token, and the query. Raises _Refused without the token."""
         address = urlsplit(self.path)
         token, _, rest = address.path.removeprefix("/").partition("/")
         if not secrets.compare_digest(token.encode(), self.server.token.encode()):

@@ -172,7 +172,7 @@ class Workbench:
     # work in the background
 
     def job(self, number: str) -> dict[str, Any]:
-        """How a job stands. Raises GraphSplitError for a number that is not known."""
+        """The state of a job. Raises GraphSplitError for an unknown number."""
         found = self._jobs.look(number)
         if found is None:
             raise GraphSplitError("no such job; load the page again")

@@ -1,7 +1,7 @@
 """What a graph needs that is outside of it: files, the network, Python, unknown native code, values that it does not hold.
 
 A graph is a program. Running an op that reaches outside, or only inferring shapes over it, opens what the file names. What an
-op does stands in the op table; an op that is not in it belongs to a custom-op library and counts as well.
+op does is in the op table; an op that is not in it belongs to a custom-op library and counts as well.
 """
 
 from __future__ import annotations

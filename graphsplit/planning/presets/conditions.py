@@ -129,7 +129,7 @@ class Search:
     def _misfit(self, node: Node, described: Description) -> tuple[int, str] | None:
         """How much of a description a node of the right name matches, and what differs; None if it matches."""
         if described.op != "*" and not self._has(node, described.op):
-            return 0, f"{node.name} ({node.op}) is no {_either(described.op)}"
+            return 0, f"{node.name} ({node.op}) is not {_either(described.op)}"
         key = (node.name, described)
         if key not in self._known:
             self._known[key] = self._compare(node, described)
@@ -138,7 +138,7 @@ class Search:
     def _compare(self, node: Node, described: Description) -> tuple[int, str] | None:
         title = f"{node.name} ({node.op})"
         if described.kind is not None and node.kind != described.kind:
-            return 1, f"{title} is no {described.kind}"
+            return 1, f"{title} is not {described.kind}"
         if described.reads is not None and not any(self._fits(n, described.reads) for n in self._sources(node)):
             return 2, f"{title} reads {_names(self._inputs(node))}, not {described.reads}"
         if described.feeds is not None and not any(self._fits(n, described.feeds) for n in self._readers(node)):
