@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import graphsplit as gs
 from graphsplit.errors import CutError, FormatError
 from graphsplit.formats import GraphDefModel
+from graphsplit.planning.presets import presets, read_presets
 from tests.graphs import model, node, placeholder
 
 PRESET = {
@@ -66,3 +68,9 @@ def test_a_file_without_presets_or_of_another_schema_is_refused(tmp_path: Path, 
 def test_a_preset_without_targets_is_no_other_cut(tmp_path: Path) -> None:
     with pytest.raises(CutError, match=r"preset 'mine' of .*mine\.json matches, but has no targets"):
         gs.plan(whole(), preset=str(written(tmp_path, {**PRESET, "targets": []})))
+
+
+def test_the_presets_of_the_package_pass_the_check_of_a_users_file():
+    """They are not checked when they are read, which would import msgspec for every command."""
+    shipped = Path(str(resources.files("graphsplit.planning.presets") / "families.json"))
+    assert read_presets(shipped) == presets()

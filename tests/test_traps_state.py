@@ -191,9 +191,7 @@ def test_verification_says_why_random_values_cannot_be_compared() -> None:
     whole = noisy()
     report = verify(whole, split(whole, outputs=["t"]))
     assert not report.equal
-    assert report.reason == (
-        "the whole is not deterministic (dropout/random_uniform), so nothing can be compared with it"
-    )
+    assert report.reason == ("the whole is not deterministic (dropout/random_uniform), so nothing can be compared with it")
     assert report.first_divergent_section is None
     assert report.summary() == report.reason
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from os import PathLike
-from typing import Literal
+from typing import Any, Literal
 
 from graphsplit.errors import TensorNotFoundError
 from graphsplit.graph.json_input import as_type, entry_error, read_json
@@ -82,7 +82,8 @@ class Preset:
 def presets() -> tuple[Preset, ...]:
     """All presets of the package; the first that matches a graph is the one used."""
     file = resources.files(__package__) / "families.json"
-    return _presets(json.loads(file.read_text(encoding="utf-8")))
+    # Not checked: tests do that, and the check takes longer than all the rest.
+    return tuple(map(_preset, json.loads(file.read_text(encoding="utf-8"))["presets"]))
 
 
 def read_presets(path: str | PathLike[str]) -> tuple[Preset, ...]:
@@ -91,7 +92,8 @@ def read_presets(path: str | PathLike[str]) -> tuple[Preset, ...]:
     Raises:
         FormatError: Names the entry that is wrong: ``$.presets[0].conditions[1].reads``.
     """
-    return _presets(read_json(path, object, what=_WHAT, limit=_LIMIT), path)
+    content = _checked(read_json(path, object, what=_WHAT, limit=_LIMIT), path)
+    return tuple(map(_preset, content["presets"]))
 
 
 def get(name: str, among: Iterable[Preset] | None = None) -> Preset:
@@ -102,10 +104,42 @@ def get(name: str, among: Iterable[Preset] | None = None) -> Preset:
     raise TensorNotFoundError(name, close=difflib.get_close_matches(name, known, n=3) or list(known), kind="preset")
 
 
-def _presets(content: object, path: str | PathLike[str] | None = None) -> tuple[Preset, ...]:
+def _checked(content: object, path: str | PathLike[str]) -> Any:
+    """The content of a file of presets, if it is one. Raises FormatError."""
     from graphsplit.planning.presets.schema import SCHEMA, PresetFile, Version
 
     schema = as_type(content, Version, what=_WHAT, path=path).schema
     if schema != SCHEMA:
         raise entry_error("$.schema", f"{schema} is not read by this version, which reads {SCHEMA}", path=path)
-    return tuple(entry.preset() for entry in as_type(content, PresetFile, what=_WHAT, path=path).presets)
+    as_type(content, PresetFile, what=_WHAT, path=path)
+    return content
+
+
+# JSON → Preset; `planning.presets.schema` says what the JSON looks like
+
+
+def _preset(entry: Mapping[str, Any]) -> Preset:
+    targets = entry.get("targets", ())
+    rule = None
+    if isinstance(targets, Mapping):
+        kind: Literal["entering", "last"] = "last" if targets.get("last") is not None else "entering"
+        rule = Rule(kind, _described(targets[kind]) or Description())
+        targets = targets.get("names", ())
+    return Preset(
+        name=entry["name"],
+        family=entry["family"],
+        title=entry["title"],
+        conditions=tuple(Condition(c["says"], _described(c) or Description(), c.get("absent", False)) for c in entry["conditions"]),
+        targets=tuple(targets),
+        rule=rule,
+        models=tuple(entry.get("models", ())),
+        download=entry.get("download"),
+        note=entry.get("note", ""),
+    )
+
+
+def _described(node: Mapping[str, Any] | str | None) -> Description | None:
+    if node is None or isinstance(node, str):
+        return None if node is None else Description(node)
+    around = (_described(node.get(key)) for key in ("reads", "feeds", "needs"))
+    return Description(node.get("node", "*"), node.get("op", "*"), node.get("kind"), *around)

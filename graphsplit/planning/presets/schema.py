@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from graphsplit.planning.presets.conditions import Condition, Description
-from graphsplit.planning.presets.preset import Preset, Rule
-
 __all__ = ["SCHEMA", "PresetFile", "Version"]
 
 SCHEMA = 1
@@ -23,15 +20,8 @@ class _Node(Struct, forbid_unknown_fields=True, kw_only=True):
     needs: _Node | str | None = None
 
     def __post_init__(self) -> None:
-        if self.description() == Description():
+        if (self.node, self.op) == ("*", "*") and not (self.kind or self.reads or self.feeds or self.needs):
             raise ValueError("a node that is not described at all")
-
-    def description(self) -> Description:
-        return Description(self.node, self.op, self.kind, _described(self.reads), _described(self.feeds), _described(self.needs))
-
-
-def _described(node: _Node | str | None) -> Description | None:
-    return Description(node) if isinstance(node, str) else None if node is None else node.description()
 
 
 class _Condition(_Node, forbid_unknown_fields=True, kw_only=True):
@@ -50,10 +40,6 @@ class _Targets(Struct, forbid_unknown_fields=True, kw_only=True):
         if (self.entering is None) == (self.last is None):
             raise ValueError("either 'entering' or 'last'")
 
-    def rule(self) -> Rule:
-        entering, last = _described(self.entering), _described(self.last)
-        return Rule("last", last) if last is not None else Rule("entering", entering or Description())
-
 
 class _Preset(Struct, forbid_unknown_fields=True, kw_only=True):
     name: str
@@ -64,19 +50,6 @@ class _Preset(Struct, forbid_unknown_fields=True, kw_only=True):
     models: tuple[str, ...] = ()
     download: str | None = None
     note: str = ""
-
-    def preset(self) -> Preset:
-        return Preset(
-            name=self.name,
-            family=self.family,
-            title=self.title,
-            conditions=tuple(Condition(c.says, c.description(), c.absent) for c in self.conditions),
-            targets=self.targets if isinstance(self.targets, tuple) else self.targets.names,
-            rule=self.targets.rule() if isinstance(self.targets, _Targets) else None,
-            models=self.models,
-            download=self.download,
-            note=self.note,
-        )
 
 
 class Version(Struct):
