@@ -29,6 +29,7 @@ CALLS = {
     "verify": ["verify", "out"],
     "rewrite": ["rewrite", "demo", "-o", "fast.pb", "--fuse-nms", "--no-verify"],
     "presets": ["presets"],
+    "fetch": ["fetch", "https://models.example/fetched.tar.gz"],
     "detect": ["detect", "demo", str(ROOT / "models" / "shapes" / "sample.png")],
     "batch": ["batch", "demo", str(ROOT / "models" / "shapes" / "sample.png"), "-o", "rows"],
     "bench": ["bench", "out", "--frames", "2"],
@@ -127,6 +128,7 @@ def test_the_gallery_has_the_outputs_of_the_notebooks(site):
 
 def test_keys_of_json_are_those_of_the_reference(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "fetched").mkdir()  # there already, so nothing is downloaded
     for command, arguments in CALLS.items():
         assert run([*arguments, "--json"]) == 0, capsys.readouterr().err
         answer = json.loads(capsys.readouterr().out)
@@ -138,6 +140,22 @@ def test_keys_of_json_are_those_of_the_reference(tmp_path, monkeypatch, capsys):
 def _documented_keys(command):
     text = (ROOT / "docs" / "commands" / f"{command}.md").read_text(encoding="utf-8")
     return set(re.findall(r"^\| `(\w+)` \|", text.partition("## JSON")[2], re.MULTILINE))
+
+
+def test_keys_of_a_node_are_those_of_the_reference(capsys):
+    assert run(["show", "demo", "--node", "Postprocessor/Slice", "--json"]) == 0
+    text = (ROOT / "docs" / "commands" / "show.md").read_text(encoding="utf-8").partition("describes that node: ")[2]
+    documented = re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", text))
+    assert sorted(documented) == sorted(json.loads(capsys.readouterr().out))
+
+
+def test_keys_that_depend_on_the_arguments_are_in_the_reference(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["fetch"], ["view", "demo", "--html", "page.html"]):
+        assert run([*arguments, "--json"]) == 0, capsys.readouterr().err
+        keys = set(json.loads(capsys.readouterr().out))
+        assert keys
+        assert keys <= _documented_keys(arguments[0]), arguments
 
 
 # ARCHITECTURE.md
