@@ -72,8 +72,8 @@ def make_server(
     where = Path(folder)
     if not where.is_dir():
         raise GraphSplitError(f"{where} is not a folder; name an existing one to save into")
-    opened = open_model(what, planned=plan, trust=trust, **cut)
-    return Server(Workbench(opened, where.resolve(), trust=trust), port)
+    session = open_model(what, planned=plan, trust=trust, **cut)
+    return Server(Workbench(session, where.resolve(), trust=trust), port)
 
 
 def view(

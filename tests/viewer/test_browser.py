@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import graphsplit as gs
-from graphsplit.viewer.explorer import web_files
+from graphsplit.viewer.explorer_files import web_files
 from tests.viewer.conftest import chain
 
 pytestmark = pytest.mark.slow

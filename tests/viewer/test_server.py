@@ -15,8 +15,7 @@ import time
 import pytest
 
 import graphsplit as gs
-from graphsplit.viewer.explorer import web_files
-from graphsplit.viewer.server import _offline
+from graphsplit.viewer.explorer_files import offline, web_files
 from tests.viewer.conftest import chain
 
 needs_explorer = pytest.mark.skipif(web_files() is None, reason="ai-edge-model-explorer (extra `view`) is not installed")
@@ -250,7 +249,7 @@ def test_what_a_page_asks_for_from_outside_is_taken_out():
     page = (
         '<head><link rel="preconnect" href="https://f.x" crossorigin><base href="/"><style>a{src:url(https://f.x/a.woff2)}</style>'
     )
-    assert _offline(page, "/t/") == "<head><base href=\"/t/\"><style>a{src:local('sans-serif')}</style>"
+    assert offline(page, "/t/") == "<head><base href=\"/t/\"><style>a{src:local('sans-serif')}</style>"
 
 
 # the command
