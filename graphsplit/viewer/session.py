@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from graphsplit.errors import CutError
@@ -76,15 +76,17 @@ def open_model(what: ModelLike | Parts, *, planned: Plan | None = None, trust: b
         **cut: Where to cut, as of `graphsplit.plan`.
 
     Raises:
-        CutError: for a split or a plan together with a cut, and as of `graphsplit.plan`.
+        CutError: for more than one of split, plan and cut, and as of `graphsplit.plan`.
         FormatError: if the model of a split is not there.
     """
     opened = open_model_or_parts(what, trust=trust)
     if isinstance(opened, Parts):
+        if planned is not None:
+            raise CutError("a split and a plan both say where to cut; pass the model with its plan")
         check_no_cut(cut)
         model = whole_of(opened, rewritten=True, trust=trust)
         ports = [(p.name, [i.tensor for i in p.inputs], [o.tensor for o in p.outputs]) for p in opened]
-        return Session(model, _as_cut(ports, opened.outputs, model, "auto"), "as it was split")
+        return Session(model, _same_repair(_as_cut(ports, opened.outputs, model, "auto"), model, ports), "as it was split")
     if planned is not None:
         if cut:
             raise CutError("a plan and a cut both say where to cut; pass one of them")
@@ -97,9 +99,20 @@ def open_model(what: ModelLike | Parts, *, planned: Plan | None = None, trust: b
     return Session(opened, ChosenCut(inputs, ends, kept, planned.repair), planned.origin)
 
 
-def _as_cut(
-    sections: Iterable[tuple[str, Iterable[str], Iterable[str]]], outputs: tuple[str, ...], model: Model, repair: Repair
-) -> ChosenCut:
+_Ports = Iterable[tuple[str, Iterable[str], Iterable[str]]]  # name, inputs and outputs of each section
+
+
+def _same_repair(cut: ChosenCut, model: Model, sections: _Ports) -> ChosenCut:
+    """The cut with the repair mode that leads to these sections again, because a manifest does not record it."""
+    expected = {name: (set(inputs), set(outputs)) for name, inputs, outputs in sections}
+    modes: tuple[Repair, ...] = ("auto", "replicate", "border")
+    for candidate in (replace(cut, repair=mode) for mode in modes):
+        if {s.name: (set(s.inputs), set(s.outputs)) for s in candidate.plan(model).sections} == expected:
+            return candidate
+    return cut
+
+
+def _as_cut(sections: _Ports, outputs: tuple[str, ...], model: Model, repair: Repair) -> ChosenCut:
     """The cut that produces these sections again: where each one ends is what later ones read of it."""
     listed = [(name, tuple(inputs), tuple(produced)) for name, inputs, produced in sections]
     ends: dict[str, tuple[str, ...]] = {}

@@ -86,6 +86,22 @@ def test_a_split_is_opened_at_its_own_cut(model, tmp_path, asked):
 def test_a_split_and_a_cut_contradict_each_other(model):
     with pytest.raises(gs.CutError, match="a split and outputs both say where to cut"):
         open_model(gs.split(model, outputs="net/head"), outputs="net/conv/a")
+    with pytest.raises(gs.CutError, match="a split and a plan both say where to cut; pass the model with its plan"):
+        open_model(gs.split(model, outputs="net/head"), planned=gs.plan(model, outputs="net/conv/a"))
+    with pytest.raises(gs.CutError, match="a plan and a cut both say where to cut"):
+        open_model(model, planned=gs.plan(model, outputs="net/head"), outputs="net/conv/a")
+
+
+@pytest.mark.parametrize(("repair", "post"), [("auto", ["c"]), ("border", ["c"]), ("replicate", ["a", "c"])])
+def test_a_repaired_split_is_opened_with_the_sections_of_its_files(tmp_path, repair, post):
+    """image ─▶ a ─▶ b │ b, a ─▶ c: unnamed, a crosses or is computed again."""
+    path = chain(tmp_path / "m.pbtxt", "a", "b")
+    add = 'node { name: "c" op: "AddV2" input: "a" input: "b" attr { key: "T" value { type: DT_FLOAT } } }'
+    path.write_text(path.read_text() + add)
+    parts = gs.split(gs.load(path), outputs="b", repair=repair)
+    for what in (parts, gs.save(parts, tmp_path / "out")):
+        session = open_model(what)
+        assert [list(s.nodes) for s in session.cut.plan(session.model).sections] == [["a", "b"], post]
 
 
 def test_a_split_whose_model_is_gone_says_so(model, tmp_path):
