@@ -16,7 +16,7 @@ from graphsplit.viewer.requests import CropRequest, PlanRequest, SplitRequest, V
 from graphsplit.viewer.session import ChosenCut, open_model
 from graphsplit.viewer.workbench import Workbench
 from tests.shared import shared_model
-from tests.viewer.conftest import chain
+from tests.viewer.conftest import READS_A_FILE, chain
 
 
 @pytest.fixture
@@ -230,13 +230,6 @@ def test_a_request_at_its_limits_is_accepted():
 
 
 # trust
-
-
-READS_A_FILE = (
-    'node { name: "p" op: "Placeholder" attr { key: "dtype" value { type: DT_STRING } } }\n'
-    'node { name: "r" op: "ReadFile" input: "p" }\n'
-    'node { name: "o" op: "Identity" input: "r" attr { key: "T" value { type: DT_STRING } } }\n'
-)
 
 
 @pytest.fixture
