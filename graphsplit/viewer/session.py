@@ -1,4 +1,4 @@
-"""What is looked at: a model, and the cut to begin with."""
+"""What a workbench is opened with: a model, and the cut to begin with."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def open_model(what: ModelLike | Parts, *, planned: Plan | None = None, trust: b
         **cut: Where to cut, as of `graphsplit.plan`.
 
     Raises:
-        CutError: for more than one of split, plan and cut, and as of `graphsplit.plan`.
-        FormatError: if the model of a split is not there.
+        CutError: More than one of split, plan and cut say where to cut; also as `graphsplit.plan`.
+        FormatError: The model of a split is not there, or is another file.
     """
     opened = open_model_or_parts(what, trust=trust)
     if isinstance(opened, Parts):

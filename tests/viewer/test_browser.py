@@ -82,7 +82,7 @@ def test_a_cut_is_chosen_verified_and_saved(watched, demo_model, tmp_path):
         page.click("#clear")
         until(lambda: page.evaluate("document.getElementById('crossing').textContent.startsWith('one section')"))
         page.fill("#search", "postprocessor slice")
-        page.wait_for_selector("#found [role=option]")
+        page.wait_for_selector("#matches [role=option]")
         page.keyboard.press("ArrowDown")
         page.keyboard.press("Enter")
         until(lambda: page.evaluate("document.getElementById('crossing').textContent.includes('cross')"))
@@ -261,8 +261,8 @@ def test_a_hostile_name_runs_nothing(watched, tmp_path):
     with gs.view(model, outputs=hostile, folder=tmp_path) as viewer:
         page = watched.open(viewer)
         page.fill("#search", "<img")
-        page.wait_for_selector("#found [role=option]")
-        assert hostile in page.inner_text("#found")
+        page.wait_for_selector("#matches [role=option]")
+        assert hostile in page.inner_text("#matches")
         until(lambda: page.evaluate("!document.getElementById('suggestions').textContent.includes('searching')"))
         assert hostile in page.inner_text("#borders")
         page.wait_for_timeout(4000)  # the explorer, where it is installed, shows the name, too

@@ -221,16 +221,16 @@ async function search() {
   remember(answer.tensors);
   const more = answer.more ? [make("li", { className: "quiet", "aria-disabled": "true" }, `${answer.more} more`)] : [];
   const none = answer.tensors.length ? [] : [make("li", { className: "quiet", "aria-disabled": "true" }, "no tensor of that name")];
-  $("found").replaceChildren(...answer.tensors.map((t, i) => make("li",
-    { role: "option", id: `found-${i}`, "aria-selected": "false", onmousedown: (e) => { e.preventDefault(); pick(t.tensor); } },
+  $("matches").replaceChildren(...answer.tensors.map((t, i) => make("li",
+    { role: "option", id: `match-${i}`, "aria-selected": "false", onmousedown: (e) => { e.preventDefault(); pick(t.tensor); } },
     t.tensor, make("small", {}, t.text))), ...more, ...none);
-  $("found").hidden = false;
+  $("matches").hidden = false;
   $("search").setAttribute("aria-expanded", "true");
   $("search").removeAttribute("aria-activedescendant");
 }
 
 function close() {
-  $("found").hidden = true;
+  $("matches").hidden = true;
   $("search").setAttribute("aria-expanded", "false");
   $("search").removeAttribute("aria-activedescendant");
 }
@@ -243,8 +243,8 @@ function pick(tensor) {
 }
 
 function move(by) {
-  const options = [...$("found").querySelectorAll("[role=option]")];
-  if (!options.length || $("found").hidden) return;
+  const options = [...$("matches").querySelectorAll("[role=option]")];
+  if (!options.length || $("matches").hidden) return;
   const at = options.findIndex((o) => o.getAttribute("aria-selected") === "true");
   const next = options[(at + by + options.length) % options.length];
   for (const o of options) o.setAttribute("aria-selected", String(o === next));
@@ -259,8 +259,8 @@ function keyed(event) {
   } else if (event.key === "Escape") {
     close();
   } else if (event.key === "Enter") {
-    const option = $("found").querySelector("[aria-selected=true]") ?? $("found").querySelector("[role=option]");
-    if (option && !$("found").hidden) pick(option.firstChild.textContent);
+    const option = $("matches").querySelector("[aria-selected=true]") ?? $("matches").querySelector("[role=option]");
+    if (option && !$("matches").hidden) pick(option.firstChild.textContent);
   }
 }
 
