@@ -31,7 +31,7 @@ from graphsplit.viewer.workbench import Workbench
 __all__ = ["Server"]
 
 _IDLE = 60  # seconds a connection may be silent
-_OWN = ("index.html", "workbench.js", "workbench.css")
+_OWN = ("index.html", "workbench.js", "elements.js", "server.js", "workbench.css")
 _FIXED = ("/static_files/", "/api/v1/", "/apistream/")  # requested by the explorer, without the token
 _KINDS = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".json": "application/json", ".woff2": "font/woff2"}
 _NOTEBOOKS = "http://localhost:* http://127.0.0.1:*"

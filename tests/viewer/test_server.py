@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -62,15 +63,17 @@ CUT = {"cut": {"inputs": [], "ends": [["net/head"]]}}
 
 
 def test_the_page_and_its_files_come_with_a_policy_and_request_nothing_outside(client):
-    for name, kind in (("", "text/html"), ("workbench.js", "text/javascript"), ("workbench.css", "text/css")):
-        status, headers, body = client.ask(name)
-        assert status == 200
-        assert headers["Content-Type"].startswith(kind)
+    kinds = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+    for file in (Path(gs.__file__).parent / "viewer" / "static").iterdir():
+        status, headers, body = client.ask(file.name)
+        assert (status, body) == (200, file.read_bytes())
+        assert headers["Content-Type"].startswith(kinds[file.suffix])
         assert "script-src 'self'" in headers["Content-Security-Policy"]
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Referrer-Policy"] == "no-referrer"
         assert not re.findall(rb"https?://(?!www\.w3\.org/2000/svg)", body)
         assert b"innerHTML" not in body
+    assert client.ask("")[2] == client.ask("index.html")[2]
 
 
 def test_a_cut_is_planned_and_the_graph_has_the_number_of_the_plan(client):

@@ -1,6 +1,8 @@
 // The workbench's page. Names of a model are only ever set as text, never as HTML.
 
-const $ = (id) => document.getElementById(id);
+import { $, make, say, table } from "./elements.js";
+import { ask, finished } from "./server.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
@@ -9,55 +11,12 @@ const SVG = "http://www.w3.org/2000/svg";
  */
 const state = { cut: { inputs: [], ends: [[]] }, target: 0, plan: null, revision: 0, known: new Map(), cuts: [], start: null, explorer: null };
 
-// Requests to the server. Addresses are relative to the page's own, which contains the token.
-
-async function ask(path, sent) {
-  const options = sent === undefined ? {}
-    : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(sent) };
-  let answer;
-  try {
-    answer = await (await fetch(`api/${path}`, options)).json();
-  } catch {
-    throw new Error("the server does not answer; is graphsplit view still running?");
-  }
-  if (answer.error) throw new Error(answer.error);
-  return answer;
-}
-
-async function finished(number) {
-  for (let wait = 150; ; wait = Math.min(wait * 1.3, 1500)) {
-    const answer = await ask(`job?job=${encodeURIComponent(number)}`);
-    if (answer.done) return answer;
-    await new Promise((resolve) => setTimeout(resolve, wait));
-  }
-}
-
-// Elements
-
-function make(tag, properties = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [key, value] of Object.entries(properties)) {
-    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
-    else if (key in element && !key.startsWith("aria")) element[key] = value;
-    else element.setAttribute(key, value);
-  }
-  element.append(...children);
-  return element;
-}
-
 function known(tensor) {
   return state.known.get(tensor)?.text ?? "";
 }
 
 function remember(tensors) {
   for (const t of tensors) state.known.set(t.tensor, t);
-}
-
-function table(columns, rows) {
-  const head = make("tr", {}, ...columns.map((c) => make("th", {}, c)));
-  const body = rows.map((row) => make("tr", {}, ...row.map((cell) => make("td", typeof cell === "number" ? { className: "number" } : {},
-    typeof cell === "number" ? cell.toLocaleString("en") : cell))));
-  return make("table", {}, make("thead", {}, head), make("tbody", {}, ...body));
 }
 
 // The cut
@@ -322,12 +281,6 @@ function show(name) {
 }
 
 // Verification and files
-
-/** Show a result: `good` true or false colours it, undefined does not. */
-function say(id, text, good) {
-  $(id).className = good === undefined ? "answer" : `answer ${good ? "good" : "bad"}`;
-  $(id).textContent = text;
-}
 
 /**
  * Run a job of the current cut and say how it ended.
