@@ -12,13 +12,6 @@ from graphsplit.formats import Model
 
 HOSTILE = "<script>alert(1)</script>&\"'"
 
-#: p ─▶ r: ReadFile ─▶ o
-READS_A_FILE = (
-    'node { name: "p" op: "Placeholder" attr { key: "dtype" value { type: DT_STRING } } }\n'
-    'node { name: "r" op: "ReadFile" input: "p" }\n'
-    'node { name: "o" op: "Identity" input: "r" attr { key: "T" value { type: DT_STRING } } }\n'
-)
-
 _NODE = 'node {{ name: "{0}" op: "{1}" {2} attr {{ key: "T" value {{ type: DT_FLOAT }} }} }}\n'
 
 

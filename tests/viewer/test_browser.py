@@ -12,9 +12,16 @@ import pytest
 
 import graphsplit as gs
 from graphsplit.viewer.explorer_files import web_files
-from tests.viewer.conftest import READS_A_FILE, chain
+from tests.viewer.conftest import chain
 
 pytestmark = pytest.mark.slow
+
+# p ─▶ r: ReadFile ─▶ o
+READS_A_FILE = (
+    'node { name: "p" op: "Placeholder" attr { key: "dtype" value { type: DT_STRING } } }\n'
+    'node { name: "r" op: "ReadFile" input: "p" }\n'
+    'node { name: "o" op: "Identity" input: "r" attr { key: "T" value { type: DT_STRING } } }\n'
+)
 
 _FLAGS = ["--no-sandbox", "--enable-unsafe-swiftshader", "--use-gl=angle", "--use-angle=swiftshader"]
 _INSIDE = ("http://127.0.0.1:", "data:", "blob:")
