@@ -32,7 +32,7 @@ FAR = {"main": "/job:gpu/task:0/cpu:0", "post": "/job:cpu/task:0/cpu:0"}
 
 
 class Workers:
-    """Two workers, and what they said when they were started."""
+    """Two workers, and what they printed when they were started."""
 
     def __init__(self, folder: Path) -> None:
         self.cluster = {"gpu": [f"127.0.0.1:{free_port()}"], "cpu": [f"127.0.0.1:{free_port()}"]}
@@ -43,7 +43,7 @@ class Workers:
         self.start()
 
     def start(self) -> None:
-        """Start those that do not run."""
+        """Start those that are not running."""
         missing = [job for job in self.cluster if job not in self.processes or self.processes[job].poll() is not None]
         for job in set(missing) & set(self.processes):
             self.processes[job].communicate()
@@ -79,7 +79,7 @@ def worker(file: Path, job: str) -> subprocess.Popen[str]:
 
 
 def read_object(process: subprocess.Popen[str]) -> str:
-    """What a worker prints when it serves; what it says instead when it does not."""
+    """The JSON object that a worker prints when it serves. Fails with its error if it ends instead."""
     assert process.stdout is not None
     lines = []
     for line in process.stdout:
@@ -91,14 +91,14 @@ def read_object(process: subprocess.Popen[str]) -> str:
 
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
-    made = Workers(tmp_path_factory.mktemp("cluster"))
-    yield made
-    made.end()
+    workers = Workers(tmp_path_factory.mktemp("cluster"))
+    yield workers
+    workers.end()
 
 
 @pytest.fixture
 def mortals(workers: Workers) -> Iterator[Workers]:
-    """The workers, for a test that ends some of them."""
+    """The workers, for a test that ends some of them; they are started again afterwards."""
     yield workers
     workers.start()
 
@@ -120,16 +120,16 @@ def expected(parts: Parts, feeds: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return list(pipe.stream(feeds))
 
 
-def same(found: dict[str, Any], expected: dict[str, Any]) -> bool:
-    return found.keys() == expected.keys() and all(
-        found[t].dtype == v.dtype and np.array_equal(found[t], v, equal_nan=v.dtype.kind == "f") for t, v in expected.items()
+def same(result: dict[str, Any], expected: dict[str, Any]) -> bool:
+    return result.keys() == expected.keys() and all(
+        result[t].dtype == v.dtype and np.array_equal(result[t], v, equal_nan=v.dtype.kind == "f") for t, v in expected.items()
     )
 
 
-# What a worker is
+# A worker
 
 
-def test_a_worker_says_what_it_is(workers):
+def test_a_worker_prints_its_name_address_and_devices(workers):
     for job, said in workers.said.items():
         address = workers.cluster[job][0]
         assert said["name"] == f"/job:{job}/task:0"
@@ -165,7 +165,7 @@ def test_ctrl_c_ends_a_worker_cleanly(mortals):
 
 
 def start(cluster: dict[str, Any], folder: Path, *, job: str = "gpu", task: str = "0") -> tuple[int, str]:
-    """Exit status and what is said of a worker that cannot be started."""
+    """Exit status and message of a worker that cannot be started."""
     (folder / "c.json").write_text(json.dumps(cluster))
     command = [sys.executable, "-m", "graphsplit", "worker", "--job", job, "--task", task, "--cluster", str(folder / "c.json")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
@@ -193,7 +193,7 @@ def test_a_worker_that_cannot_serve_says_why(tmp_path):
         assert f"cannot listen on {there}" in refused({"gpu": [there]})
 
 
-def test_a_task_that_is_no_number_is_wrong_usage(tmp_path):
+def test_a_task_that_is_not_a_number_is_wrong_usage(tmp_path):
     status, said = start({"gpu": ["127.0.0.1:2222"]}, tmp_path, task="-1")
     assert status == 2
     assert "-1" in said
@@ -202,7 +202,7 @@ def test_a_task_that_is_no_number_is_wrong_usage(tmp_path):
 # Placed on workers
 
 
-def test_placed_sections_run_where_they_were_pinned_and_give_the_same_bits(workers, parts, feeds, expected):
+def test_placed_sections_run_where_they_were_pinned_and_compute_the_same_bits(workers, parts, feeds, expected):
     placed = gs.place(parts, FAR, cluster=workers.file)
     assert placed.absent == ()
     assert placed.devices == FAR
@@ -212,23 +212,23 @@ def test_placed_sections_run_where_they_were_pinned_and_give_the_same_bits(worke
         for name, device in FAR.items():
             ran = ran_on(placed, session, name, feeds[0])
             assert ran == {device.replace("/task", "/replica:0/task").replace("/cpu", "/device:CPU")}
-    assert same(placed.run(feeds[0]), expected[0]), "a session of its own for one run"
+    assert same(placed.run(feeds[0]), expected[0]), "without a session, one is opened for the run"
 
 
 def ran_on(placed: Any, session: Any, section: str, feed: dict[str, Any]) -> set[str]:
-    """The devices on which TensorFlow says that the nodes of a section ran, in a run of it from what it is given."""
+    """The devices on which TensorFlow says that the nodes of a section ran, fed with what earlier sections computed."""
     values = dict(feed)
     for part in placed.parts:
         names = placed.names[part.name]
         options = tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE)
         metadata = tf.compat.v1.RunMetadata()
-        made = session.run(
+        results = session.run(
             [names[p.tensor] for p in part.outputs],
             {names[p.tensor]: values[p.tensor] for p in part.inputs},
             options=options,
             run_metadata=metadata,
         )
-        values |= dict(zip([p.tensor for p in part.outputs], made, strict=True))
+        values |= dict(zip([p.tensor for p in part.outputs], results, strict=True))
         if part.name == section:
             nodes = {n.name for n in placed.graph.as_graph_def().node}
             ran = {d.device for d in metadata.step_stats.dev_stats for n in d.node_stats if n.node_name in nodes}
@@ -244,7 +244,7 @@ def test_a_target_alone_is_enough_where_its_worker_knows_the_others(workers, par
     assert same(placed.run(feeds[0]), expected[0])
 
 
-def test_a_device_that_a_worker_lacks_is_told_or_refused(workers, parts, feeds, expected):
+def test_a_device_that_a_worker_lacks_is_a_warning_or_refused(workers, parts, feeds, expected):
     devices = {**FAR, "main": "/job:gpu/task:0/gpu:0"}
     with pytest.warns(UserWarning, match="main' was pinned to /job:gpu/task:0/gpu:0, which its worker lacks"):
         placed = gs.place(parts, devices, cluster=workers.cluster)
@@ -274,11 +274,11 @@ def test_a_device_that_a_worker_lacks_is_told_or_refused(workers, parts, feeds, 
         pytest.param({"main": "/cpu:0", "post": "/job:cpu/task:0"}, id="post far, any device of the task"),
     ],
 )
-def test_a_pipeline_with_sections_on_workers_gives_the_same_bits(workers, parts, feeds, expected, devices):
+def test_a_pipeline_with_sections_on_workers_computes_the_same_bits(workers, parts, feeds, expected, devices):
     with gs.Pipeline(parts, devices=devices, cluster=workers.file) as pipe:
         pipe.warm_up(feeds[0])
-        found = list(pipe.stream(feeds))
-        assert all(same(f, e) for f, e in zip(found, expected, strict=True))
+        results = list(pipe.stream(feeds))
+        assert all(same(r, e) for r, e in zip(results, expected, strict=True))
         assert all("/job:" in s.device for s in pipe.stages if "/job:" in devices.get(s.name, ""))
 
 
@@ -299,7 +299,7 @@ def test_detect_runs_sections_on_workers(workers, tmp_path, capfd):
 
 
 def in_flight(parts: Parts, workers: Workers, feed: dict[str, Any], what: Any, **options: Any) -> tuple[SectionRunError, float]:
-    """Stream, do something to the workers after a few frames; the error, and how long it took to come."""
+    """Stream, and do something to the workers after a few frames. Returns the error and the seconds until it was raised."""
     began = 0.0
 
     def source() -> Iterator[dict[str, Any]]:
@@ -331,14 +331,14 @@ def test_a_worker_that_ends_is_an_error_within_seconds(mortals, parts, feeds, jo
     for thread in threading.enumerate():
         if thread.name.startswith("graphsplit-") and thread.name != "graphsplit-remote":
             thread.join(60)
-    # What is left are calls that were given up: a run and a close, which end when their deadline is over.
+    # Only abandoned calls are left: a run and a close, which end with their deadline.
     names = [t.name for t in threading.enumerate() if t.name.startswith("graphsplit-")]
     assert set(names) <= {"graphsplit-remote"}
     assert len(names) <= 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_a_worker_that_stands_still_is_an_error_when_the_deadline_is_over(mortals, parts, feeds):
+def test_a_worker_that_hangs_is_an_error_when_the_deadline_is_over(mortals, parts, feeds):
     config = session_config()
     config.operation_timeout_in_ms = 3000
     frozen = mortals.processes["cpu"]
@@ -362,7 +362,7 @@ def test_a_placed_graph_whose_worker_ends_raises(mortals, parts, feeds, expected
     assert time.perf_counter() - began < 20
 
 
-# What cannot be
+# Refusals
 
 
 def refusal(parts: Parts, call: Any = gs.Pipeline, **options: Any) -> str:
@@ -393,7 +393,7 @@ def test_a_job_that_the_asked_worker_does_not_know_is_refused(workers, parts):
         assert "does not know; it knows /job:gpu/task:0/cpu:0" in refusal(parts, call, devices=devices, target=target)
 
 
-def test_a_placed_graph_without_a_cluster_keeps_the_pins_for_a_session_of_the_users_own(workers, parts, feeds, expected):
+def test_a_placed_graph_without_a_cluster_keeps_the_pins_for_a_session_that_the_user_opens(workers, parts, feeds, expected):
     with pytest.warns(UserWarning, match="a device of a cluster: it runs only in a session on that cluster"):
         placed = gs.place(parts, FAR)
     with tf.compat.v1.Session(workers.said["gpu"]["target"], graph=placed.graph) as session:
@@ -401,9 +401,9 @@ def test_a_placed_graph_without_a_cluster_keeps_the_pins_for_a_session_of_the_us
 
 
 def test_one_session_takes_no_section_of_this_process(workers, parts):
-    told = refusal(parts, gs.place, devices={"main": FAR["main"]}, cluster=workers.file)
-    assert "section 'post' is on /cpu:0, which names no worker" in told
-    assert "use a Pipeline" in told
+    message = refusal(parts, gs.place, devices={"main": FAR["main"]}, cluster=workers.file)
+    assert "section 'post' is on /cpu:0, which names no worker" in message
+    assert "use a Pipeline" in message
 
 
 def test_a_damaged_cluster_file_is_refused(parts, tmp_path):

@@ -80,8 +80,8 @@ def _picture(args: argparse.Namespace) -> int:
 
         check_free([args.html], then="name another file, or move it away")
         check_parent(args.html)
-        opened = open_model(args.model, trust=args.trust, **_cut(args))
-        written = draw(opened.model, opened.wanted.plan(opened.model)).save(args.html)
+        session = open_model(args.model, trust=args.trust, **_cut(args))
+        written = draw(session.model, session.cut.plan(session.model)).save(args.html)
     if args.json:
         print_json({"html": str(written)})
     else:

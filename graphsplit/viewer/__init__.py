@@ -1,4 +1,4 @@
-"""The workbench: a model in the browser, its sections, suggested cuts, and what becomes of a cut. On this machine only."""
+"""The workbench: a model in the browser, its sections, suggested cuts, and the effect of a cut. On this machine only."""
 
 from __future__ import annotations
 

@@ -42,14 +42,14 @@ def _elements(spec: TensorSpec, nbytes: int) -> int:
 
 def _sums(index: GraphIndex, node: Node) -> int:
     """Operations for each element of the output."""
-    free = _FILTERS.get(node.op)
-    if free is None or len(node.inputs) < 2:
+    kept = _FILTERS.get(node.op)
+    if kept is None or len(node.inputs) < 2:
         return 1
     shape = _constant_shape(index, node.inputs[1])
-    if not shape or None in shape or len(shape) < len(free):
+    if not shape or None in shape or len(shape) < len(kept):
         return 1
     sizes = [d or 1 for d in shape]
-    return max(1, 2 * prod(sizes) // max(1, prod(sizes[i] for i in free)))
+    return max(1, 2 * prod(sizes) // max(1, prod(sizes[i] for i in kept)))
 
 
 def _constant_shape(index: GraphIndex, tensor: str) -> tuple[int | None, ...] | None:

@@ -34,7 +34,7 @@ class Jobs:
                 del self._jobs[old]
             return number
 
-    def look(self, number: str) -> dict[str, object] | None:
+    def state(self, number: str) -> dict[str, object] | None:
         """{"done": false}, or {"done": true, …answer}; None for an unknown number."""
         with self._lock:
             job = self._jobs.get(number)

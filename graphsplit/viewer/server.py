@@ -1,20 +1,18 @@
 """The workbench over HTTP, for this machine alone.
 
     /TOKEN/                    the page; the token is random and part of the address, so nobody else finds it
-    /TOKEN/api/…               requests of the page: GET to read, POST (JSON, at most 1 MiB) to plan, prove and save
-    /TOKEN/explorer/…          the pages of ai-edge-model-explorer, if it is installed
-    /static_files/…, /api/v1/… what those pages request at fixed addresses: files of that package, and graphs by the number of
+    /TOKEN/api/…               requests of the page: GET to read, POST (JSON, at most 1 MiB) to plan, verify and save
+    /TOKEN/explorer/…          the page of ai-edge-model-explorer, if it is installed
+    /static_files/…, /api/v1/… what that page requests at fixed addresses: files of that package, and graphs by the number of
                                a plan, which is a secret of 53 bits
 
-Bound to 127.0.0.1. Host and Origin must be this server's, or a page from elsewhere could send requests through the reader's
-browser (DNS rebinding). No path of a client is ever followed beyond a plain file name.
+Bound to 127.0.0.1; `graphsplit.viewer.access` decides who is answered. No path of a client is followed beyond a plain file name.
 """
 
 from __future__ import annotations
 
 import json
 import mimetypes
-import re
 import secrets
 import sys
 from collections.abc import Callable, Mapping
@@ -22,19 +20,19 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from graphsplit.errors import GraphSplitError
-from graphsplit.viewer.explorer import web_files
+from graphsplit.viewer.access import Refused, check_origin, path_after_token, read_body
+from graphsplit.viewer.explorer_files import read_web_file
+from graphsplit.viewer.requests import CropRequest, PlanRequest, SplitRequest, VerifyRequest, as_request
 from graphsplit.viewer.workbench import Workbench
 
 __all__ = ["Server"]
 
-_BODY = 2**20  # bytes of a request
 _IDLE = 60  # seconds a connection may be silent
-_OWN = ("index.html", "workbench.js", "workbench.css")
-_FILE = re.compile(r"[A-Za-z0-9_][\w.-]{0,120}")
+_OWN = ("index.html", "workbench.js", "elements.js", "server.js", "workbench.css")
+_FIXED = ("/static_files/", "/api/v1/", "/apistream/")  # requested by the explorer, without the token
 _KINDS = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".json": "application/json", ".woff2": "font/woff2"}
 _NOTEBOOKS = "http://localhost:* http://127.0.0.1:*"
 _PAGE_POLICY = (
@@ -48,14 +46,6 @@ _EXPLORER_POLICY = (
 # What the explorer is configured to read: graphs as JSON, no files.
 _JSON_READER = {"fileExts": ["json"], "type": "adapter", "id": "builtin_json", "name": "JSON", "description": "a plan as a graph"}
 _NEW_VERSION = {"version": "", "runningVersion": "", "releaseUrl": "", "desktopAppUrl": ""}
-
-
-class _Refused(Exception):
-    """A request that is answered with a status and one line."""
-
-    def __init__(self, status: HTTPStatus, message: str) -> None:
-        self.status = status
-        super().__init__(message)
 
 
 class Server(ThreadingHTTPServer):
@@ -86,11 +76,11 @@ class Server(ThreadingHTTPServer):
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: object, client_address: object) -> None:
         """A dropped connection is not reported."""
 
     def close(self) -> None:
-        """Stop listening and let running work end."""
+        """Stop listening and let running work finish."""
         self.server_close()
         self.workbench.close()
 
@@ -109,14 +99,14 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer a POST."""
         self._answer(self._post)
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: stdout and stderr belong to the command."""
+    def log_message(self, format: str, *args: object) -> None:
+        """Log nothing: stdout and stderr belong to the command."""
 
     def _answer(self, handle: Callable[[], None]) -> None:
         try:
-            self._check_origin()
+            check_origin(self.command, self.headers, self.server.hosts)
             handle()
-        except _Refused as refused:
+        except Refused as refused:
             self.close_connection = True
             self._json({"error": str(refused)}, refused.status)
         except GraphSplitError as error:
@@ -124,124 +114,78 @@ class _Handler(BaseHTTPRequestHandler):
         except (ConnectionError, TimeoutError):
             self.close_connection = True
 
-    # who may ask
-
-    def _check_origin(self) -> None:
-        if self.headers.get_all("Host") is None or self.headers["Host"] not in self.server.hosts:
-            raise _Refused(HTTPStatus.MISDIRECTED_REQUEST, "this server answers only by its own address")
-        origin = self.headers.get("Origin")
-        if origin is not None and origin.removeprefix("http://") not in self.server.hosts:
-            raise _Refused(HTTPStatus.FORBIDDEN, "not from this page")
-        if self.command == "POST" and self.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
-            raise _Refused(HTTPStatus.FORBIDDEN, "not from this page")
-
-    def _path(self) -> tuple[str, dict[str, str]]:
-        """The path after the token, and the query. Raises _Refused without the token."""
-        address = urlsplit(self.path)
-        token, _, rest = address.path.removeprefix("/").partition("/")
-        if not secrets.compare_digest(token.encode(), self.server.token.encode()):
-            raise _Refused(HTTPStatus.FORBIDDEN, "open the address that graphsplit printed, with its token")
-        return rest, {k: v[0] for k, v in parse_qs(address.query).items()}
-
-    # what is answered
+    # routes
 
     def _get(self) -> None:
         address = urlsplit(self.path)
-        if address.path.startswith(("/static_files/", "/api/v1/", "/apistream/")):
-            self._explorer_asks(address.path, {k: v[0] for k, v in parse_qs(address.query).items()})
+        query = {key: values[0] for key, values in parse_qs(address.query).items()}
+        if address.path.startswith(_FIXED):
+            self._get_fixed(address.path, query)
             return
-        rest, query = self._path()
+        path = path_after_token(address.path, self.server.token)
         bench = self.server.workbench
-        answers: Mapping[str, Callable[[], dict[str, Any]]] = {
+        answers: Mapping[str, Callable[[], dict[str, object]]] = {
             "api/state": bench.state,
             "api/tensors": lambda: bench.tensors(query.get("q", "")[:400]),
             "api/selected": lambda: bench.selected(query.get("node", "")[:4000]),
-            "api/graph": lambda: bench.graph(_whole_number(query.get("plan"))),
+            "api/graph": lambda: bench.graph(_plan_number(query.get("plan"))),
             "api/job": lambda: bench.job(query.get("job", "")[:100]),
         }
-        if rest in answers:
-            self._json(answers[rest]())
-        elif rest == "" or rest in _OWN:
-            name = rest or "index.html"
+        if path in answers:
+            self._json(answers[path]())
+        elif path == "" or path in _OWN:
+            name = path or "index.html"
             self._file((files("graphsplit.viewer") / "static" / name).read_bytes(), name, _PAGE_POLICY)
-        elif rest.startswith("explorer/"):
-            self._explorer_file(rest.removeprefix("explorer/") or "index.html")
+        elif path.startswith("explorer/"):
+            self._explorer_file(path.removeprefix("explorer/") or "index.html")
         else:
-            raise _Refused(HTTPStatus.NOT_FOUND, "nothing here")
+            raise _not_found()
 
-    def _post(self) -> None:
-        rest, _ = self._path()
-        bench = self.server.workbench
-        answers: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
-            "api/plan": bench.plan,
-            "api/verify": bench.verify,
-            "api/save_crop": bench.save_crop,
-            "api/split": bench.split,
-        }
-        if rest not in answers:
-            raise _Refused(HTTPStatus.NOT_FOUND, "nothing here")
-        self._json(answers[rest](self._body()))
-
-    def _body(self) -> dict[str, Any]:
-        """The JSON object that was sent."""
-        if self.headers.get_content_type() != "application/json":
-            raise _Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send application/json")
-        length = self.headers.get("Content-Length", "")
-        if not (length.isascii() and length.isdigit()):
-            raise _Refused(HTTPStatus.LENGTH_REQUIRED, "say how long the request is")
-        if len(length) > 9 or int(length) > _BODY:
-            raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request has at most {_BODY:,} bytes")
-        try:
-            sent = json.loads(self.rfile.read(int(length)))
-        except (ValueError, RecursionError) as error:
-            raise _Refused(HTTPStatus.BAD_REQUEST, "not JSON") from error
-        if not isinstance(sent, dict):
-            raise _Refused(HTTPStatus.BAD_REQUEST, "a request is a JSON object")
-        return sent
-
-    # the explorer
-
-    def _explorer_asks(self, path: str, query: Mapping[str, str]) -> None:
+    def _get_fixed(self, path: str, query: Mapping[str, str]) -> None:
+        """What the explorer requests at fixed addresses."""
         bench = self.server.workbench
         if path.startswith("/static_files/"):
             self._explorer_file(path.removeprefix("/"))
         elif path == "/api/v1/load_graphs_json":
-            self._json({"graphCollections": [bench.graph(_whole_number(query.get("graph_index")))]})
+            self._json({"graphCollections": [bench.graph(_plan_number(query.get("graph_index")))]})
         elif path == "/api/v1/load_node_data":
-            data = bench.node_data(_whole_number(query.get("node_data_index")))
-            self._json({"content": json.dumps(data)})
+            self._json({"content": json.dumps(bench.node_data(_plan_number(query.get("node_data_index"))))})
         elif path == "/api/v1/get_extensions":
             self._json([_JSON_READER])
         elif path == "/api/v1/check_new_version":
             self._json(_NEW_VERSION)
         elif path == "/apistream/server_director":
-            self._send(HTTPStatus.NO_CONTENT, b"", "text/plain", _PAGE_POLICY)  # an EventSource asks no more after that
+            self._send(HTTPStatus.NO_CONTENT, b"", "text/plain", _PAGE_POLICY)  # an EventSource does not reconnect after that
         else:
-            raise _Refused(HTTPStatus.NOT_FOUND, "nothing here")
+            raise _not_found()
 
-    def _explorer_file(self, name: str) -> None:
-        folder = web_files()
-        plain = name.removeprefix("static_files/")
-        if folder is None or not _FILE.fullmatch(plain):
-            raise _Refused(HTTPStatus.NOT_FOUND, "nothing here")
-        where = folder / "static_files" / plain if name != plain else folder / plain
-        try:
-            data = where.read_bytes()
-        except OSError as error:
-            raise _Refused(HTTPStatus.NOT_FOUND, "nothing here") from error
-        if plain == "index.html":
-            data = _offline(data.decode(), f"/{self.server.token}/explorer/").encode()
-        self._file(data, plain, _EXPLORER_POLICY)
+    def _post(self) -> None:
+        path = path_after_token(urlsplit(self.path).path, self.server.token)
+        bench = self.server.workbench
+        answers: Mapping[str, Callable[[object], dict[str, object]]] = {
+            "api/plan": lambda body: bench.plan(as_request(body, PlanRequest)),
+            "api/verify": lambda body: bench.verify(as_request(body, VerifyRequest)),
+            "api/save_crop": lambda body: bench.save_crop(as_request(body, CropRequest)),
+            "api/split": lambda body: bench.split(as_request(body, SplitRequest)),
+        }
+        if path not in answers:
+            raise _not_found()
+        self._json(answers[path](read_body(self.headers, self.rfile)))
 
-    # how
+    # answers
 
-    def _json(self, answer: Any, status: HTTPStatus = HTTPStatus.OK) -> None:
+    def _json(self, answer: object, status: HTTPStatus = HTTPStatus.OK) -> None:
         # Lone surrogates, as paths may have them, are escaped.
         self._send(status, json.dumps(answer).encode(), "application/json", _PAGE_POLICY)
 
+    def _explorer_file(self, name: str) -> None:
+        data = read_web_file(name, f"/{self.server.token}/explorer/")
+        if data is None:
+            raise _not_found()
+        self._file(data, name, _EXPLORER_POLICY)
+
     def _file(self, data: bytes, name: str, policy: str) -> None:
-        suffix = Path(name).suffix
-        kind = _KINDS.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+        kind = _KINDS.get(Path(name).suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
         self._send(HTTPStatus.OK, data, f"{kind}; charset=utf-8" if kind.startswith("text/") else kind, policy)
 
     def _send(self, status: HTTPStatus, data: bytes, kind: str, policy: str) -> None:
@@ -260,20 +204,15 @@ class _Handler(BaseHTTPRequestHandler):
         for key, value in headers.items():
             self.send_header(key, value)
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
+        self.wfile.write(data)
 
 
-def _whole_number(text: str | None) -> int:
+def _not_found() -> Refused:
+    return Refused(HTTPStatus.NOT_FOUND, "not found")
+
+
+def _plan_number(text: str | None) -> int:
+    """The number of a plan, from an address. Raises GraphSplitError."""
     if text is None or not (text.isascii() and text.isdigit()) or len(text) > 16:
-        raise GraphSplitError("a plan is asked for by its number")
+        raise GraphSplitError("the address does not contain the number of a plan")
     return int(text)
-
-
-def _offline(page: str, base: str) -> str:
-    """The explorer's page without what it asks for from outside, at an address of its own."""
-    page = re.sub(r"<link rel=\"preconnect\"[^>]*>", "", page)
-    page = re.sub(r"url\(https?://[^)]*\)", "local('sans-serif')", page)
-    # Its style sheet is loaded late by a handler in the page, which the policy does not run.
-    page = re.sub(r"media=\"print\" onload=\"[^\"]*\"", "", page)
-    return page.replace('<base href="/">', f'<base href="{base}">')

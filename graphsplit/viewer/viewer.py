@@ -1,4 +1,4 @@
-"""`gs.view`: the workbench from Python, in a notebook or beside it."""
+"""`gs.view`: the workbench from Python, in a notebook or in a browser."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ __all__ = ["Viewer", "make_server", "view"]
 
 
 class Viewer:
-    """A workbench that is being served. A notebook shows it; `url` is its address; `close` ends it."""
+    """A workbench that is being served; a notebook displays it, and `close` or the end of a ``with`` block ends it.
+
+    Attributes:
+        url: Its address, with the token.
+    """
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -35,7 +39,7 @@ class Viewer:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop serving; work that runs is waited for."""
+        """Stop serving, after running work has finished."""
         if self._thread.is_alive():
             self._server.shutdown()
             self._thread.join()
@@ -54,7 +58,7 @@ class Viewer:
         address = escape(self.url)
         return (
             f'<iframe src="{address}" width="100%" height="760" style="border:1px solid #ccc"></iframe>'
-            f'<p><a href="{address}" target="_blank" rel="noreferrer">open in a tab of its own</a></p>'
+            f'<p><a href="{address}" target="_blank" rel="noreferrer">open in a new tab</a></p>'
         )
 
 
@@ -72,8 +76,8 @@ def make_server(
     where = Path(folder)
     if not where.is_dir():
         raise GraphSplitError(f"{where} is not a folder; name an existing one to save into")
-    opened = open_model(what, planned=plan, trust=trust, **cut)
-    return Server(Workbench(opened, where.resolve(), trust=trust), port)
+    session = open_model(what, planned=plan, trust=trust, **cut)
+    return Server(Workbench(session, where.resolve(), trust=trust), port)
 
 
 def view(
@@ -98,7 +102,7 @@ def view(
         **cut: Where to begin: the options of `graphsplit.plan`.
 
     Raises:
-        GraphSplitError: for a port that is taken, and whatever loading and planning raise.
+        GraphSplitError: The port is taken, or the folder does not exist; also what loading and planning raise.
     """
     viewer = Viewer(make_server(what, plan, folder=folder, port=port, trust=trust, **cut))
     if browser:

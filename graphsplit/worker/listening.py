@@ -1,6 +1,6 @@
 """Listening sockets of this process, restricted to some addresses.
 
-TensorFlow's server listens on every address of its machine, whatever its cluster says, and has no option against it. But
+TensorFlow's server listens on every address of its machine, regardless of its cluster, and no option changes that. But
 Linux lets the owner of a socket attach a filter that sees each packet before the connection is established (man 7 socket,
 SO_ATTACH_FILTER; linux/filter.h): packets to other addresses are dropped there.
 """

@@ -70,7 +70,7 @@ def start_worker(cluster: ClusterLike, job: str, task: int) -> Worker:
     jobs = {name: list(tasks) for name, tasks in workers.jobs.items()}
     try:
         server = tf.distribute.Server(jobs, job_name=job, task_index=task, protocol="grpc", config=session_config(), start=False)
-        listen_only_on(int(port), own)  # it listens already, but serves nobody before it is started
+        listen_only_on(int(port), own)  # it listens already, but does not answer before it is started
         server.start()
     except tf.errors.OpError as error:
         raise GraphSplitError(

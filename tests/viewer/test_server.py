@@ -1,4 +1,4 @@
-"""The server of the workbench: who may ask, what may be sent, what comes back."""
+"""The server of the workbench: access, bodies, answers, and the command."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 import graphsplit as gs
-from graphsplit.viewer.explorer import web_files
-from graphsplit.viewer.server import _offline
+from graphsplit.viewer.explorer_files import offline, web_files
 from tests.viewer.conftest import chain
 
 needs_explorer = pytest.mark.skipif(web_files() is None, reason="ai-edge-model-explorer (extra `view`) is not installed")
@@ -26,8 +26,8 @@ needs_explorer = pytest.mark.skipif(web_files() is None, reason="ai-edge-model-e
 def viewer(model, tmp_path):
     folder = tmp_path / "into"
     folder.mkdir()
-    with gs.view(model, outputs="net/head", folder=folder) as made:
-        yield made
+    with gs.view(model, outputs="net/head", folder=folder) as viewer:
+        yield viewer
 
 
 class Client:
@@ -37,14 +37,14 @@ class Client:
         self.host = f"127.0.0.1:{self.port}"
 
     def ask(self, path, sent=None, *, method=None, headers=None, token=None):
-        """Status, headers, body. `path` behind the token; with token="" as it is."""
+        """Status, headers and body of an answer. `path` comes after the token; with token="" it is the whole path."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        given = {"Host": self.host, **(headers or {})}
+        fields = {"Host": self.host, **(headers or {})}
         if sent is not None and not isinstance(sent, bytes):
             sent = json.dumps(sent).encode()
-            given.setdefault("Content-Type", "application/json")
+            fields.setdefault("Content-Type", "application/json")
         address = path if token == "" else f"/{token or self.token}/{path}"
-        connection.request(method or ("GET" if sent is None else "POST"), address, sent, given)
+        connection.request(method or ("GET" if sent is None else "POST"), address, sent, fields)
         answer = connection.getresponse()
         body = answer.read()
         connection.close()
@@ -59,22 +59,24 @@ def client(viewer):
 CUT = {"cut": {"inputs": [], "ends": [["net/head"]]}}
 
 
-# what comes back
+# answers
 
 
-def test_the_page_and_its_files_come_with_a_policy_and_ask_for_nothing_outside(client):
-    for name, kind in (("", "text/html"), ("workbench.js", "text/javascript"), ("workbench.css", "text/css")):
-        status, headers, body = client.ask(name)
-        assert status == 200
-        assert headers["Content-Type"].startswith(kind)
+def test_the_page_and_its_files_come_with_a_policy_and_request_nothing_outside(client):
+    kinds = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+    for file in (Path(gs.__file__).parent / "viewer" / "static").iterdir():
+        status, headers, body = client.ask(file.name)
+        assert (status, body) == (200, file.read_bytes())
+        assert headers["Content-Type"].startswith(kinds[file.suffix])
         assert "script-src 'self'" in headers["Content-Security-Policy"]
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Referrer-Policy"] == "no-referrer"
         assert not re.findall(rb"https?://(?!www\.w3\.org/2000/svg)", body)
         assert b"innerHTML" not in body
+    assert client.ask("")[2] == client.ask("index.html")[2]
 
 
-def test_a_plan_is_made_and_its_graph_is_found_by_its_number(client):
+def test_a_cut_is_planned_and_the_graph_has_the_number_of_the_plan(client):
     status, _, body = client.ask("api/plan", CUT)
     plan = json.loads(body)
     assert status == 200
@@ -82,13 +84,13 @@ def test_a_plan_is_made_and_its_graph_is_found_by_its_number(client):
     assert json.loads(client.ask(f"api/graph?plan={plan['plan']}")[2])["graphs"]
 
 
-def test_an_error_of_ours_is_told(client):
+def test_an_error_of_the_library_is_answered_with_its_message(client):
     status, _, body = client.ask("api/plan", {"cut": {"ends": [["net/haed"]]}})
     assert status == 422
     assert "did you mean 'net/head'" in json.loads(body)["error"]
 
 
-def test_a_proof_is_polled(client):
+def test_a_verification_is_polled(client):
     number = json.loads(client.ask("api/plan", CUT)[2])["plan"]
     job = json.loads(client.ask("api/verify", {"plan": number})[2])["job"]
     end = time.monotonic() + 60
@@ -97,7 +99,7 @@ def test_a_proof_is_polled(client):
     assert answer["equal"] is True
 
 
-# who may ask
+# access
 
 
 @pytest.mark.parametrize("token", ["wrong", "x" * 32, "%00", "%C3%A9"])
@@ -149,7 +151,7 @@ def test_it_listens_on_loopback_only(client):
             other.connect(("127.0.0.2", client.port))
 
 
-# what may be sent
+# bodies
 
 
 @pytest.mark.parametrize(
@@ -194,12 +196,12 @@ def test_no_path_leads_out_of_the_explorers_files(client, path):
 @pytest.mark.parametrize(
     "path", ["../etc/passwd", "workbench.py", "static/index.html", "explorer/../../server.py", "explorer//etc/passwd"]
 )
-def test_no_path_leads_out_of_our_own_files(client, path):
+def test_no_path_leads_out_of_the_files_of_the_page(client, path):
     assert client.ask(path)[0] == 404
 
 
 @pytest.mark.parametrize("number", ["", "x", "-1", "1", "99999999999999999999", "1.5", "%D9%A3"])
-def test_a_graph_is_given_only_to_who_knows_its_number(client, number):
+def test_a_graph_is_answered_only_to_those_who_know_its_number(client, number):
     for path in (f"/api/v1/load_graphs_json?graph_index={number}", f"/api/v1/load_node_data?node_data_index={number}"):
         assert client.ask(path, token="")[0] in (400, 422)
 
@@ -209,7 +211,7 @@ def test_other_methods_are_not_known(client):
         assert client.ask("api/plan", method=method)[0] == 501
 
 
-def test_a_connection_that_breaks_off_is_no_matter(client):
+def test_a_dropped_connection_does_no_harm(client):
     with socket.create_connection(("127.0.0.1", client.port)) as broken:
         broken.sendall(f"POST /{client.token}/api/plan HTTP/1.1\r\nHost: {client.host}\r\nContent-Len".encode())
     assert client.ask("api/state")[0] == 200
@@ -246,11 +248,11 @@ def test_the_explorers_page_is_served_without_anything_from_outside(client):
     assert client.ask("/static_files/worker_deps.js", token="")[0] == 200
 
 
-def test_what_a_page_asks_for_from_outside_is_taken_out():
+def test_requests_of_the_page_to_other_hosts_are_removed():
     page = (
         '<head><link rel="preconnect" href="https://f.x" crossorigin><base href="/"><style>a{src:url(https://f.x/a.woff2)}</style>'
     )
-    assert _offline(page, "/t/") == "<head><base href=\"/t/\"><style>a{src:local('sans-serif')}</style>"
+    assert offline(page, "/t/") == "<head><base href=\"/t/\"><style>a{src:local('sans-serif')}</style>"
 
 
 # the command
@@ -281,7 +283,7 @@ def test_the_command_prints_its_address_and_ends_cleanly(model, flag):
     assert "Traceback" not in err
 
 
-def test_a_port_that_is_taken_is_told(model, viewer):
+def test_a_port_that_is_taken_is_an_error(model, viewer):
     with pytest.raises(gs.GraphSplitError, match=r"port \d+ cannot be used: .*choose another with port="):
         gs.view(model, outputs="net/head", port=Client(viewer).port)
     with pytest.raises(gs.GraphSplitError, match="is not a folder"):
@@ -317,16 +319,16 @@ def test_html_writes_a_page_and_serves_nothing(model, tmp_path):
         (["--html", "a.jpg"], 1, "written as .svg"),
     ],
 )
-def test_wrong_usage_is_told_before_anything_is_served(model, capfd, args, status, says):
+def test_wrong_usage_is_reported_before_anything_is_served(model, capfd, args, status, says):
     from graphsplit.cli import run
 
     command = ["view", str(model.path), "--no-browser", *args]
     if "--outputs" not in args:
         command += ["--outputs", "net/head"]
     try:
-        found = run(command)
+        exit_status = run(command)
     except SystemExit as stop:
-        found = stop.code
+        exit_status = stop.code
     out, err = capfd.readouterr()
-    assert (found, out) == (status, "")
+    assert (exit_status, out) == (status, "")
     assert says in err

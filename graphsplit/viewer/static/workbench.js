@@ -1,46 +1,15 @@
 // The workbench's page. Names of a model are only ever set as text, never as HTML.
 
-const $ = (id) => document.getElementById(id);
+import { $, make, say, table } from "./elements.js";
+import { ask, finished } from "./server.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
-/** A cut as the server takes it; `target` is the list that a chosen tensor is added to: "inputs" or the number of an end. */
-const state = { cut: { inputs: [], ends: [[]] }, target: 0, plan: null, asked: 0, known: new Map(), cuts: [], explorer: null };
-
-// Talking to the server. Addresses are relative to the page's own, which holds the token.
-
-async function ask(path, sent) {
-  const options = sent === undefined ? {}
-    : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(sent) };
-  let answer;
-  try {
-    answer = await (await fetch(`api/${path}`, options)).json();
-  } catch {
-    throw new Error("the server does not answer; is graphsplit view still running?");
-  }
-  if (answer.error) throw new Error(answer.error);
-  return answer;
-}
-
-async function finished(number) {
-  for (let wait = 150; ; wait = Math.min(wait * 1.3, 1500)) {
-    const answer = await ask(`job?job=${encodeURIComponent(number)}`);
-    if (answer.done) return answer;
-    await new Promise((resolve) => setTimeout(resolve, wait));
-  }
-}
-
-// Small pieces of page
-
-function make(tag, properties = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [key, value] of Object.entries(properties)) {
-    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
-    else if (key in made && !key.startsWith("aria")) made[key] = value;
-    else made.setAttribute(key, value);
-  }
-  made.append(...children);
-  return made;
-}
+/**
+ * `cut`: as the server takes it. `target`: the list that a chosen tensor is added to, "inputs" or the number of an end.
+ * `plan`: number of the plan of this cut; null while there is none. `revision`: counts changes of the cut.
+ */
+const state = { cut: { inputs: [], ends: [[]] }, target: 0, plan: null, revision: 0, known: new Map(), cuts: [], start: null, explorer: null };
 
 function known(tensor) {
   return state.known.get(tensor)?.text ?? "";
@@ -48,13 +17,6 @@ function known(tensor) {
 
 function remember(tensors) {
   for (const t of tensors) state.known.set(t.tensor, t);
-}
-
-function table(columns, rows) {
-  const head = make("tr", {}, ...columns.map((c) => make("th", {}, c)));
-  const body = rows.map((row) => make("tr", {}, ...row.map((cell) => make("td", typeof cell === "number" ? { className: "number" } : {},
-    typeof cell === "number" ? cell.toLocaleString("en") : cell))));
-  return make("table", {}, make("thead", {}, head), make("tbody", {}, ...body));
 }
 
 // The cut
@@ -96,73 +58,99 @@ function choose(tensor) {
 }
 
 function changed() {
+  state.revision += 1;
   if (state.target !== "inputs" && state.target >= state.cut.ends.length) state.target = 0;
+  setPlan(null);
+  for (const id of ["verdict", "answer"]) say(id, ""); // a proof belongs to the plan that was verified
   drawCut();
+  drawOrigin();
   drawSuggestions();
   plan();
 }
 
+function setPlan(number) {
+  state.plan = number;
+  document.body.classList.toggle("stale", number === null); // views of an earlier plan
+  for (const id of ["verify", "crop", "split"]) $(id).disabled = number === null;
+}
+
 async function plan() {
-  const number = ++state.asked;
+  const revision = state.revision;
   $("busy").textContent = "planning …";
   try {
-    const found = await ask("plan", { cut: state.cut, repair: $("repair").value });
-    if (number !== state.asked) return; // a later cut has been asked for meanwhile
-    state.plan = found.plan;
-    remember([...found.borders, ...found.sections.flatMap((s) => [...s.inputs, ...s.outputs])]);
+    const planned = await ask("plan", { cut: state.cut, repair: $("repair").value });
+    if (revision !== state.revision) return; // the cut has been changed since
+    setPlan(planned.plan);
+    remember([...planned.borders, ...planned.sections.flatMap((s) => [...s.inputs, ...s.outputs])]);
     $("problem").hidden = true;
-    drawPlan(found);
+    drawPlan(planned);
     drawCut();
     showGraph();
   } catch (error) {
-    if (number !== state.asked) return;
-    state.plan = null;
+    if (revision !== state.revision) return;
     $("problem").textContent = error.message;
     $("problem").hidden = false;
     $("plan").replaceChildren();
   } finally {
-    if (number === state.asked) {
-      $("busy").textContent = "";
-      for (const id of ["verify", "crop", "split"]) $(id).disabled = state.plan === null;
-    }
+    if (revision === state.revision) $("busy").textContent = "";
   }
 }
 
-function drawPlan(found) {
-  const added = found.added.length
-    ? [make("details", { open: found.added.length < 5 }, make("summary", {}, `${found.added.length} added to the border`),
-      table(["tensor", "read by", "why"], found.added.map((a) => [a.tensor, a.consumer, a.reason])))] : [];
-  const again = found.replicated.length
-    ? [make("details", {}, make("summary", {}, `${found.replicated.length} nodes computed in more than one section`),
-      make("p", { className: "quiet" }, found.replicated.slice(0, 40).join(", ")))] : [];
-  const crossing = found.borders.length
-    ? `${found.borders.length} ${found.borders.length === 1 ? "tensor crosses" : "tensors cross"}, ${found.bytes_text} a frame`
+function drawPlan(planned) {
+  const added = planned.added.length
+    ? [make("details", { open: planned.added.length < 5 }, make("summary", {}, `${planned.added.length} added to the border`),
+      table(["tensor", "read by", "reason"], planned.added.map((a) => [a.tensor, a.consumer, a.reason])))] : [];
+  const again = planned.replicated.length
+    ? [make("details", {}, make("summary", {}, `${planned.replicated.length} nodes computed in more than one section`),
+      make("p", { className: "quiet" }, planned.replicated.slice(0, 40).join(", ")))] : [];
+  const crossing = planned.borders.length
+    ? `${planned.borders.length} ${planned.borders.length === 1 ? "tensor crosses" : "tensors cross"}, ${planned.bytes_text} per frame`
     : "one section, nothing crosses";
+  const borders = planned.borders.map((b) => [make("span", {}, b.tensor, make("small", { className: "quiet" }, b.text))]);
   $("plan").replaceChildren(
-    table(["section", "nodes"], found.sections.map((s) => [s.name, s.nodes])),
+    table(["section", "nodes"], planned.sections.map((s) => [s.name, s.nodes])),
     make("p", { id: "crossing" }, crossing),
-    ...(found.borders.length ? [table(["border tensor", ""], found.borders.map((b) => [b.tensor, b.text]))] : []),
-    ...added, ...again, ...found.reasons.map((r) => make("p", { className: "quiet" }, r)));
-  $("legend").replaceChildren(...found.legend.map(({ name, back, frame }) => {
+    ...(borders.length ? [table(["border tensor"], borders)] : []),
+    ...added, ...again, ...planned.notes.map((note) => make("p", { className: "quiet" }, note)));
+  $("legend").replaceChildren(...planned.legend.map(({ name, back, frame }) => {
     const square = document.createElementNS(SVG, "svg");
     const box = document.createElementNS(SVG, "rect");
     for (const [k, v] of Object.entries({ width: 12, height: 12, rx: 2, fill: back, stroke: frame })) box.setAttribute(k, v);
     square.append(box);
     return make("li", {}, square, name);
   }));
-  const drawn = new DOMParser().parseFromString(found.svg, "image/svg+xml").documentElement;
+  const drawn = new DOMParser().parseFromString(planned.svg, "image/svg+xml").documentElement;
   $("picture").replaceChildren(document.importNode(drawn, true));
+}
+
+/** A text by which equal cuts are equal; lists without tensors do not count. */
+function keyOf(inputs, ends) {
+  return JSON.stringify([inputs, ends.filter((list) => list.length)]);
+}
+
+function isCurrent(suggestion) {
+  return keyOf(suggestion.inputs, [suggestion.outputs.map((o) => o.tensor)]) === keyOf(state.cut.inputs, state.cut.ends);
+}
+
+/** Where the cut came from: as the workbench was opened, a suggestion, or the tensors that were chosen. */
+function drawOrigin() {
+  const key = keyOf(state.cut.inputs, state.cut.ends);
+  const suggestion = state.cuts.find(isCurrent);
+  const origin = key === state.start.key ? state.start.origin
+    : suggestion ? `${suggestion.source} ${suggestion.name}: ${suggestion.reason}`
+      : key === keyOf([], []) ? "none, one section" : "chosen here";
+  $("origin").textContent = `cut: ${origin}`;
+  $("origin").title = origin;
 }
 
 // Suggestions
 
 function drawSuggestions() {
-  const same = (c) => JSON.stringify([c.inputs, [c.outputs.map((o) => o.tensor)]]) === JSON.stringify([state.cut.inputs, state.cut.ends]);
   if (!state.cuts.length) return;
   $("suggestions").replaceChildren(...state.cuts.map((c) => make("li", {}, make("button",
-    { type: "button", "aria-pressed": String(same(c)), onclick: () => take(c) },
+    { type: "button", "aria-pressed": String(isCurrent(c)), onclick: () => take(c) },
     `${c.source}: ${c.name}`,
-    make("small", {}, `${Object.entries(c.nodes).map(([s, n]) => `${s} ${n.toLocaleString("en")} nodes`).join(", ")}; ${c.bytes_text} a frame cross`),
+    make("small", {}, `${Object.entries(c.nodes).map(([s, n]) => `${s} ${n.toLocaleString("en")} nodes`).join(", ")}; ${c.bytes_text} per frame`),
     make("small", { className: "clamped", title: c.reason }, c.reason),
     make("small", { className: "clamped", title: ends(c).join("\n") }, ends(c).join(", "))))));
 }
@@ -187,21 +175,21 @@ async function search() {
   if (!query) return close();
   await new Promise((resolve) => setTimeout(resolve, 120));
   if (number !== typed) return;
-  const found = await ask(`tensors?q=${encodeURIComponent(query)}`).catch(() => ({ tensors: [], more: 0 }));
+  const answer = await ask(`tensors?q=${encodeURIComponent(query)}`).catch(() => ({ tensors: [], more: 0 }));
   if (number !== typed) return;
-  remember(found.tensors);
-  const more = found.more ? [make("li", { className: "quiet", "aria-disabled": "true" }, `${found.more} more`)] : [];
-  const none = found.tensors.length ? [] : [make("li", { className: "quiet", "aria-disabled": "true" }, "no such tensor")];
-  $("found").replaceChildren(...found.tensors.map((t, i) => make("li",
-    { role: "option", id: `found-${i}`, "aria-selected": "false", onmousedown: (e) => { e.preventDefault(); pick(t.tensor); } },
+  remember(answer.tensors);
+  const more = answer.more ? [make("li", { className: "quiet", "aria-disabled": "true" }, `${answer.more} more`)] : [];
+  const none = answer.tensors.length ? [] : [make("li", { className: "quiet", "aria-disabled": "true" }, "no tensor of that name")];
+  $("matches").replaceChildren(...answer.tensors.map((t, i) => make("li",
+    { role: "option", id: `match-${i}`, "aria-selected": "false", onmousedown: (e) => { e.preventDefault(); pick(t.tensor); } },
     t.tensor, make("small", {}, t.text))), ...more, ...none);
-  $("found").hidden = false;
+  $("matches").hidden = false;
   $("search").setAttribute("aria-expanded", "true");
   $("search").removeAttribute("aria-activedescendant");
 }
 
 function close() {
-  $("found").hidden = true;
+  $("matches").hidden = true;
   $("search").setAttribute("aria-expanded", "false");
   $("search").removeAttribute("aria-activedescendant");
 }
@@ -214,8 +202,8 @@ function pick(tensor) {
 }
 
 function move(by) {
-  const options = [...$("found").querySelectorAll("[role=option]")];
-  if (!options.length || $("found").hidden) return;
+  const options = [...$("matches").querySelectorAll("[role=option]")];
+  if (!options.length || $("matches").hidden) return;
   const at = options.findIndex((o) => o.getAttribute("aria-selected") === "true");
   const next = options[(at + by + options.length) % options.length];
   for (const o of options) o.setAttribute("aria-selected", String(o === next));
@@ -230,25 +218,25 @@ function keyed(event) {
   } else if (event.key === "Escape") {
     close();
   } else if (event.key === "Enter") {
-    const option = $("found").querySelector("[aria-selected=true]") ?? $("found").querySelector("[role=option]");
-    if (option && !$("found").hidden) pick(option.firstChild.textContent);
+    const option = $("matches").querySelector("[aria-selected=true]") ?? $("matches").querySelector("[role=option]");
+    if (option && !$("matches").hidden) pick(option.firstChild.textContent);
   }
 }
 
-// The explorer, in a frame of its own from the same server. It says which node was selected, and takes graphs by message.
+// The explorer, in a frame from the same server. It sends the selected node and receives graphs by message.
 
 function showGraph() {
   if (!state.explorer || state.plan === null) return;
   if ($("graph").hidden) {
-    state.stale = true; // it draws nothing while nobody sees it
+    state.stale = true; // a hidden frame draws nothing
     return;
   }
   state.stale = false;
   if (!state.frame) {
-    // Light in dark surroundings, too, unless chosen otherwise: its nodes are tinted, and what it writes on them follows its theme.
+    // Light even on a dark page, unless the user chose otherwise: the tints of its nodes need dark text, which follows its theme.
     try {
       if (!localStorage.getItem("model_explorer_theme")) localStorage.setItem("model_explorer_theme", "light");
-    } catch { /* a browser that keeps nothing */ }
+    } catch { /* storage is disabled */ }
     const data = { models: [{ url: `graphs://plan/${state.plan}` }], nodeData: [`node_data://estimated operations/${state.plan}`], nodeDataTargets: [""] };
     state.frame = make("iframe", { title: "graph", src: `explorer/?data=${encodeURIComponent(JSON.stringify(data))}` });
     state.shown = state.plan;
@@ -260,10 +248,11 @@ function showGraph() {
 
 async function sendGraph() {
   const number = state.plan;
+  if (number === null) return; // the plan to come will be sent
   const graph = await ask(`graph?plan=${number}`).catch(() => null);
   if (!graph || number !== state.plan) return;
   state.shown = number;
-  // Its costs stay: they go by the names of tensors.
+  // Costs stay loaded: they are stored by the names of tensors.
   const message = { cmd: "model-explorer-load-graph-collections", graphCollections: { ...graph, label: "plan" }, fileName: "plan" };
   state.frame.contentWindow.postMessage(message, location.origin);
 }
@@ -274,10 +263,10 @@ async function heard(event) {
     state.ready = true;
     if (state.shown !== state.plan) sendGraph();
   } else if (event.data?.cmd === "model-explorer-node-selected") {
-    const found = await ask(`selected?node=${encodeURIComponent(String(event.data.nodeId))}`).catch(() => ({ tensors: [] }));
-    remember(found.tensors);
-    $("selected").hidden = !found.tensors.length;
-    $("selected").replaceChildren("Selected in the graph:", ...found.tensors.slice(0, 6).map((t) =>
+    const answer = await ask(`selected?node=${encodeURIComponent(String(event.data.nodeId))}`).catch(() => ({ tensors: [] }));
+    remember(answer.tensors);
+    $("selected").hidden = !answer.tensors.length;
+    $("selected").replaceChildren("Selected in the graph:", ...answer.tensors.slice(0, 6).map((t) =>
       make("button", { type: "button", onclick: () => choose(t.tensor) }, `choose ${t.tensor} (${t.text})`)));
   }
 }
@@ -291,22 +280,29 @@ function show(name) {
   showGraph();
 }
 
-// Proof and files
+// Verification and files
 
-async function work(button, doing, begin, tell) {
+/**
+ * Run a job of the current cut and say how it ended.
+ *
+ * If the cut changes meanwhile, a verdict is dropped, because it would be read as one on the new cut. Files were written all
+ * the same, so they are reported, as those of an earlier cut.
+ */
+async function work(button, id, doing, begin, report) {
+  const revision = state.revision;
+  const finish = (text, good) => {
+    if (revision === state.revision) say(id, text, good);
+    else if (id !== "verdict") say(id, `earlier cut: ${text}`, good);
+  };
   button.disabled = true;
-  $("answer").className = "answer";
-  $("answer").textContent = doing;
+  say(id, doing);
   try {
     let answer = await begin();
     if (answer.job) answer = await finished(answer.job);
     if (answer.error) throw new Error(answer.error);
-    const [good, text] = tell(answer);
-    $("answer").classList.add(good ? "good" : "bad");
-    $("answer").textContent = text;
+    finish(...report(answer));
   } catch (error) {
-    $("answer").classList.add("bad");
-    $("answer").textContent = error.message;
+    finish(error.message, false);
   } finally {
     button.disabled = state.plan === null;
   }
@@ -320,7 +316,7 @@ function listen() {
   $("another").addEventListener("click", () => {
     state.cut = { inputs: [], ends: [...state.cut.ends, []] };
     state.target = state.cut.ends.length - 1;
-    drawCut();
+    changed();
     $("search").focus();
   });
   $("clear").addEventListener("click", () => {
@@ -328,13 +324,13 @@ function listen() {
     state.target = 0;
     changed();
   });
-  $("verify").addEventListener("click", () => work($("verify"), "running whole and sections …", () => ask("verify", { plan: state.plan }),
-    (a) => [a.equal, `${a.equal ? "✔" : "✘"} ${a.summary}`]));
-  $("crop").addEventListener("click", () => work($("crop"), "saving …",
-    () => ask("save_crop", { cut: state.cut, repair: $("repair").value, name: $("name").value }), (a) => [true, `✔ wrote ${a.written}`]));
-  $("split").addEventListener("click", () => work($("split"), $("proof").checked ? "proving, then writing …" : "writing …",
+  $("verify").addEventListener("click", () => work($("verify"), "verdict", "running whole and sections …",
+    () => ask("verify", { plan: state.plan }), (a) => [`${a.equal ? "✔" : "✘"} ${a.summary}`, a.equal]));
+  $("crop").addEventListener("click", () => work($("crop"), "answer", "saving …",
+    () => ask("save_crop", { cut: state.cut, repair: $("repair").value, name: $("name").value }), (a) => [`✔ wrote ${a.written}`, true]));
+  $("split").addEventListener("click", () => work($("split"), "answer", $("proof").checked ? "verifying, then writing …" : "writing …",
     () => ask("split", { plan: state.plan, name: $("name").value, verify: $("proof").checked }),
-    (a) => [true, `✔ wrote ${a.written}: ${a.files.join(", ")}${a.summary ? `; ${a.summary}` : "; not proven"}`]));
+    (a) => [`✔ wrote ${a.written}: ${a.files.join(", ")}; ${a.summary ?? "not verified"}`, true]));
   for (const tab of ["graph", "picture"]) $(`tab-${tab}`).addEventListener("click", () => show(tab));
   document.querySelector("[role=tablist]").addEventListener("keydown", (event) => {
     if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
@@ -350,22 +346,27 @@ async function begin() {
   const first = await ask("state");
   document.title = `${first.model} · graphsplit`;
   $("model").textContent = first.model;
-  $("about").textContent = `${first.format}, ${first.nodes.toLocaleString("en")} nodes; cut: ${first.source}`;
-  $("about").title = first.source;
+  $("about").textContent = `${first.format}, ${first.nodes.toLocaleString("en")} nodes`;
   $("folder").textContent = first.folder;
   $("name").value = `${first.model.replace(/\.[^.]*$/, "").replace(/[^\w.+-]/g, "_").replace(/^[^A-Za-z0-9]+/, "") || "model"}_split`;
   $("repair").value = first.repair;
   remember([...first.inputs, ...first.outputs]);
   state.cut = { inputs: first.cut.inputs, ends: first.cut.ends.length ? first.cut.ends : [[]] };
+  state.start = { key: keyOf(first.cut.inputs, first.cut.ends), origin: first.origin };
   state.explorer = first.explorer;
+  $("outside").hidden = first.trusted || !first.reaches_outside.length;
+  $("outside").textContent = `Running this model may reach files, the network or Python (${first.reaches_outside.join(", ")}), so `
+    + "Verify refuses. If you trust it, start again with trust: graphsplit view --trust, or gs.view(…, trust=True).";
   $("no-explorer").hidden = first.explorer;
   drawCut();
+  drawOrigin();
+  setPlan(null);
   await plan();
   const study = await finished(first.study);
   state.cuts = study.cuts ?? [];
   if (state.cuts.length) drawSuggestions();
   else $("suggestions").replaceChildren(make("li", { className: "quiet" }, study.error ?? study.reason));
-  if (first.explorer) show("graph"); // now that the estimated costs are there, too
+  if (first.explorer) show("graph"); // now with the estimated costs
 }
 
 begin().catch((error) => {
