@@ -18,7 +18,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, get_args
 
-from graphsplit.errors import GraphSplitError
+from graphsplit.errors import FeedError, GraphSplitError
 from graphsplit.execution.flow import examples, fed_specs, last_uses
 from graphsplit.execution.frames import Feeder, Frame
 from graphsplit.execution.latest import Newest
@@ -183,6 +183,9 @@ class Pipeline:
         """
         check_choice("policy", policy, get_args(Policy))
         check_count("depth", depth)
+        if isinstance(feeds, Mapping) or not (hasattr(feeds, "__iter__") or hasattr(feeds, "__getitem__")):
+            kind = "one mapping, which run() takes" if isinstance(feeds, Mapping) else type(feeds).__name__
+            raise FeedError([f"stream() takes an iterable of feeds, one {{tensor: array}} for each frame, not {kind}"])
         self._check_open()
         return self._stream(feeds, policy, self._depth if depth is None else depth)
 

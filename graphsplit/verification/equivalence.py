@@ -12,9 +12,9 @@ from dataclasses import replace
 from os import PathLike
 from typing import Any
 
-from graphsplit.errors import FeedError, FormatError, OptionError, SectionRunError
+from graphsplit.errors import FeedError, FormatError, SectionRunError
 from graphsplit.formats import Model, ModelLike, as_model
-from graphsplit.graph.options import check_count
+from graphsplit.graph.options import check_count, check_number
 from graphsplit.inference.feeds import Feeds, check_feeds, made_feeds
 from graphsplit.inference.runtime import Runnable
 from graphsplit.inference.sessions import NamedSession, check_runnable, open_named
@@ -62,9 +62,8 @@ def verify(
         SectionRunError: if the whole or a section fails to run.
     """
     check_count("runs", runs)
-    for option, value in (("rtol", rtol), ("atol", atol)):
-        if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-            raise OptionError(f"{option} must be a number from 0, not {value!r}", option=option)
+    check_number("rtol", rtol)
+    check_number("atol", atol)
     model = as_model(model, trust=trust)
     parts = parts if isinstance(parts, Parts) else load_parts(parts)
     check_runnable(model, trust)
