@@ -217,6 +217,24 @@ def test_a_stream_takes_an_iterable_of_feeds(relus, feeds):
         assert pipe.run({"x": np.float32([[1, 2, 3]])})["y:0"].shape == (1, 3), "a refused stream does not close the pipeline"
 
 
+def test_a_batch_of_no_frames_is_refused(relus):
+    parts = gs.split(relus, "a", devices={"main": "/cpu:0"})
+    empty = {"x": np.zeros((0, 3), np.float32)}
+    with gs.Pipeline(parts) as pipe:
+        for asked in (lambda: pipe.run(empty), lambda: list(pipe.stream([empty])), lambda: gs.verify(relus, parts, empty)):
+            with pytest.raises(gs.FeedError, match=r"^'x:0' has a batch of 0: shape \[0, 3\]; pass at least one frame$"):
+                asked()
+    with pytest.raises(gs.FeedError, match=r"^'x:0' must have shape \[\?, 3\], not \[0, 4\]$"):
+        gs.verify(relus, parts, {"x": np.zeros((0, 4), np.float32)})
+
+
+@pytest.mark.parametrize(("input_", "output", "lacks"), [("x", "z", "output 'y:0'"), ("w", "y", "input 'x:0'")])
+def test_another_model_is_not_compared_with_the_parts(relus, tmp_path, input_, output, lacks):
+    other = built(placeholder(input_, shape=[None, 3]), node(output, "Relu", input_)).save(tmp_path / "other.pb")
+    with pytest.raises(gs.FormatError, match=rf"other\.pb: the model has no {lacks}; pass the model that was split$"):
+        gs.verify(other, gs.split(relus, "a"))
+
+
 def test_an_array_is_not_feeds(relus):
     parts = gs.split(relus, "a", devices={"main": "/cpu:0"})
     x = np.float32([[1, 2, 3]])
