@@ -115,7 +115,7 @@ def test_models_in_memory_are_loaded_and_split(make, tmp_path):
 
 
 def test_what_is_not_a_model_says_what_is(tmp_path):
-    with pytest.raises(gs.FormatError, match=r"a dict is not a model; there are: a path, a GraphDef, a tf\.Graph"):
+    with pytest.raises(gs.FormatError, match=r"^dict is not a model; pass a path, a GraphDef, a tf\.Graph"):
         gs.load({})
     with pytest.raises(gs.FormatError, match=r"has no input signature; pass tf\.function"):
         gs.load(tf.function(lambda x: x))
