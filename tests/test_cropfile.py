@@ -113,6 +113,22 @@ def test_what_is_wrong_is_said(file: Path, name: str) -> None:
     assert caught.value.path == str(file)
 
 
+@pytest.mark.parametrize(
+    ("text", "bracket"), [('{"outputs": ["a"],}', "}"), ('{"outputs": ["a", ]}', "]"), ('{\n "outputs": ["a"],\n}\n', "}")]
+)
+def test_a_comma_before_a_closing_bracket_is_pointed_out(file: Path, text: str, bracket: str) -> None:
+    file.write_text(text)
+    with pytest.raises(FormatError, match=rf"not JSON: .*; remove the comma before the '\{bracket}'$"):
+        read_crop_file(file)
+
+
+@pytest.mark.parametrize("text", ['{"outputs": ["a"]', '{"outputs": ["a" "b"]}', '{"outputs": ,}'])
+def test_other_mistakes_of_json_are_not_called_a_comma_too_many(file: Path, text: str) -> None:
+    file.write_text(text)
+    with pytest.raises(FormatError, match=r"not JSON: [^;]*$"):
+        read_crop_file(file)
+
+
 @pytest.mark.parametrize("content", [{}, {"inputs": [], "outputs": []}, [{}], {"0": {"outputs": []}}])
 def test_a_cut_without_names_is_no_cut(file: Path, content: Any) -> None:
     with pytest.raises(CutError, match=r"crop\.json: neither inputs nor outputs are named, so there is nothing to crop at$"):

@@ -115,7 +115,7 @@ def test_models_in_memory_are_loaded_and_split(make, tmp_path):
 
 
 def test_what_is_not_a_model_says_what_is(tmp_path):
-    with pytest.raises(gs.FormatError, match=r"a dict is not a model; there are: a path, a GraphDef, a tf\.Graph"):
+    with pytest.raises(gs.FormatError, match=r"^dict is not a model; pass a path, a GraphDef, a tf\.Graph"):
         gs.load({})
     with pytest.raises(gs.FormatError, match=r"has no input signature; pass tf\.function"):
         gs.load(tf.function(lambda x: x))
@@ -167,17 +167,72 @@ def test_values_of_the_wrong_type_are_refused_with_the_option(relus):
     for asked, message in (
         (lambda: gs.split(relus, outputs=5), "5 is not the name of a tensor; names are strings"),
         (lambda: gs.split(relus, outputs=[["a"], 5]), "5 is not the name of a tensor"),
-        (lambda: gs.split(relus, outputs=b"a"), "is not the name of a tensor"),
+        (lambda: gs.split(relus, outputs=b"a"), "b'a' is not the name of a tensor"),
         (lambda: gs.split(relus, preset=5), "preset must be the name of a preset or the path of a .json file, not 5"),
         (lambda: gs.suggest(relus, limit=0), "limit must be at least 1, not 0"),
         (lambda: gs.verify(relus, parts, runs=0), "runs must be at least 1, not 0"),
         (lambda: gs.verify(relus, parts, rtol=-1), "rtol must be a number from 0, not -1"),
         (lambda: gs.verify(relus, parts, atol=float("nan")), "atol must be a number from 0, not nan"),
         (lambda: gs.Pipeline(parts, depth=0), "depth must be at least 1, not 0"),
+        (lambda: gs.Pipeline(parts, depth="2"), "depth must be a whole number, not '2'"),
         (lambda: gs.Pipeline(parts, threads="two"), "threads must be a whole number, not 'two'"),
+        (lambda: gs.Pipeline(parts, threads=0), "threads must be at least 1, not 0"),
+        (
+            lambda: gs.split(relus, crop_file={"outputs": ["a"]}),
+            "crop_file must be the path of a JSON file, not {'outputs'",
+        ),
+        (lambda: gs.split(relus, affinity={"Relu": "host"}), "affinity must be the path of a JSON file, not {'Relu': 'host'}"),
+        (lambda: gs.suggest(relus, affinity=5), "affinity must be the path of a JSON file, not 5"),
+        (lambda: gs.save("dir", parts), "parts must be the result of split, not 'dir'"),
+        (lambda: gs.save(parts, 5), "directory must be the path of a folder, not 5"),
+        (lambda: gs.load_parts(5), "directory must be the path of the folder of a split, not 5"),
+        (lambda: gs.split(relus, "a", devices="/cpu:0"), "devices must be a mapping such as {'main': '/cpu:0'}, not '/cpu:0'"),
+        (lambda: gs.place(parts, "/cpu:0"), "devices must be a mapping"),
+        (lambda: gs.Pipeline(parts, devices="/cpu:0"), "devices must be a mapping"),
+        (lambda: gs.Pipeline(parts, delegates="lib.so"), "delegates must be a mapping"),
+        (lambda: gs.bench(parts, devices="/cpu:0"), "devices must be a mapping"),
+        (lambda: gs.Detector("demo", devices="/cpu:0"), "devices must be a mapping"),
+        (lambda: gs.Detector("demo", threshold="0.5"), "threshold must be a number from 0 to 1, not '0.5'"),
+        (lambda: gs.Detector("demo", threshold=float("nan")), "threshold must be a number from 0 to 1, not nan"),
+        (lambda: gs.verify(relus, parts, rtol="x"), "rtol must be a number from 0, not 'x'"),
+        (lambda: gs.verify(relus, parts, rtol=float("inf")), "rtol must be a number from 0, not inf"),
+        (lambda: gs.verify(relus, parts, runs=True), "runs must be a whole number, not True"),
+        (lambda: gs.view(relus, port="x"), "port must be a whole number, not 'x'"),
     ):
         with pytest.raises(gs.OptionError, match=re.escape(message)):
             asked()
+
+
+def test_numbers_of_numpy_are_numbers(relus):
+    assert gs.verify(relus, gs.split(relus, "a"), rtol=np.float32(1e-3), runs=np.int64(1))
+
+
+@pytest.mark.parametrize("feeds", [{"x": np.float32([[1, 2, 3]])}, 5], ids=["one mapping", "a number"])
+def test_a_stream_takes_an_iterable_of_feeds(relus, feeds):
+    with gs.Pipeline(gs.split(relus, "a"), devices={"main": "/cpu:0"}) as pipe:
+        with pytest.raises(
+            gs.FeedError, match=r"^stream\(\) takes an iterable of feeds, one \{tensor: array\} for each frame, not "
+        ):
+            pipe.stream(feeds)
+        assert pipe.run({"x": np.float32([[1, 2, 3]])})["y:0"].shape == (1, 3), "a refused stream does not close the pipeline"
+
+
+def test_a_batch_of_no_frames_is_refused(relus):
+    parts = gs.split(relus, "a", devices={"main": "/cpu:0"})
+    empty = {"x": np.zeros((0, 3), np.float32)}
+    with gs.Pipeline(parts) as pipe:
+        for asked in (lambda: pipe.run(empty), lambda: list(pipe.stream([empty])), lambda: gs.verify(relus, parts, empty)):
+            with pytest.raises(gs.FeedError, match=r"^'x:0' has a batch of 0: shape \[0, 3\]; pass at least one frame$"):
+                asked()
+    with pytest.raises(gs.FeedError, match=r"^'x:0' must have shape \[\?, 3\], not \[0, 4\]$"):
+        gs.verify(relus, parts, {"x": np.zeros((0, 4), np.float32)})
+
+
+@pytest.mark.parametrize(("input_", "output", "lacks"), [("x", "z", "output 'y:0'"), ("w", "y", "input 'x:0'")])
+def test_another_model_is_not_compared_with_the_parts(relus, tmp_path, input_, output, lacks):
+    other = built(placeholder(input_, shape=[None, 3]), node(output, "Relu", input_)).save(tmp_path / "other.pb")
+    with pytest.raises(gs.FormatError, match=rf"other\.pb: the model has no {lacks}; pass the model that was split$"):
+        gs.verify(other, gs.split(relus, "a"))
 
 
 def test_an_array_is_not_feeds(relus):

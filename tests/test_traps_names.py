@@ -48,7 +48,7 @@ def test_unknown_name_is_told_with_the_closest_ones() -> None:
     with pytest.raises(TensorNotFoundError, match="no tensor named 'Postprocessor/Slice:1'; did you mean 'Postprocessor/Slice:0'"):
         plan(whole, outputs=["Postprocessor/Slice:1"])
     with pytest.raises(
-        TensorNotFoundError, match="no tensor named 'nothing/of/the/kind'; `graphsplit show MODEL` lists what there is"
+        TensorNotFoundError, match=r"no tensor named 'nothing/of/the/kind'; the model has input x:0 and output y:0$"
     ):
         plan(whole, outputs=["nothing/of/the/kind"])
 

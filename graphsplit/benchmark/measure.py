@@ -115,13 +115,14 @@ def bench(
     check_count("frames", frames)
     trust = options.get("trust", False)
     parts = open_parts(parts, trust=trust)
-    check_sections({**(options.get("delegates") or {}), **(options.get("devices") or {})}, [p.name for p in parts])
+    names = [p.name for p in parts]
+    check_sections("delegates", options.get("delegates"), names)
+    check_sections("devices", options.get("devices"), names)
     whole_model = whole_of(parts, model, rewritten=True, trust=trust)
     for runnable in (whole_model, *(p.model for p in parts)):
         check_runnable(runnable, trust)
     unused = [s.name for s in whole_model.inputs if s.name not in parts.inputs]
     fed = check_feeds(whole_model.inputs, made_feeds(whole_model)[0] if feeds is None else feeds, optional=unused)
-    names = [p.name for p in parts]
     each = max(2, frames // _ROUNDS)
     modes = ["whole", *names, "sequential", "pipelined"]
     runs: dict[str, list[Run]] = {mode: [] for mode in modes}

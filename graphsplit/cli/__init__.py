@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from graphsplit.cli.arguments import build_parser
+from graphsplit.cli.arguments import parse
 from graphsplit.cli.remedies import in_flags
 from graphsplit.errors import GraphSplitError
 
@@ -20,7 +20,7 @@ __all__ = ["main", "run"]
 def run(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit status. Wrong usage raises SystemExit(2), as argparse does."""
     words = sys.argv[1:] if argv is None else argv
-    args = build_parser(words).parse_args(words)
+    args = parse(words)
     if not args.verbose:
         # TensorFlow logs to stderr, where one line of ours is promised. Only this process, and only unless asked.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, get_args
@@ -32,6 +33,7 @@ __all__ = [
     "count",
     "cut_of",
     "pair",
+    "parse",
     "tolerance",
 ]
 
@@ -76,6 +78,26 @@ def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     for name in (asked,) if asked in _COMMANDS else _COMMANDS:
         import_module(f"graphsplit.cli.{name}").add(commands)
     return parser
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments of a command line. An unknown option is an error with the usage of its command and the nearest option.
+
+    Raises:
+        SystemExit: Wrong usage, with status 2; after --help and --version, with 0.
+    """
+    args, unknown = build_parser(argv).parse_known_args(argv)
+    if unknown:
+        parser: argparse.ArgumentParser = args.parser
+        option = next((word.partition("=")[0] for word in unknown if word.startswith("-")), "")
+        close = difflib.get_close_matches(option, _flags(parser), n=1)
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{f'; did you mean {close[0]}?' if close else ''}")
+    return args
+
+
+def _flags(parser: argparse.ArgumentParser) -> list[str]:
+    """The long options that the help of a command names."""
+    return [word.strip("[],") for word in parser.format_help().split() if word.strip("[],").startswith("--")]
 
 
 def _common(*, suppress: bool) -> argparse.ArgumentParser:

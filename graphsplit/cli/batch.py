@@ -24,6 +24,7 @@ from graphsplit.cli.detect import pixels, score
 from graphsplit.cli.printing import print_json, say
 from graphsplit.cli.progress import bar
 from graphsplit.cli.quiet import quiet_tensorflow
+from graphsplit.graph.text import count_text
 
 if TYPE_CHECKING:
     from graphsplit.batching import Item, Summary
@@ -152,13 +153,16 @@ def _print(summary: Summary, engine: str) -> None:
     for note in summary.notes:
         say(f"note: {note}")
     again = f" ({summary.resumed} of them finished before)" if summary.resumed else ""
-    say(f"{summary.sources} sources{again}, {summary.frames} frames in {len(summary.files)} files of {summary.folder}")
+    sources, frames, files = (
+        count_text(n, noun) for n, noun in ((summary.sources, "source"), (summary.frames, "frame"), (len(summary.files), "file"))
+    )
+    say(f"{sources}{again}, {frames} in {files} of {summary.folder}")
     rate = summary.answered / summary.seconds if summary.seconds else 0.0
-    say(f"{engine}: {summary.answered} frames in {summary.seconds:.1f} s, {rate:.1f} a second")
+    say(f"{engine}: {count_text(summary.answered, 'frame')} in {summary.seconds:.1f} s, {rate:.1f} a second")
     for reject in summary.rejects[:_SHOWN]:
         say(f"rejected: {reject['source']}: {reject['reason']}")
     if summary.rejects:
-        say(f"{len(summary.rejects)} rejects in {Path(summary.folder) / 'rejects.jsonl'}")
+        say(f"{count_text(len(summary.rejects), 'reject')} in {Path(summary.folder) / 'rejects.jsonl'}")
 
 
 def _number(text: str) -> tuple[str, int]:

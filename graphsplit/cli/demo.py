@@ -11,6 +11,7 @@ from graphsplit.cli.bench import print_report, report_json
 from graphsplit.cli.printing import print_json, say
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
+from graphsplit.graph.text import count_text
 
 __all__ = ["add"]
 
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     say(f"cut at: {demo.cut}")
     say(f"proven: {demo.proof.summary()}")
     print_report(demo.bench)
-    say(f"{demo.frames} frames, {demo.detections} detections")
+    say(f"{count_text(demo.frames, 'frame')}, {count_text(demo.detections, 'detection')}")
     for name in demo.files:
         say(f"wrote {demo.folder / name}")
     return 0

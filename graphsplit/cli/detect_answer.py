@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from graphsplit.cli.printing import say, table
+from graphsplit.cli.printing import cut_text, say, table
 from graphsplit.cli.progress import bar
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def answer_of(args: argparse.Namespace, detector: Detector, tally: Tally) -> dic
 def print_answer(args: argparse.Namespace, detector: Detector, tally: Tally) -> None:
     """Print tables of the sections and of the detections, and a line of figures."""
     figures = detector.pipeline.statistics.summary()
-    say(f" cut at: {detector.cut}", bold=args.model)
+    say(f" {cut_text(detector.cut, len(detector.parts))}", bold=args.model)
     rows = [(name, detector.devices[name], f"{ms:.1f}") for name, ms in figures.sections.items()]
     table("Sections", ["section", "runs on", "ms per frame (median)"], rows)
     if tally.source.kind == "image" and tally.last is not None:

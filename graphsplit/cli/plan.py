@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from graphsplit.cli.arguments import Subparsers, add_command, add_cut, add_model, cut_of
-from graphsplit.cli.printing import bytes_text, print_json, say, shape_text, table
+from graphsplit.cli.printing import bytes_text, cut_text, print_json, say, shape_text, table
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
 from graphsplit.formats import load
@@ -57,7 +57,7 @@ def answer_of(planned: Plan, parts: Parts) -> dict[str, object]:
 
 def print_parts(model: str, planned: Plan, parts: Parts) -> None:
     """Tables of the sections, the borders and the repairs."""
-    say(f" cut at: {planned.origin}", bold=model)
+    say(f" {cut_text(planned.origin, len(parts))}", bold=model)
     counts = {s.name: len(s.nodes) for s in planned.sections}
     table(
         "Sections",

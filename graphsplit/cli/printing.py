@@ -13,7 +13,7 @@ from graphsplit.graph.text import bytes_text, shape_text
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["bytes_text", "console", "print_json", "say", "shape_text", "spec_json", "table"]
+__all__ = ["bytes_text", "console", "cut_text", "print_json", "say", "shape_text", "spec_json", "table"]
 
 
 def print_json(answer: Mapping[str, object]) -> None:
@@ -40,6 +40,11 @@ def say(text: str, *, bold: str = "") -> None:
     from rich.text import Text
 
     console().print(Text.assemble((bold, "bold"), text), soft_wrap=True)
+
+
+def cut_text(origin: str, sections: int) -> str:
+    """``cut at: preset …``; of a single section ``not cut: nothing to crop …``."""
+    return f"{'cut at' if sections > 1 else 'not cut'}: {origin}"
 
 
 def _broken_pipe() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from graphsplit.errors import OptionError
 from graphsplit.execution.options import RunOptions, SessionOptions
+from graphsplit.graph.options import check_number
 from graphsplit.splitting.request import CutOptions
 
 __all__ = ["DetectorOptions", "check_threshold", "separate_options"]
@@ -27,7 +27,6 @@ def check_threshold(threshold: float) -> None:
     """Refuse a threshold that is not a score.
 
     Raises:
-        OptionError: for a number outside 0 … 1.
+        OptionError: for a number outside 0 … 1, and what is not a number.
     """
-    if not 0 <= threshold <= 1:
-        raise OptionError(f"threshold must be a score from 0 to 1, not {threshold!r}", option="threshold")
+    check_number("threshold", threshold, most=1)

@@ -18,7 +18,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, get_args
 
-from graphsplit.errors import GraphSplitError
+from graphsplit.errors import FeedError, GraphSplitError
 from graphsplit.execution.flow import examples, fed_specs, last_uses
 from graphsplit.execution.frames import Feeder, Frame
 from graphsplit.execution.latest import Newest
@@ -41,6 +41,8 @@ __all__ = ["Pipeline", "Policy"]
 
 #: What to do if the source of a stream is faster than the pipeline: let it wait, or drop all frames but the newest.
 Policy = Literal["block", "latest"]
+
+_LONGEST = 300  # characters of the error that closed a pipeline, in later ones
 
 
 class Pipeline:
@@ -116,6 +118,7 @@ class Pipeline:
         self._busy, self._closing = threading.Lock(), threading.Lock()
         self._feeder: Feeder | None = None
         self._closed = self._discarding = False
+        self._failure = ""
         self._threads = [
             threading.Thread(target=self._work, args=(i,), name=f"graphsplit-{s.name}", daemon=True)
             for i, s in enumerate(self.stages)
@@ -183,6 +186,9 @@ class Pipeline:
         """
         check_choice("policy", policy, get_args(Policy))
         check_count("depth", depth)
+        if isinstance(feeds, Mapping) or not (hasattr(feeds, "__iter__") or hasattr(feeds, "__getitem__")):
+            kind = "one mapping, which run() takes" if isinstance(feeds, Mapping) else type(feeds).__name__
+            raise FeedError([f"stream() takes an iterable of feeds, one {{tensor: array}} for each frame, not {kind}"])
         self._check_open()
         return self._stream(feeds, policy, self._depth if depth is None else depth)
 
@@ -256,7 +262,11 @@ class Pipeline:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise GraphSplitError("the pipeline is closed; open another one")
+            raise self._closed_error()
+
+    def _closed_error(self) -> GraphSplitError:
+        why = f" because {shortened(self._failure, _LONGEST)}" if self._failure else ""
+        return GraphSplitError(f"the pipeline is closed{why}; open another one")
 
     def _stream(self, feeds: Iterable[Mapping[str, object]], policy: Policy, depth: int) -> Iterator[dict[str, Array]]:
         with self._exclusive():
@@ -322,14 +332,18 @@ class Pipeline:
 
     def _result(self, frame: Frame) -> dict[str, Array]:
         if frame.ends:  # the pipeline was closed by another thread
-            raise frame.error or GraphSplitError("the pipeline is closed; open another one")
+            raise frame.error or self._closed_error()
         if frame.error is not None:
-            self.close()
             stage = frame.stage
             if stage is None or not isinstance(frame.error, Exception):
+                self._failure = f"of {type(frame.error).__name__}: {frame.error}"
+                self.close()
                 raise frame.error
             what, did = f"section {stage.name!r} on {stage.device}", f"failed at frame {frame.number}"
-            raise run_error(frame.error, what, stage.name, did=did) from frame.error
+            failed = run_error(frame.error, what, stage.name, did=did)
+            self._failure = str(failed)
+            self.close()
+            raise failed from frame.error
         frame.times.left = perf_counter()
         self.statistics.add(frame.times)
         return {t: frame.values[t] for t in self.outputs}

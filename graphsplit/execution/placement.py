@@ -156,7 +156,7 @@ def place(
     parts = open_parts(parts, trust=trust)
     for part in parts:
         check_runnable(part.model, trust)
-    check_sections(devices or {}, [p.name for p in parts])
+    check_sections("devices", devices, [p.name for p in parts])
     wanted = {p.name: (devices or {}).get(p.name, p.device) for p in parts}
     check_devices(wanted)
     located, site = common_site(wanted, cluster, target)

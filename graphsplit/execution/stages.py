@@ -68,8 +68,9 @@ def open_sections(sections: Sequence[Part], **options: Unpack[RunOptions]) -> tu
     check_options(open_sections, options, RunOptions)
     check_count("threads", options.get("threads"))
     names = [p.name for p in sections]
+    check_sections("delegates", options.get("delegates"), names)
+    check_sections("devices", options.get("devices"), names)
     chosen, delegates = options.get("devices") or {}, options.get("delegates") or {}
-    check_sections({**delegates, **chosen}, names)
     wanted = {p.name: chosen.get(p.name, p.device) for p in sections}
     devices, sites = _endpoints(wanted, options.get("cluster"), options.get("target"))
     threads = options.get("threads") or _share(devices, sites)

@@ -17,7 +17,6 @@ __all__ = ["Staging", "check_folder", "check_free", "check_not_source", "check_p
 
 AnyPath = str | PathLike[str]
 
-_REPLACES = "overwrite=True replaces it"
 _SHOWN = 3  # paths in a message
 
 
@@ -45,8 +44,9 @@ def check_free(
         if path.is_dir():
             raise OverwriteError(f"{path} is a folder; name a file, or move it away", paths=[path])
     if there and not overwrite:
+        replaces = f"overwrite=True replaces {'them' if len(there) > 1 else 'it'}"
         names = ", ".join(map(str, there[:_SHOWN])) + (f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else "")
-        raise OverwriteError(f"{names} {'exist' if len(there) > 1 else 'exists'} already; {then or _REPLACES}", paths=there)
+        raise OverwriteError(f"{names} {'exist' if len(there) > 1 else 'exists'} already; {then or replaces}", paths=there)
 
 
 def check_folder(path: AnyPath, *, overwrite: bool = True, then: str = "name another folder") -> None:

@@ -67,7 +67,10 @@ def _folder(path: Path) -> str:
     if (path / "saved_model.pb").is_file() or (path / "saved_model.pbtxt").is_file():
         return "saved_model"
     if (path / "split.json").is_file():
-        raise FormatError("this folder holds a split, not a model; `graphsplit verify` takes it", path=path)
+        raise FormatError(
+            "this folder holds a split, not a model; pass the model to cut it again; load_parts and `graphsplit view` open a split",
+            path=path,
+        )
     for name in ("frozen_inference_graph.pb", "saved_model"):
         if (path / name).exists():
             raise FormatError(f"a folder with a model in it; pass {path / name}", path=path)

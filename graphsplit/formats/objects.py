@@ -37,7 +37,7 @@ def load_object(model: object) -> GraphDefModel:
     if callable(as_graph_def):
         return GraphDefModel([as_graph_def().SerializeToString()], format="graphdef")
     if "tensorflow" not in sys.modules and "keras" not in sys.modules:
-        raise FormatError(f"a {type(model).__name__} is not a model; there are: {_TAKES}")
+        raise FormatError(f"{type(model).__name__} is not a model; pass {_TAKES}")
     with loading(None, "TensorFlow cannot freeze this model", "freeze it yourself and pass the GraphDef"):
         if _is_keras(model):
             from graphsplit.formats.keras import freeze_keras
@@ -64,7 +64,7 @@ def _function(model: Any) -> Any:
         return model
     function: Any = model if hasattr(model, "get_concrete_function") else getattr(model, "__call__", None)  # noqa: B004
     if not hasattr(function, "get_concrete_function"):
-        raise FormatError(f"a {type(model).__name__} is not a model; there are: {_TAKES}")
+        raise FormatError(f"{type(model).__name__} is not a model; pass {_TAKES}")
     if getattr(function, "input_signature", None) is None:
         raise FormatError(
             f"the tf.function of this {type(model).__name__} has no input signature; pass "

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from graphsplit.errors import TensorNotFoundError
-from graphsplit.graph.text import count_text
+from graphsplit.graph.text import count_text, list_text
 from graphsplit.graph.traversal import reachable, walk
 
 __all__ = ["Function", "GraphIndex", "Group", "Node", "Role", "Shape", "TensorSpec", "itemsize"]
@@ -247,7 +247,7 @@ class GraphIndex:
         if node is not None and node.outputs:
             return node.outputs[0]
         close = [c for c in self._close(plain) if c in self.producer or self.name_to_node_map[c].outputs]
-        raise TensorNotFoundError(name, close=close)
+        raise TensorNotFoundError(name, close=close, known=self._ends())
 
     def node(self, name: str) -> Node:
         """The node of that name; ``node:port`` and ``^node`` are understood too. Raises TensorNotFoundError."""
@@ -256,8 +256,14 @@ class GraphIndex:
         if found is None and plain in self.producer:
             found = self.name_to_node_map[self.producer[plain]]
         if found is None:
-            raise TensorNotFoundError(name, close=self._close(plain), kind="node")
+            raise TensorNotFoundError(name, close=self._close(plain), kind="node", known=self._ends())
         return found
+
+    def _ends(self) -> str:
+        """The inputs and outputs, for an error about a name that resembles none."""
+        ends = (("input", self.inputs), ("output", self.outputs))
+        texts = [f"{noun}{'s' if len(tensors) > 1 else ''} {list_text(tensors)}" for noun, tensors in ends if tensors]
+        return f"the model has {' and '.join(texts)}" if texts else ""
 
     def _close(self, name: str) -> tuple[str, ...]:
         base, _, port = name.rpartition(":")

@@ -40,8 +40,18 @@ def read_json(path: str | PathLike[str], type_: type[T], *, what: str, limit: in
     except FormatError:  # a ValueError, too
         raise
     except (ValueError, RecursionError) as error:  # bytes that are not text, text that is not JSON, absurd numbers
-        raise FormatError(f"not JSON: {error}", path=where) from error
+        raise FormatError(f"not JSON: {error}{_comma_hint(error)}", path=where) from error
     return as_type(content, type_, what=what, path=where)
+
+
+def _comma_hint(error: Exception) -> str:
+    """What to do about a comma before a closing bracket, at which Python's versions point differently."""
+    if not isinstance(error, json.JSONDecodeError):
+        return ""
+    before, after = error.doc[: error.pos].rstrip(), error.doc[error.pos :].lstrip()
+    if error.msg.startswith("Illegal trailing comma"):  # since 3.13, at the comma itself
+        before, after = ",", after[1:].lstrip()
+    return f"; remove the comma before the {after[0]!r}" if before.endswith(",") and after[:1] in ("]", "}") else ""
 
 
 def as_type(value: object, type_: type[T], *, what: str, path: str | PathLike[str] | None, at: str = "$") -> T:

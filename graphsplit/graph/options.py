@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import sys
 from collections.abc import Callable, Collection, Mapping
+from numbers import Integral, Real
+from os import PathLike
 
 from graphsplit.errors import OptionError
 
-__all__ = ["check_choice", "check_count", "check_options"]
+__all__ = ["check_choice", "check_count", "check_mapping", "check_number", "check_options", "check_path"]
 
 
 def check_options(function: Callable[..., object], passed: Mapping[str, object], options: type) -> None:
@@ -39,18 +42,49 @@ def _arguments(function: Callable[..., object]) -> list[str]:
         return []
 
 
-def check_count(option: str, value: object) -> None:
-    """Refuse what is not a whole number from 1; None passes, as the default.
+def check_count(option: str, value: object, *, least: int = 1) -> None:
+    """Refuse what is not a whole number from `least`; None passes, as the default.
 
     Raises:
         OptionError: names the option and the value.
     """
     if value is None:
         return
-    if not isinstance(value, int) or isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise OptionError(f"{option} must be a whole number, not {value!r}", option=option)
-    if value < 1:
-        raise OptionError(f"{option} must be at least 1, not {value}", option=option)
+    if int(value) < least:
+        raise OptionError(f"{option} must be at least {least}, not {value}", option=option)
+
+
+def check_number(option: str, value: object, *, most: float = sys.float_info.max) -> None:
+    """Refuse what is not a finite number from 0 to `most`.
+
+    Raises:
+        OptionError: names the option and the value.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= most:
+        limit = "" if most == sys.float_info.max else f" to {most:g}"
+        raise OptionError(f"{option} must be a number from 0{limit}, not {value!r}", option=option)
+
+
+def check_path(option: str, value: object, what: str) -> None:
+    """Refuse what is not a path; None passes, as the default.
+
+    Raises:
+        OptionError: names the option, what the path leads to ("a JSON file"), and the value.
+    """
+    if value is not None and not isinstance(value, (str, PathLike)):
+        raise OptionError(f"{option} must be the path of {what}, not {value!r:.100}", option=option)
+
+
+def check_mapping(option: str, value: object, example: str) -> None:
+    """Refuse what is not a mapping; None passes, as the default.
+
+    Raises:
+        OptionError: names the option, an example and the value.
+    """
+    if value is not None and not isinstance(value, Mapping):
+        raise OptionError(f"{option} must be a mapping such as {example}, not {value!r:.100}", option=option)
 
 
 def check_choice(option: str, value: object, known: Collection[str]) -> None:

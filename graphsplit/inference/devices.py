@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from graphsplit.errors import PlacementError, SectionNotFoundError
 from graphsplit.formats import GraphDefModel
 from graphsplit.formats.graphdef.ops import op_table
+from graphsplit.graph.options import check_mapping
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -26,17 +27,20 @@ _DEVICE = re.compile(
 )
 
 
-def check_sections(named: Mapping[str, object], known: Collection[str]) -> None:
+def check_sections(option: str, named: Mapping[str, object] | None, known: Collection[str]) -> None:
     """Refuse values for sections that do not exist.
 
     Args:
+        option: The argument that names them, "devices" or "delegates".
         named: Section → what is meant for it, such as a device.
         known: The sections there are.
 
     Raises:
+        OptionError: `named` is not a mapping.
         SectionNotFoundError: Names the section and those there are.
     """
-    for section, value in named.items():
+    check_mapping(option, named, "{'main': '/cpu:0'}" if option == "devices" else "{'main': 'libdelegate.so'}")
+    for section, value in (named or {}).items():
         if section not in known:
             raise SectionNotFoundError(section, known=tuple(known), device=str(value))
 

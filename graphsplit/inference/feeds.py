@@ -110,7 +110,7 @@ def check_feeds(
         Tensor → array, by the names in `inputs`.
 
     Raises:
-        FeedError: Lists everything that is wrong: unknown and missing names, dtypes, ranks, fixed dimensions.
+        FeedError: Lists everything that is wrong: unknown and missing names, dtypes, ranks, fixed dimensions, batches of 0.
     """
     known = [s.name for s in inputs]
     if not isinstance(cast(object, feeds), Mapping):  # an array, most often
@@ -153,6 +153,8 @@ def _value(spec: TensorSpec, value: object, copy: bool, wrong: list[str]) -> Arr
         array.ndim != len(spec.shape) or any(d not in (None, n) for d, n in zip(spec.shape, array.shape, strict=True))
     ):
         wrong.append(f"{spec.name!r} must have shape {shape_text(spec.shape)}, not {shape_text(array.shape)}")
+    elif spec.dtype is not None and array.shape[:1] == (0,) and (spec.shape is None or spec.shape[0] is None):
+        wrong.append(f"{spec.name!r} has a batch of 0: shape {shape_text(array.shape)}; pass at least one frame")
     return array.copy() if copy else array
 
 

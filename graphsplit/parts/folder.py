@@ -13,9 +13,10 @@ from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 
-from graphsplit.errors import FormatError, GraphSplitError
+from graphsplit.errors import FormatError, GraphSplitError, OptionError
 from graphsplit.formats import Model
 from graphsplit.formats.atomic import check_folder, check_free
+from graphsplit.graph.options import check_path
 from graphsplit.parts.manifest import MANIFEST, file_names, manifest_json
 from graphsplit.parts.parts import Parts
 
@@ -33,7 +34,11 @@ def check_save(parts: Parts, directory: str | PathLike[str], *, overwrite: bool 
 
     Raises:
         OverwriteError: A file is there already, or there cannot be such a folder.
+        OptionError: `parts` are not parts, or `directory` is not a path.
     """
+    if not isinstance(parts, Parts):
+        raise OptionError(f"parts must be the result of split, not {parts!r:.100}; as in save(parts, directory)", option="parts")
+    check_path("directory", directory, "a folder")
     folder = Path(directory)
     check_folder(folder)
     check_free([folder / name for name in (*file_names(parts).values(), MANIFEST)], overwrite=overwrite, then=then)
@@ -56,15 +61,16 @@ def save(parts: Parts, directory: str | PathLike[str], *, overwrite: bool = Fals
     Raises:
         OverwriteError: if one of the files exists and `overwrite` is not set.
         FormatError: if a file cannot be written.
+        OptionError: if `parts` are not parts, or `directory` is not a path.
     """
-    target = Path(directory)
     try:
-        check_save(parts, target, overwrite=overwrite)
+        check_save(parts, directory, overwrite=overwrite)
+        target = Path(directory)
         _save(parts, target)
     except OSError as error:
         if isinstance(error, GraphSplitError):  # an OverwriteError is a FileExistsError
             raise
-        raise FormatError(f"cannot be written: {error.strerror or error}", path=error.filename or target) from error
+        raise FormatError(f"cannot be written: {error.strerror or error}", path=error.filename or directory) from error
     return target
 
 

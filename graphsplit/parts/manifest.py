@@ -13,6 +13,7 @@ from pathlib import Path
 from graphsplit.errors import FormatError
 from graphsplit.formats import Model, load
 from graphsplit.graph.json_input import as_type, entry_error, read_json
+from graphsplit.graph.options import check_path
 from graphsplit.parts.parts import Part, Parts, Port, Source
 from graphsplit.planning.plan import Added
 from graphsplit.version import VERSION
@@ -156,7 +157,9 @@ def load_parts(directory: str | PathLike[str]) -> Parts:
 
     Raises:
         FormatError: Names the entry at fault: ``$.sections[0].inputs[0].shape[1]``.
+        OptionError: `directory` is not a path.
     """
+    check_path("directory", directory, "the folder of a split")
     folder = Path(directory)
     try:
         path = folder / MANIFEST if folder.is_dir() else folder

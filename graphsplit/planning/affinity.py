@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from graphsplit.graph.json_input import entry_error, read_json
+from graphsplit.graph.options import check_path
 
 __all__ = ["Affinity", "Side", "read_affinity"]
 
@@ -58,7 +59,9 @@ def read_affinity(path: str | PathLike[str] | None = None) -> Affinity:
 
     Raises:
         FormatError: The file is not such a table.
+        OptionError: `path` is not a path.
     """
+    check_path("affinity", path, "a JSON file")
     built_in = _built_in()
     if path is None:
         return built_in

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from graphsplit.errors import CutError, FormatError
 from graphsplit.graph.json_input import as_type, entry_error, read_json
+from graphsplit.graph.options import check_path
 
 __all__ = ["Crop", "read_crop_file"]
 
@@ -46,7 +47,9 @@ def read_crop_file(path: str | PathLike[str], entry: int = 0) -> Crop:
     Raises:
         FormatError: It is not a crop file, or has no such entry.
         CutError: The entry names no tensor.
+        OptionError: `path` is not a path.
     """
+    check_path("crop_file", path, "a JSON file")
     where = Path(path)
     entries = _entries(read_json(where, object, what="a crop file", limit=_LIMIT), where)
     if not 0 <= entry < len(entries):

@@ -79,7 +79,7 @@ def tensors_of(index: GraphIndex, names: Names) -> tuple[str, ...]:
     Raises:
         TensorNotFoundError: with the closest names.
     """
-    texts = [names] if isinstance(names, str) else list(names) if isinstance(names, Iterable) else [names]
+    texts = list(names) if isinstance(names, Iterable) and not isinstance(names, (str, bytes)) else [names]
     for text in texts:
         if not isinstance(text, str):
             raise OptionError(f"{text!r} is not the name of a tensor; names are strings", option="outputs")
@@ -150,7 +150,7 @@ def _named(index: GraphIndex, outputs: Names | Sequence[Names] | None, inputs: N
         []
         if outputs is None
         else _lists(outputs)
-        if not isinstance(outputs, str) and isinstance(outputs, Iterable)
+        if not isinstance(outputs, (str, bytes)) and isinstance(outputs, Iterable)
         else [[outputs]]
     )
     if len(lists) > 1:
@@ -168,7 +168,7 @@ def _lists(outputs: Names | Sequence[Names]) -> list[Names]:
     if isinstance(outputs, str) or not isinstance(outputs, Iterable):
         return [outputs]
     entries = list(outputs)
-    nested = any(isinstance(entry, Iterable) and not isinstance(entry, str) for entry in entries)
+    nested = any(isinstance(entry, Iterable) and not isinstance(entry, (str, bytes)) for entry in entries)
     return list(entries) if nested else [cast(Names, entries)]
 
 

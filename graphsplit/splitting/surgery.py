@@ -103,7 +103,7 @@ def split(
             cut["outputs"] = at
         planned = _planned(model, read_request(split, model, cut, shapes=shapes))
     names = [s.name for s in planned.sections]
-    check_sections(devices or {}, names)
+    check_sections("devices", devices, names)
     check_devices(devices or {})
     specs = border_specs(model, planned, shapes=shapes)
     return Parts(

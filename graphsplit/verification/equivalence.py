@@ -12,9 +12,9 @@ from dataclasses import replace
 from os import PathLike
 from typing import Any
 
-from graphsplit.errors import FeedError, FormatError, OptionError, SectionRunError
+from graphsplit.errors import FeedError, FormatError, SectionRunError
 from graphsplit.formats import Model, ModelLike, as_model
-from graphsplit.graph.options import check_count
+from graphsplit.graph.options import check_count, check_number
 from graphsplit.inference.feeds import Feeds, check_feeds, made_feeds
 from graphsplit.inference.runtime import Runnable
 from graphsplit.inference.sessions import NamedSession, check_runnable, open_named
@@ -58,15 +58,15 @@ def verify(
         OptionError: for a tolerance below 0, or fewer than one run.
         FeedError: for feeds that do not fit.
         TrustError: if the whole or a section needs trust.
-        FormatError: for a model that is not frozen.
+        FormatError: for a model that is not frozen, or lacks inputs or outputs of the parts.
         SectionRunError: if the whole or a section fails to run.
     """
     check_count("runs", runs)
-    for option, value in (("rtol", rtol), ("atol", atol)):
-        if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-            raise OptionError(f"{option} must be a number from 0, not {value!r}", option=option)
+    check_number("rtol", rtol)
+    check_number("atol", atol)
     model = as_model(model, trust=trust)
     parts = parts if isinstance(parts, Parts) else load_parts(parts)
+    _check_belongs(model, parts)
     check_runnable(model, trust)
     for part in parts:
         part.model.check_trust(trust)
@@ -137,6 +137,13 @@ def _several(feeds: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> list[Map
     if not several:
         raise FeedError(["no feeds, so nothing would be compared; pass at least one, or None for synthetic ones"])
     return several
+
+
+def _check_belongs(model: Model, parts: Parts) -> None:
+    """Refuse a model that is not the whole of these parts. Raises FormatError."""
+    for kind, tensors in (("input", parts.inputs), ("output", parts.outputs)):
+        if absent := [t for t in tensors if t not in model.index.tensors]:
+            raise FormatError(f"the model has no {kind} {absent[0]!r}; pass the model that was split", path=model.path)
 
 
 def _open(

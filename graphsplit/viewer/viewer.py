@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from graphsplit.errors import GraphSplitError
 from graphsplit.formats import ModelLike
-from graphsplit.graph.options import check_options
+from graphsplit.graph.options import check_count, check_options, check_path
 from graphsplit.parts.parts import Parts
 from graphsplit.planning.plan import Plan
 from graphsplit.splitting.request import CutOptions
@@ -73,6 +73,8 @@ def make_server(
 ) -> Server:
     """A server that listens and does not serve yet; see `view`."""
     check_options(view, cut, CutOptions)
+    check_count("port", port, least=0)
+    check_path("folder", folder, "a folder")
     where = Path(folder)
     if not where.is_dir():
         raise GraphSplitError(f"{where} is not a folder; name an existing one to save into")
@@ -102,6 +104,7 @@ def view(
         **cut: Where to begin: the options of `graphsplit.plan`.
 
     Raises:
+        OptionError: An option does not exist, or the port is not a number.
         GraphSplitError: The port is taken, or the folder does not exist; also what loading and planning raise.
     """
     viewer = Viewer(make_server(what, plan, folder=folder, port=port, trust=trust, **cut))

@@ -68,7 +68,7 @@ def test_rows_say_what_detect_says(call, spotter, moving, tmp_path):
         ({"ray": {"adress": "auto"}}, r"^RayOptions\(\) got an unexpected keyword argument 'adress'; did you mean 'address'\?$"),
         ({"engine": "rey"}, "engine is one of ray, local, not 'rey'"),
         ({"format": "csv"}, "format is one of jsonl, parquet, not 'csv'"),
-        ({"threshold": -1}, "threshold must be a score from 0 to 1, not -1"),
+        ({"threshold": -1}, "threshold must be a number from 0 to 1, not -1"),
         ({"sources_per_part": 0}, "sources_per_part must be at least 1, not 0"),
         ({"engine": "ray", "target": "grpc://h:1"}, "target goes with engine 'local'; Ray decides where sections run"),
     ],

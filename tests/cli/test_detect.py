@@ -47,6 +47,7 @@ def test_an_image_prints_what_is_in_it(call, spotter, picture, tmp_path):
     assert "white" in answer.out
     assert "16, 12, 32, 24" in answer.out
     assert "1 frame, latency" in answer.out
+    assert " not cut: nothing to crop" in answer.out
     assert "note: the model runs whole, as one section: nothing to crop" in answer.out
     assert "note: /gpu:0 is not available: section 'main' runs on /cpu:0" in answer.out
 

@@ -105,6 +105,23 @@ def test_a_help_names_flags_of_its_own_command(command):
             assert flag in flags(where or command), text
 
 
+@pytest.mark.parametrize(
+    ("words", "command", "message"),
+    [
+        ("split m.pb --outptus a -o x", "split", "--outptus a; did you mean --outputs?"),
+        ("plan m.pb --preste=ssd_2018", "plan", "--preste=ssd_2018; did you mean --preset?"),
+        ("verify a b --jsn", "verify", "b --jsn; did you mean --json?"),
+        ("show m.pb --qqqqqq", "show", "--qqqqqq"),
+        ("show m.pb more", "show", "more"),
+    ],
+)
+def test_an_unknown_option_is_an_error_of_its_command_with_the_nearest_one(call, words, command, message):
+    answer = call(*words.split())
+    assert answer.status == 2
+    assert answer.err.startswith(f"usage: graphsplit {command} [-h]")
+    assert answer.err.endswith(f"\ngraphsplit {command}: error: unrecognized arguments: {message}\n")
+
+
 # Flags in messages
 
 

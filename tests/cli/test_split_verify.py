@@ -239,6 +239,9 @@ def test_where_nothing_is_worth_cutting_there_is_one_section_equal_to_the_whole(
     assert "nothing to crop" in answer.json["cut"]
     assert [s["name"] for s in answer.json["sections"]] == ["main"]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["detector_main.pb", "split.json"]
+    shown = call("plan", detector, "--model-outputs", "size")
+    assert shown.out.startswith(f"{detector} not cut: nothing to crop")
+    assert call("plan", detector, "--autocrop").out.startswith(f"{detector} cut at: automatic cut")
 
 
 def test_a_table_of_ones_own_is_laid_over_the_built_in_one(call, detector, tmp_path):

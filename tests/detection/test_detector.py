@@ -141,7 +141,7 @@ def test_the_whole_of_a_split_must_be_the_file_that_was_split(spotter, tmp_path)
         ({"model_outputs": "heat"}, FormatError, "none of its outputs is known .*there are heat:0"),
         ({"labels": "nowhere.txt"}, FormatError, r"nowhere\.txt: cannot be read"),
         ({"devices": {"mian": "/cpu:0"}}, PlacementError, "no section 'mian'; there are main"),
-        ({"threshold": 1.5}, ValueError, r"threshold must be a score from 0 to 1, not 1\.5"),
+        ({"threshold": 1.5}, ValueError, r"threshold must be a number from 0 to 1, not 1\.5"),
     ],
 )
 def test_what_cannot_be_is_told_with_its_reason(spotter, options, error, message):

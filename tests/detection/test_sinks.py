@@ -161,7 +161,7 @@ def test_a_folder_of_pictures_is_saved_under_the_same_names(tmp_path):
     sink.drop()
     assert sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")) == ["a/c.jpg", "b.png"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"]
-    with pytest.raises(OverwriteError, match=r"c\.jpg, .*b\.png exist already; overwrite=True replaces it"):
+    with pytest.raises(OverwriteError, match=r"c\.jpg, .*b\.png exist already; overwrite=True replaces them"):
         saver(source, tmp_path / "out", overwrite=False)
     sink = saver(source, tmp_path / "out", overwrite=True)
     sink.write(frame(0))

@@ -294,7 +294,10 @@ def test_folders_say_what_is_in_them(tmp_path: Path) -> None:
     refused(zoo, rf"a folder with a model in it; pass {zoo}/frozen_inference_graph\.pb$")
     export = folder("export", "checkpoint/ckpt-0.index", "saved_model/saved_model.pb", "pipeline.config")
     refused(export, rf"a folder with a model in it; pass {export}/saved_model$")
-    refused(folder("split", "split.json", "x_main.pb"), r"this folder holds a split, not a model; `graphsplit verify` takes it$")
+    refused(
+        folder("split", "split.json", "x_main.pb"),
+        r"this folder holds a split, not a model; pass the model to cut it again; load_parts and `graphsplit view` open a split$",
+    )
     refused(folder("weights", "model.ckpt-7.index"), rf"a folder with a checkpoint, which holds values but no graph; {FREEZE}")
     refused(folder("bare"), r"a folder without saved_model\.pb; pass a SavedModel folder or a frozen \.pb file$")
     assert detect_format(folder("text", "saved_model.pbtxt")) == "saved_model"

@@ -164,7 +164,7 @@ def test_a_file_that_exists_is_replaced_only_when_asked(tmp_path: Path) -> None:
     check_free(paths)
     paths[1].write_text("x")
     paths[3].symlink_to(tmp_path / "nowhere")
-    with pytest.raises(OverwriteError, match=r"b, .*d exist already; overwrite=True replaces it$") as caught:
+    with pytest.raises(OverwriteError, match=r"b, .*d exist already; overwrite=True replaces them$") as caught:
         check_free(paths)
     assert caught.value.paths == (str(paths[1]), str(paths[3]))
     with pytest.raises(OverwriteError, match=r"b exists already; choose another name$"):
