@@ -117,8 +117,9 @@ def bench(
     parts = open_parts(parts, trust=trust)
     check_sections({**(options.get("delegates") or {}), **(options.get("devices") or {})}, [p.name for p in parts])
     whole_model = whole_of(parts, model, rewritten=True, trust=trust)
-    for runnable in (whole_model, *(p.model for p in parts)):
-        check_runnable(runnable, trust)
+    check_runnable(whole_model, trust, parts.outputs)
+    for part in parts:
+        check_runnable(part.model, trust)
     unused = [s.name for s in whole_model.inputs if s.name not in parts.inputs]
     fed = check_feeds(whole_model.inputs, made_feeds(whole_model)[0] if feeds is None else feeds, optional=unused)
     names = [p.name for p in parts]
