@@ -37,7 +37,9 @@ def waiting_node(reader: GraphDefReader, index: GraphIndex, outputs: Iterable[st
     if not takers:
         return None
     nodes, fed = index.name_to_node_map, {index.producer[t] for t in index.inputs if t in index.producer}
-    needed = index.ancestors((index.producer[t] for t in outputs), known={n for n in fed if nodes[n].kind != "input"})
+    needed = index.ancestors(
+        (index.producer[t] for t in outputs if t in index.producer), known={n for n in fed if nodes[n].kind != "input"}
+    )
     for node in reader.nodes:
         if node.name in needed:
             ops = _ops(reader, node)
