@@ -119,8 +119,9 @@ def bench(
     check_sections("delegates", options.get("delegates"), names)
     check_sections("devices", options.get("devices"), names)
     whole_model = whole_of(parts, model, rewritten=True, trust=trust)
-    for runnable in (whole_model, *(p.model for p in parts)):
-        check_runnable(runnable, trust)
+    check_runnable(whole_model, trust, parts.outputs)
+    for part in parts:
+        check_runnable(part.model, trust)
     unused = [s.name for s in whole_model.inputs if s.name not in parts.inputs]
     fed = check_feeds(whole_model.inputs, made_feeds(whole_model)[0] if feeds is None else feeds, optional=unused)
     each = max(2, frames // _ROUNDS)

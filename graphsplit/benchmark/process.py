@@ -57,8 +57,9 @@ class _Whole:
     """The whole model, in a session with all cores."""
 
     def __init__(self, folder: Path, feeds: Feeds, options: RunOptions) -> None:
-        session = open_session(load(folder / WHOLE), trust=options.get("trust", False), threads=os.cpu_count())
-        call = session.prepare(list(feeds), list(load_parts(folder).outputs))
+        outputs = load_parts(folder).outputs
+        session = open_session(load(folder / WHOLE), trust=options.get("trust", False), threads=os.cpu_count(), outputs=outputs)
+        call = session.prepare(list(feeds), list(outputs))
         values = list(feeds.values())
         self._call: Callable[[], object] = lambda: call(values)
         self._call()

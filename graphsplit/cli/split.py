@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.no_verify:
         from graphsplit.inference.sessions import check_runnable
 
-        check_runnable(model, args.trust)
+        check_runnable(model, args.trust, planned.outputs)
     if not args.no_shapes:
         with quiet_tensorflow(args.verbose), working("inferring the shapes of border tensors"):
             parts = split(model, planned, devices=devices)

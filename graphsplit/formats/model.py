@@ -72,6 +72,10 @@ class Model(Protocol):
         """Refuse a model whose values are not in the file. Raises FormatError."""
         ...
 
+    def check_ends(self, outputs: Sequence[str] | None = None) -> None:
+        """Refuse to compute outputs (default: all) that wait for ever. Raises FormatError."""
+        ...
+
     def constant(self, node: str, *, limit: int = 2**16) -> Array | None:
         """The value of a constant, not to be written to; of a quantised one the numbers as they are in the file.
 

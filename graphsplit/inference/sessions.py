@@ -14,17 +14,23 @@ from graphsplit.runtimes.arrays import Array, error_text
 __all__ = ["NamedSession", "Session", "check_runnable", "open_named", "open_session", "run_error"]
 
 
-def check_runnable(model: Model, trust: bool) -> None:
-    """Refuse to run a model that is not frozen, or that reaches outside itself and is not trusted.
+def check_runnable(model: Model, trust: bool, outputs: Sequence[str] | None = None) -> None:
+    """Refuse to run a model that is not frozen, that reaches outside itself and is not trusted, or that would never end.
 
     `open_session` calls it. So must everything that runs a model in another way.
 
+    Args:
+        model: The model.
+        trust: Whether it may reach outside itself.
+        outputs: The tensors to compute (default: all that the model outputs).
+
     Raises:
-        FormatError: The model is not frozen, or calls functions that it does not hold.
+        FormatError: The model is not frozen, calls functions that it does not hold, or waits for a value that nothing supplies.
         TrustError: It reaches files, the network, Python or unknown code, and `trust` is False.
     """
     model.check_frozen()
     model.check_trust(trust)
+    model.check_ends(outputs)
 
 
 def open_session(
@@ -36,6 +42,7 @@ def open_session(
     threads: int | None = None,
     config: Any = None,
     location: Location | None = None,
+    outputs: Sequence[str] | None = None,
 ) -> Session:
     """A session of a model, in the runtime of its format.
 
@@ -47,13 +54,14 @@ def open_session(
         threads: Threads of the session's own pool (default: TensorFlow's shared pool; LiteRT's one thread).
         config: A ``tf.compat.v1.ConfigProto`` for TensorFlow to start from.
         location: Where it runs, from the `locate` of its runtime; None: wherever the runtime puts it.
+        outputs: The tensors that will be computed (default: all that the model outputs).
 
     Raises:
         TrustError: The model reaches outside itself and is not trusted.
-        FormatError: The model is not frozen, or its runtime refuses it.
+        FormatError: The model is not frozen, would never end, or is refused by its runtime.
         MissingExtraError: The runtime is not installed.
     """
-    check_runnable(model, trust)
+    check_runnable(model, trust, outputs)
     return runtime_of(model).open(model, SessionSettings(optimize, timeout, threads, config, location))
 
 
@@ -110,13 +118,21 @@ class NamedSession:
 
 
 def open_named(
-    model: Model, what: str, section: str, *, trust: bool, optimize: bool = True, timeout: float | None = None, hint: str = ""
+    model: Model,
+    what: str,
+    section: str,
+    *,
+    trust: bool,
+    optimize: bool = True,
+    timeout: float | None = None,
+    hint: str = "",
+    outputs: Sequence[str] | None = None,
 ) -> NamedSession:
     """A session of a model whose errors name it; the arguments are those of `open_session` and `NamedSession`.
 
     Raises:
         TrustError: The model reaches outside itself and is not trusted.
-        FormatError: The model is not frozen, or its runtime refuses it.
+        FormatError: The model is not frozen, would never end, or is refused by its runtime.
     """
-    session = open_session(model, trust=trust, optimize=optimize, timeout=timeout)
+    session = open_session(model, trust=trust, optimize=optimize, timeout=timeout, outputs=outputs)
     return NamedSession(session, what, section, timeout=timeout, hint=hint)

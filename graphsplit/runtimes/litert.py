@@ -86,14 +86,14 @@ class LiteRTSession:
                 experimental_delegates=[_delegate(litert, path) for path in self._delegates] or None,
             )
         except (ValueError, RuntimeError, OSError) as error:
-            raise FormatError(f"LiteRT refuses the model: {_first_line(error)}") from error
+            raise FormatError(f"LiteRT refuses the model: {_refusal(error)}") from error
         try:
             interpreter.allocate_tensors()
             self._allocated = True
         except (ValueError, RuntimeError) as error:
             # The file holds 1 for an unknown size, and a model need not run with that: the feeds decide.
             if not any(-1 in d["shape_signature"] for d in interpreter.get_input_details()):
-                raise FormatError(f"LiteRT refuses the model: {_first_line(error)}") from error
+                raise FormatError(f"LiteRT refuses the model: {_refusal(error)}") from error
             self._allocated = False
         return interpreter
 
@@ -205,6 +205,13 @@ def _delegate(litert: ModuleType, path: str) -> Delegate:
 def _plain(value: Array) -> Array:
     """int4 and int2 as int8, which is how LiteRT takes and returns them."""
     return value.astype(np.int8) if value.dtype.name in ("int4", "int2") else value
+
+
+def _refusal(error: BaseException) -> str:
+    """Why LiteRT refuses a model, with the remedy where it lacks the kernels of custom or Flex ops."""
+    lacks = "unresolved custom op" in str(error) or "Select TensorFlow op" in str(error)
+    remedy = "; pass a delegate that has these ops, or write the sections unproven (verify=False)"
+    return _first_line(error)[:120] + remedy if lacks else _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:

@@ -67,9 +67,9 @@ def verify(
     model = as_model(model, trust=trust)
     parts = parts if isinstance(parts, Parts) else load_parts(parts)
     _check_belongs(model, parts)
-    check_runnable(model, trust)
+    check_runnable(model, trust, parts.outputs)
     for part in parts:
-        part.model.check_trust(trust)
+        check_runnable(part.model, trust)
     unused = [s.name for s in model.inputs if s.name not in parts.inputs]
     several = made_feeds(model, runs=runs) if feeds is None else _several(feeds)
     several = [check_feeds(model.inputs, feed, optional=unused) for feed in several]
@@ -151,11 +151,11 @@ def _open(
 ) -> tuple[NamedSession, dict[str, NamedSession]]:
     """Sessions of the whole and of each section, to be closed with `opened`."""
 
-    def named(model: Model, what: str, section: str) -> NamedSession:
-        session = open_named(model, what, section, trust=trust, optimize=optimize, timeout=_TIMEOUT)
+    def named(model: Model, what: str, section: str, outputs: Sequence[str] | None = None) -> NamedSession:
+        session = open_named(model, what, section, trust=trust, optimize=optimize, timeout=_TIMEOUT, outputs=outputs)
         return opened.enter_context(closing(session))
 
-    whole = named(model, "the whole model", "whole")
+    whole = named(model, "the whole model", "whole", parts.outputs)
     sections = {}
     for part in parts:
         what = f"section {part.name!r}"
@@ -208,9 +208,10 @@ def _diagnose(
     tensors = list(dict.fromkeys(p.tensor for part in parts for p in part.outputs if p.tensor in model.index.tensors))
     with ExitStack() as opened:
         whole, sections = _open(opened, model, parts, optimize, trust)
-        again = opened.enter_context(
-            closing(open_named(model, "the whole model", "whole", trust=trust, optimize=optimize, timeout=_TIMEOUT))
+        once_more = open_named(
+            model, "the whole model", "whole", trust=trust, optimize=optimize, timeout=_TIMEOUT, outputs=parts.outputs
         )
+        again = opened.enter_context(closing(once_more))
         expected = dict(zip(tensors, whole.run(feed, tensors), strict=True))
         repeated = dict(zip(tensors, again.run(feed, tensors), strict=True))
         values = run_parts(parts, feed, sections)

@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from graphsplit.formats.graphdef.messages import message
+from graphsplit.formats.graphdef.messages import Message, message
 from graphsplit.formats.graphdef.wire import NodeRange, attributes, fields
 from graphsplit.graph.traversal import reachable
 
@@ -29,7 +29,7 @@ __all__ = ["Call", "Calls", "functions_named"]
 _MOST_WORK = 100_000  # attributes bound, and nodes seen again for them; a graph with more is hostile, the rest may be anything
 _LONGEST = 4096  # bytes; no name of a stream or a container is longer
 
-Attributes = Callable[[str], Any]  # key → AttrValue, or None
+Attributes: TypeAlias = Callable[[str], Message]  # key → AttrValue, or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,26 +45,37 @@ class Call:
     bound: tuple[tuple[str, bytes], ...] = ()
 
 
+class Body(NamedTuple):
+    """What the nodes of a function, and the defaults of its attributes, name and leave open.
+
+    Attributes:
+        named: The functions, each with what returns the AttrValue that is bound to one of its attributes.
+        left_open: The attributes that its callers bind.
+    """
+
+    named: tuple[tuple[str, Attributes], ...]
+    left_open: tuple[str, ...]
+
+
 class Calls:
     """The calls of a graph, resolved when they are asked for."""
 
     def __init__(self, reader: GraphDefReader) -> None:
         self._reader = reader
-        self._named: dict[str, tuple[tuple[str, Attributes], ...]] = {}
-        self._open: dict[str, tuple[str, ...]] = {}
+        self._bodies: dict[str, Body] = {}
         self._alike: dict[str, tuple[str, ...]] = {}
         self._inside: dict[Call, tuple[Call, ...]] = {}
         self._work = 0
 
     def of(self, node: NodeRange, within: Call | None = None) -> tuple[Call, ...]:
         """The calls that a node makes, directly; `within` is the call of the function that holds it."""
-        return self._bound(self._mentions(node), within)
+        return self._bound(self._mentions(node, self._telling(node)), within) if self._reader.library.functions else ()
 
     def unbound(self, function: str) -> Call:
         """The call of a function by somebody who binds nothing: its attributes take their defaults."""
         return self._bind(function, lambda key: None, None)
 
-    def value(self, node: NodeRange, key: str, within: Call | None = None) -> Any:
+    def value(self, node: NodeRange, key: str, within: Call | None = None) -> Message:
         """The AttrValue of a node's attribute as its caller binds it, or None; still a placeholder where that is not known."""
         value = self._reader.attribute(node, key)
         return value if value is None else _resolved(value, within)
@@ -74,14 +85,23 @@ class Calls:
         if call.bound and self._work > _MOST_WORK:
             return self.inside(Call(call.function))
         if call not in self._inside:
-            name = call.function
-            if name not in self._named:
-                function = self._reader.library.functions[name]
-                named = [m for node in function.nodes for m in self._mentions(node)]
-                named += [m for default in function.defaults.values() for m in functions_named(default)]
-                self._named[name] = tuple(named)
-            self._inside[call] = self._bound(self._named[name], call)
+            self._inside[call] = self._bound(self.body(call.function).named, call)
         return self._inside[call]
+
+    def body(self, function: str) -> Body:
+        """What a function names and leaves open, read once."""
+        if function not in self._bodies:
+            functions = self._reader.library.functions
+            named: list[tuple[str, Attributes]] = []
+            left_open: set[str] = set()
+            for node in functions[function].nodes:
+                values = list(self._telling(node))
+                named += self._mentions(node, values)
+                left_open.update(key for value in values for key in _placeholders(value))
+            named += [m for value in functions[function].defaults.values() for m in functions_named(value)]
+            here = tuple(m for m in named if m[0] in functions)
+            self._bodies[function] = Body(here, tuple(sorted(left_open)))
+        return self._bodies[function]
 
     def reached(self, calls: Iterable[Call]) -> set[Call]:
         """Some calls and all that they lead to."""
@@ -99,19 +119,18 @@ class Calls:
                 callers.setdefault(inner, []).append(call)
         return frozenset(reachable(found, lambda call: callers.get(call, ())))
 
-    def _mentions(self, node: NodeRange) -> Iterator[tuple[str, Attributes]]:
-        """The functions that a node names, and where each gets its attributes from."""
-        if not self._reader.library.functions:
-            return
-        yield node.op, lambda key: self._reader.attribute(node, key)
-        for value in self._telling(node):
+    def _mentions(self, node: NodeRange, values: Iterable[Message]) -> Iterator[tuple[str, Attributes]]:
+        """The functions that a node names, by its op or in these attributes, and where each gets its own attributes from."""
+        if node.op in self._reader.library.functions:
+            yield node.op, lambda key: self._reader.attribute(node, key)
+        for value in values:
             yield from functions_named(value)
 
     def _bound(self, mentions: Iterable[tuple[str, Attributes]], within: Call | None) -> tuple[Call, ...]:
         return tuple(dict.fromkeys(self._bind(f, attribute, within) for name, attribute in mentions for f in self._instead(name)))
 
     def _bind(self, name: str, attribute: Attributes, within: Call | None) -> Call:
-        keys = self._left_open(name)
+        keys = self.body(name).left_open
         if not keys:
             return Call(name)
         if self._work > _MOST_WORK:
@@ -129,13 +148,6 @@ class Calls:
         if bound:
             self._work += len(keys) + len(function.nodes) // 8
         return Call(name, tuple(bound))
-
-    def _left_open(self, name: str) -> tuple[str, ...]:
-        """The attributes that the nodes of a function leave to the caller."""
-        if name not in self._open:
-            values = (v for node in self._reader.library.functions[name].nodes for v in self._telling(node))
-            self._open[name] = tuple(sorted({key for value in values for key in _placeholders(value)}))
-        return self._open[name]
 
     def _instead(self, name: str) -> tuple[str, ...]:
         """A function, its gradient, and those that state the same interface; nothing for a name that is not a function's."""
@@ -161,7 +173,7 @@ class Calls:
                 found.setdefault(interface, []).append(name)
         return found
 
-    def _telling(self, node: NodeRange) -> Iterator[Any]:
+    def _telling(self, node: NodeRange) -> Iterator[Message]:
         """The attributes of a node that can name a function or leave something open: list = 1, placeholder = 9, func = 10."""
         data = self._reader.data
         for _, _, _, start, end in attributes(data, node.start, node.end):
@@ -170,7 +182,7 @@ class Calls:
                 yield self._reader.parse("AttrValue", start, end)
 
 
-def functions_named(value: Any) -> Iterator[tuple[str, Attributes]]:
+def functions_named(value: Message) -> Iterator[tuple[str, Attributes]]:
     """The functions that an AttrValue names, with those passed to a function as its own attributes.
 
     Yields:
@@ -182,11 +194,11 @@ def functions_named(value: Any) -> Iterator[tuple[str, Attributes]]:
             yield from functions_named(entry.value)
 
 
-def _functions(value: Any) -> Any:
+def _functions(value: Message) -> Message:
     return [value.func] if value.HasField("func") else value.list.func
 
 
-def _placeholders(value: Any) -> Iterator[str]:
+def _placeholders(value: Message) -> Iterator[str]:
     """The attributes that an AttrValue leaves to the caller, itself or for a function that it names."""
     if value.HasField("placeholder"):
         yield value.placeholder
@@ -195,7 +207,7 @@ def _placeholders(value: Any) -> Iterator[str]:
             yield from _placeholders(entry.value)
 
 
-def _resolved(value: Any, within: Call | None) -> Any:
+def _resolved(value: Message, within: Call | None) -> Message:
     """A value, or what the caller binds in its place."""
     if within is None or not value.HasField("placeholder"):
         return value

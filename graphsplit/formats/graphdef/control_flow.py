@@ -6,8 +6,9 @@ A tensor is *captive* when nothing outside may read it:
   2. it may be dead, in a cond            Switch ─▶ … ─▶ Merge
   3. it refers to something else          a resource, a variant (TensorList), a TensorArray's handle or flow
 
-The producer of a captive tensor and all its readers belong together; the groups are the components of that relation. A loop, its
-TensorArrays and the nodes that fill and empty them become one group without any rule for loops.
+The producer of a captive tensor and all its readers belong together, and so do nodes that share state by its name alone; the
+groups are the components of that relation. A loop, its TensorArrays and the nodes that fill and empty them become one group
+without any rule for loops.
 
 Frames and dead tensors: http://download.tensorflow.org/paper/white_paper_tf_control_flow_implementation_2017_11_1.pdf
 """
@@ -15,7 +16,7 @@ Frames and dead tensors: http://download.tensorflow.org/paper/white_paper_tf_con
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from graphsplit.formats.graphdef.ops import op_table
@@ -28,8 +29,15 @@ _ENTER, _EXIT = {"Enter", "RefEnter"}, {"Exit", "RefExit"}
 _SWITCH, _MERGE = {"Switch", "RefSwitch", "_SwitchN"}, {"Merge", "RefMerge"}
 _NEXT = {"NextIteration", "RefNextIteration"}
 _PASS = _ENTER | _EXIT | _SWITCH | _MERGE | _NEXT | {"Identity", "RefIdentity", "Select", "SelectV2"}
-# TensorArray op → the ports that carry its handle or flow; V1 and V2 handles are strings, flows are float32.
+_STRING_HANDLES = """
+Barrier ConditionalAccumulator FIFOQueue FakeQueue FixedLengthRecordReader GetSessionHandle HashTable IdentityReader
+IteratorToStringHandle LMDBReader MultiDeviceIteratorToStringHandle MutableDenseHashTable MutableHashTable
+MutableHashTableOfTensors PaddingFIFOQueue PriorityQueue RandomShuffleQueue SparseConditionalAccumulator Stack TFRecordReader
+TextLineReader WholeFileReader
+"""
+# Op → the ports that carry a handle or flow of another dtype: handles of old ops are strings, flows of TensorArrays float32.
 _FLOWS = {
+    **dict.fromkeys(_STRING_HANDLES.split(), (0,)),
     **dict.fromkeys(["TensorArrayV3", "TensorArrayGradV3", "TensorArrayGradWithShape"], (0, 1)),
     **dict.fromkeys(["TensorArray", "TensorArrayV2", "TensorArrayGrad", "TensorArrayGradV2"], (0,)),
     **{f"TensorArray{what}{v}": (0,) for what in ("Write", "Scatter", "Split", "Unpack") for v in ("", "V2", "V3")},
@@ -59,6 +67,7 @@ def find_groups(
     *,
     dtype_of: Callable[[str], str | None],
     frame_name: Callable[[str], str],
+    sharing: Iterable[tuple[str, ...]] = (),
 ) -> Grouping:
     """Find the groups of a graph.
 
@@ -66,9 +75,11 @@ def find_groups(
         nodes: In file order.
         dtype_of: Returns the dtype of a tensor, by name; called only for the few that could be handles.
         frame_name: Returns attribute ``frame_name`` of an Enter node, by the node's name.
+        sharing: Names of nodes that share state without an edge, two or more at a time.
     """
     ops = {n.op for n in nodes}
-    if not (ops & (_ENTER | _SWITCH) or any(_may_make_handles(op) for op in ops)):
+    sharing = tuple(sharing)
+    if not (sharing or ops & (_ENTER | _SWITCH) or any(_may_make_handles(op) for op in ops)):
         return Grouping({}, {}, frozenset(), frozenset())
     graph = _Graph(nodes)
     frames = _frames(graph, frame_name) if ops & _ENTER else {}
@@ -94,6 +105,9 @@ def find_groups(
         for name in node.control_inputs:
             if name in inside:
                 parent[root(node.name)] = root(name)
+    for first, *others in sharing:
+        for name in others:
+            parent[root(name)] = root(first)
     for name in inside:
         root(name)
     for tensor in captive:

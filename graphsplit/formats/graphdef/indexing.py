@@ -10,6 +10,7 @@ from graphsplit.formats.graphdef.library import CALLERS, Library
 from graphsplit.formats.graphdef.ops import op_table
 from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.formats.graphdef.roles import ROLES
+from graphsplit.formats.graphdef.shared_state import sharing_nodes
 from graphsplit.formats.graphdef.specs import PLACEHOLDERS, LazySpecs, output_dtypes
 from graphsplit.formats.graphdef.wire import GraphError, NodeRange
 from graphsplit.graph.index import Function, GraphIndex, Node
@@ -57,7 +58,7 @@ def index_graph(reader: GraphDefReader, outputs: tuple[str, ...] | None = None) 
         value = reader.attribute(reader.by_name[name], "frame_name")
         return value.s.decode(errors="replace") if value is not None else name
 
-    grouping = find_groups(nodes, dtype_of=lambda t: tensors[t].dtype, frame_name=frame_name)
+    grouping = find_groups(nodes, dtype_of=lambda t: tensors[t].dtype, frame_name=frame_name, sharing=sharing_nodes(reader))
     if grouping.of_node:
         group = grouping.of_node.get
         # By position: dataclasses.replace takes several times as long, for thousands of nodes.

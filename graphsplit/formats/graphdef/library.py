@@ -94,12 +94,8 @@ class Library:
     @cached_property
     def calls(self) -> dict[str, tuple[str, ...]]:
         """Function name → names of the functions that its nodes call, or that a default of its attributes names."""
-        found: dict[str, tuple[str, ...]] = {}
-        for name, f in self.functions.items():
-            named = [c for node in f.nodes for c in self.called(node)]
-            named += [c for value in f.defaults.values() for c, _ in functions_named(value) if c in self.functions]
-            found[name] = tuple(dict.fromkeys(named))
-        return found
+        body = self._reader.calls.body
+        return {name: tuple(dict.fromkeys(called for called, _ in body(name).named)) for name in self.functions}
 
     def called(self, node: NodeRange) -> tuple[str, ...]:
         """Names of the functions that a node calls, through attributes or by its op."""

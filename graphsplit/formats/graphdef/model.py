@@ -17,6 +17,7 @@ from graphsplit.formats.graphdef.indexing import index_graph
 from graphsplit.formats.graphdef.outside import unfrozen_node
 from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.formats.graphdef.skeleton import make_skeleton
+from graphsplit.formats.graphdef.waiting import waiting_node
 from graphsplit.formats.graphdef.wire import Buffer, GraphError, WireError
 from graphsplit.formats.graphdef.writer import Chunk, write_section
 from graphsplit.graph.index import GraphIndex, TensorSpec
@@ -147,6 +148,17 @@ class GraphDefModel(Stored):
             raise FormatError(
                 f"not frozen: {node.name!r} is a {node.op}, whose value is not in the file; freeze the graph first "
                 "(tf.compat.v1.graph_util.convert_variables_to_constants, or load the SavedModel folder)",
+                path=self.path,
+            )
+
+    def check_ends(self, outputs: Sequence[str] | None = None) -> None:
+        """Refuse to compute outputs (default: all) that wait for ever. Raises FormatError that names the first such node."""
+        node = self._guard(lambda: waiting_node(self.reader, self.index, self.index.outputs if outputs is None else outputs))
+        if node is not None:
+            raise FormatError(
+                f"{node.name!r} ({node.op}) waits for a value that nothing in the graph supplies, so a run never ends; the program "
+                "that supplied it is not part of the model: cut after this node (inputs=…) and write the sections unproven "
+                "(verify=False)",
                 path=self.path,
             )
 

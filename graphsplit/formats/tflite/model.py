@@ -110,6 +110,9 @@ class TFLiteModel(Stored):
                 path=self.path,
             )
 
+    def check_ends(self, outputs: Sequence[str] | None = None) -> None:
+        """Nothing: no TFLite operator waits for another."""
+
     def attributes(self, node: str) -> Mapping[str, str]:
         """The options of an operator as text; empty for other nodes."""
         return self._guard(lambda: operator_options(self.reader, node))

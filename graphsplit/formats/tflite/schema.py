@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["IDENTIFIER", "Field", "fields", "op_name", "tensor_dtype", "union_member"]
+__all__ = ["IDENTIFIER", "Field", "fields", "op_effect", "op_name", "tensor_dtype", "union_member"]
 
 #: Bytes 4 to 8 of every file.
 IDENTIFIER = b"TFL3"
@@ -61,6 +61,17 @@ def op_name(older: int, newer: int, custom: str) -> str:
     number = max(older, newer)
     name: str = _schema()["enums"]["BuiltinOperator"].get(str(number), f"BUILTIN_{number}")
     return custom or name if name == _CUSTOM else name
+
+
+@cache
+def op_effect(name: str) -> str:
+    """What a built-in operator does besides computing: "native", "random", "state", or nothing (an empty text).
+
+    An operator of a later schema is "native".
+    """
+    schema = _schema()
+    known: str = schema["effects"].get(name, "")
+    return known or ("" if name in schema["enums"]["BuiltinOperator"].values() else "native")
 
 
 def tensor_dtype(number: int) -> str | None:
