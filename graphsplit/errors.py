@@ -44,6 +44,17 @@ __all__ = [
 class GraphSplitError(Exception):
     """What every error of this package derives from."""
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors travel between processes: their attributes are kept, not computed again from the message."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[GraphSplitError], args: tuple[object, ...], attributes: dict[str, object]) -> GraphSplitError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
+
 
 class FormatError(GraphSplitError, ValueError):
     """A file that cannot be read as a model, or a model that cannot be written as a file."""

@@ -648,3 +648,36 @@ def test_a_repr_is_short_and_says_where_sections_run():
         assert len(repr(pipe)) < 250
     placed = gs.place(parts_of_two())
     assert repr(placed) == "Placed(main /cpu:0 → post /cpu:0)"
+
+
+def test_a_stream_let_go_in_the_thread_of_a_stage_leaves_the_pipeline_usable():
+    """The collector runs wherever an object is made last: here, in the stage that a stream still has frames in."""
+    streams = []
+
+    def call(values):
+        while streams:
+            streams.pop().close()  # as the collector would
+        return values
+
+    stage = Stage("only", "/cpu:0", ("x",), ("x",), call)
+    with Pipeline.from_stages([stage]) as pipe:
+        taken = threading.Event()
+
+        def feeds():
+            yield {"x": 0}
+            taken.wait(60)
+            yield {"x": 1}
+
+        stream = pipe.stream(feeds())
+        assert next(stream)["x"] == 0
+        streams.append(stream)
+        taken.set()
+        del stream
+        for _ in range(200):
+            try:
+                assert pipe.run({"x": 5})["x"] == 5
+                break
+            except GraphSplitError:  # the stream has not been let go yet
+                time.sleep(0.05)
+        else:
+            raise AssertionError("the pipeline stays in use")

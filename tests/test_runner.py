@@ -427,3 +427,22 @@ def test_ctrl_c_interrupts_wait_though_nothing_happens(parts, tmp_path):
         process.send_signal(signal.SIGINT)
         out, error = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, "interrupted\n"), error
+
+
+@pytest.mark.parametrize("end", ["stop", "shutdown"])
+def test_a_runner_may_be_ended_from_its_first_input_callback(parts, end):
+    runner = AsyncRunner(parts["main"])
+    ended = threading.Event()
+
+    def frame():
+        getattr(runner, end)()
+        ended.set()
+
+    runner.connect_output(lambda *_: None)
+    runner.connect_input(frame)
+    assert ended.wait(60), "the callback waits for itself"
+    waiter = threading.Thread(target=runner.wait, daemon=True)
+    waiter.start()
+    waiter.join(60)
+    assert not waiter.is_alive()
+    runner.shutdown()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import os
 import pickle
 import re
 from collections.abc import Callable
@@ -353,3 +355,46 @@ def test_a_graph_def_model_is_a_model_already(relus):
     model = gs.load(relus)
     assert gs.load(model) is model
     assert isinstance(model, GraphDefModel)
+
+
+def test_errors_travel_between_processes(relus, tmp_path):
+    report = gs.verify(relus, gs.split(relus, "a"), {"x": np.float32([[1, 2, 3]])})
+    for error in (
+        gs.FormatError("bad", path="x.pb"),
+        gs.TrustError("outside", nodes=["n"]),
+        gs.TensorNotFoundError("a", close=["b"]),
+        gs.CutError("no", cut=["a"]),
+        gs.OverwriteError("there", paths=["p"]),
+        gs.SectionNotFoundError("mian", known=["main"]),
+        gs.OptionError("what", option="o"),
+        gs.FeedError(["a", "b"]),
+        gs.MissingExtraError("cv2", extra="detect"),
+        gs.SectionRunError("failed", section="main"),
+        gs.FetchError("gone", address="http://localhost"),
+        gs.EquivalenceError("differs", report=report),
+    ):
+        for other in (pickle.loads(pickle.dumps(error)), copy.deepcopy(error)):
+            assert (type(other), str(other)) == (type(error), str(error))
+            assert vars(other) == vars(error)
+
+
+def test_a_split_never_replaces_the_model_it_is_of(relus, tmp_path):
+    source = tmp_path / "m_main.pb"
+    source.write_bytes(relus.read_bytes())
+    link = tmp_path / "m.pb"
+    link.symlink_to(source)
+    with pytest.raises(gs.OverwriteError, match=r"m_main\.pb"):
+        gs.save(gs.split(link, "a"), tmp_path, overwrite=True)
+    assert source.read_bytes() == relus.read_bytes()
+
+
+def test_what_is_not_a_plain_file_of_json_is_refused_without_waiting(relus, tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for option in ("affinity", "crop_file"):
+        with pytest.raises(gs.FormatError, match="not a plain file; a pipe or a device is never read"):
+            gs.plan(relus, **{option: fifo})
+    table = tmp_path / "table.json"
+    table.write_text('{"\\ud800": "host", "a": 1}')
+    with pytest.raises(gs.FormatError):
+        gs.plan(relus, affinity=table)

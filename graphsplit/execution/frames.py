@@ -55,6 +55,9 @@ class Feeder:
         self._slots = threading.Semaphore(depth)
         self._stopped = False
         self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Begin to read. Apart from construction, so that the source may already call for the end of the stream."""
         threading.Thread(target=self._read, name="graphsplit-source", daemon=True).start()
 
     def release(self) -> None:

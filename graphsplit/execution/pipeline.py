@@ -117,6 +117,7 @@ class Pipeline:
         self._drop = last_uses(self.stages, self.outputs)
         self._busy, self._closing = threading.Lock(), threading.Lock()
         self._feeder: Feeder | None = None
+        self._draining: threading.Thread | None = None
         self._closed = self._discarding = False
         self._failure = ""
         self._threads = [
@@ -255,6 +256,9 @@ class Pipeline:
         if not self._busy.acquire(blocking=False):
             raise GraphSplitError("the pipeline is in use by another stream; one at a time, or open another pipeline")
         try:
+            draining, self._draining = self._draining, None
+            if draining is not None:
+                draining.join()
             self._check_open()
             yield
         finally:
@@ -276,6 +280,7 @@ class Pipeline:
             feeder = self._feeder = Feeder(self._copies(feeds) if newest is None else newest, self._doors[0].put, depth)
             ended = False
             try:
+                feeder.start()
                 while True:
                     frame = self._done.get()
                     if newest is not None:
@@ -294,7 +299,11 @@ class Pipeline:
                     newest.close()
                     self.statistics.dropped = newest.dropped
                 # A consumer that stops early leaves frames in flight; without them the next stream starts clean.
-                if not ended:
+                if not ended and threading.current_thread() in self._threads:
+                    # A generator that was let go may be collected in the thread of a stage, which must not wait for itself.
+                    self._draining = threading.Thread(target=self._drain, name="graphsplit-drain", daemon=True)
+                    self._draining.start()
+                elif not ended:
                     self._drain()
 
     def _copies(self, feeds: Iterable[Mapping[str, object]]) -> Iterator[Feeds]:

@@ -30,6 +30,8 @@ def read_json(path: str | PathLike[str], type_: type[T], *, what: str, limit: in
     """
     where = Path(path)
     try:
+        if where.exists() and not (where.is_file() or where.is_dir()):
+            raise FormatError("not a plain file; a pipe or a device is never read", path=where)
         with where.open("rb") as file:
             data = file.read(limit + 1)
         if len(data) > limit:
@@ -83,6 +85,8 @@ def as_type(value: object, type_: type[T], *, what: str, path: str | PathLike[st
         raise entry_error(entry, text if place or at != "$" else f"not {what}: {text}", path=path) from error
     except RecursionError as error:
         raise entry_error(at, f"not {what}: nested too deeply", path=path) from error
+    except UnicodeEncodeError as error:  # half of a character, as in "\ud800"
+        raise entry_error(at, f"not {what}: text with a lone surrogate", path=path) from error
 
 
 def entry_error(at: str, what: str, *, path: str | PathLike[str] | None) -> FormatError:

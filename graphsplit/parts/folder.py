@@ -41,7 +41,9 @@ def check_save(parts: Parts, directory: str | PathLike[str], *, overwrite: bool 
     check_path("directory", directory, "a folder")
     folder = Path(directory)
     check_folder(folder)
-    check_free([folder / name for name in (*file_names(parts).values(), MANIFEST)], overwrite=overwrite, then=then)
+    whole = parts.source.path
+    sources = [whole] if whole is not None and os.path.isfile(whole) else []  # also where nobody may look
+    check_free([folder / name for name in (*file_names(parts).values(), MANIFEST)], sources=sources, overwrite=overwrite, then=then)
 
 
 def save(parts: Parts, directory: str | PathLike[str], *, overwrite: bool = False) -> Path:
