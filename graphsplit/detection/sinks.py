@@ -125,10 +125,11 @@ class JsonLines:
 
     Args:
         path: Of the file.
+        overwrite: Replace a file that exists by the time it is kept.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path, self._staging = path, Staging(path.parent)
+    def __init__(self, path: Path, *, overwrite: bool = True) -> None:
+        self.path, self._staging = path, Staging(path.parent, overwrite=overwrite)
         self._file = open(self._staging.place(path), "x", encoding="utf-8")  # noqa: SIM115
 
     def write(self, frame: Frame) -> None:
@@ -154,10 +155,12 @@ class VideoFile:
     Args:
         path: Of the file; its extension is one of `CODECS`.
         fps: Frames per second; None: 30.
+        overwrite: Replace a file that exists by the time it is kept.
+        staging: Where it is written, if several sinks are kept together; None: in a staging folder of its own.
     """
 
-    def __init__(self, path: Path, *, fps: float | None) -> None:
-        self.path, self._staging = path, Staging(path.parent)
+    def __init__(self, path: Path, *, fps: float | None, overwrite: bool = True, staging: Staging | None = None) -> None:
+        self.path, self._staging = path, staging or Staging(path.parent, overwrite=overwrite)
         self._fps = fps or _RATE
         self._writer: VideoWriter | None = None
         self._size = (0, 0)
@@ -203,10 +206,12 @@ class ImageFile:
 
     Args:
         path: Of the file; its extension is the format.
+        overwrite: As of `VideoFile`.
+        staging: As of `VideoFile`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path, self._staging = path, Staging(path.parent)
+    def __init__(self, path: Path, *, overwrite: bool = True, staging: Staging | None = None) -> None:
+        self.path, self._staging = path, staging or Staging(path.parent, overwrite=overwrite)
 
     def write(self, frame: Frame) -> None:
         """Write the frame."""
@@ -227,11 +232,13 @@ class ImageFolder:
     Args:
         path: Of the new folder, or of an existing one.
         files: The images, relative to the folder, by the number of their frame.
+        overwrite: As of `VideoFile`.
+        staging: As of `VideoFile`.
     """
 
-    def __init__(self, path: Path, files: tuple[str, ...]) -> None:
+    def __init__(self, path: Path, files: tuple[str, ...], *, overwrite: bool = True, staging: Staging | None = None) -> None:
         self.path, self._files = path, files
-        self._staging = Staging(path.absolute().parent)
+        self._staging = staging or Staging(path.absolute().parent, overwrite=overwrite)
 
     def write(self, frame: Frame) -> None:
         """Add a frame."""
@@ -252,30 +259,34 @@ class SinkPerSource:
     Args:
         path: Of the folder, new or existing.
         sinks: `Picture.source` → the sink of its source.
+        staging: Where all of them are written.
     """
 
-    def __init__(self, path: Path, sinks: Mapping[str, Sink]) -> None:
-        self.path, self._sinks = path, sinks
+    def __init__(self, path: Path, sinks: Mapping[str, Sink], staging: Staging) -> None:
+        self.path, self._sinks, self._staging = path, sinks, staging
         self._written: list[Sink] = []
 
     def write(self, frame: Frame) -> None:
         """Add a frame to the sink of its source. Sources come one after the other."""
         sink = self._sinks[frame.source]
         if sink not in self._written:
-            if self._written and isinstance(video := self._written[-1], VideoFile):
-                video.finish()
+            self._finish()
             self._written.append(sink)
         sink.write(frame)
 
     def keep(self) -> None:
-        """Finish, and move what was written into the folder."""
-        for sink in self._written:
-            sink.keep()
+        """Finish, and move what was written into the folder, all of it or nothing."""
+        self._finish()
+        self._staging.keep()
 
     def drop(self) -> None:
         """Remove what was written and not kept."""
-        for sink in self._written:
-            sink.drop()
+        self._finish()
+        self._staging.drop()
+
+    def _finish(self) -> None:
+        if self._written and isinstance(video := self._written[-1], VideoFile):
+            video.finish()
 
 
 def _write_image(path: Path, image: Array) -> None:

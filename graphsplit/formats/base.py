@@ -94,9 +94,21 @@ class Stored:
         """Whether the bytes are not those of the file they came from."""
         return False
 
-    def save(self, path: str | Path) -> Path:
-        """Write the model to a file, whole or not at all. An existing file is replaced."""
-        with whole_file(Path(path)) as file:
+    def save(self, path: str | Path, *, overwrite: bool = True) -> Path:
+        """Write the model to a file, whole or not at all.
+
+        Args:
+            path: Of the file.
+            overwrite: Replace an existing file.
+
+        Returns:
+            The path.
+
+        Raises:
+            FormatError: It cannot be written.
+            OverwriteError: It exists, and `overwrite` is not set.
+        """
+        with whole_file(Path(path), overwrite=overwrite) as file:
             for chunk in self.chunks:
                 file.write(chunk)
         return Path(path)
