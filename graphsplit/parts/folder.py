@@ -51,7 +51,7 @@ def save(parts: Parts, directory: str | PathLike[str], *, overwrite: bool = Fals
 
     Raises:
         OverwriteError: if one of the files exists, or another run has written it meanwhile, and `overwrite` is not set.
-        FormatError: if a file cannot be written.
+        FormatError: if a file cannot be written, or the file of the whole has changed since it was read.
     """
     target = Path(directory)
     with reported(target):
@@ -62,6 +62,8 @@ def save(parts: Parts, directory: str | PathLike[str], *, overwrite: bool = Fals
             text = json.dumps(manifest_json(parts, sums, target), indent=1, ensure_ascii=False) + "\n"
             # A path that is not UTF-8 holds lone surrogates; a backslash before them is JSON's own way to write them.
             staging.place(target / MANIFEST).write_bytes(text.encode("utf-8", "backslashreplace"))
+            if parts.source.model is not None:
+                parts.source.model.check_unchanged()
             staging.keep()
         finally:
             staging.drop()

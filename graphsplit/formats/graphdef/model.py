@@ -15,10 +15,12 @@ from graphsplit.formats.base import Stored
 from graphsplit.formats.graphdef.constants import tensor_value
 from graphsplit.formats.graphdef.indexing import index_graph
 from graphsplit.formats.graphdef.outside import unfrozen_node
+from graphsplit.formats.graphdef.payloads import check_size
 from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.formats.graphdef.skeleton import make_skeleton
 from graphsplit.formats.graphdef.wire import Buffer, GraphError, WireError
 from graphsplit.formats.graphdef.writer import Chunk, write_section
+from graphsplit.formats.source import FileBytes, SourceFile
 from graphsplit.graph.index import GraphIndex, TensorSpec
 
 if TYPE_CHECKING:
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["GraphDefModel"]
 
 _T = TypeVar("_T")
-_LIMIT = 2**31  # protobuf: no message of 2 GiB or more
 
 
 @contextmanager
@@ -50,7 +51,8 @@ class GraphDefModel(Stored):
     Args:
         chunks: The bytes of the GraphDef, in pieces.
         path: The file (for a SavedModel the folder) it was read from; None for a model in memory.
-        source: The file whose checksum identifies the model; None: `path`.
+        source: The file whose checksum identifies the model; None for a model in memory.
+        file: What the bytes are views of, if it may have to be read further.
         format: "graphdef", or what it was frozen from: "pbtxt", "saved_model", "keras".
         output_names: The tensors it outputs; None: those that no node reads.
 
@@ -67,16 +69,24 @@ class GraphDefModel(Stored):
         chunks: Iterable[Chunk | mmap.mmap],
         *,
         path: Path | None = None,
-        source: Path | None = None,
+        source: SourceFile | None = None,
+        file: FileBytes | None = None,
         format: str = "graphdef",
         output_names: Sequence[str] | None = None,
     ) -> None:
-        super().__init__(chunks, path=path, source=source or path, format=format)
+        super().__init__(chunks, path=path, source=source, format=format)
         self._output_names = None if output_names is None else tuple(output_names)
-        if self.nbytes >= _LIMIT:
-            raise FormatError(f"{self.nbytes:,} bytes: a GraphDef of 2 GiB or more cannot be one protobuf message", path=path)
+        self._file = file
+        check_size(self.nbytes, path)
 
     # bytes
+
+    @property
+    def chunks(self) -> Iterator[memoryview]:
+        """The bytes of the model, piece by piece; nothing is copied. Raises FormatError if the file has changed meanwhile."""
+        if self._file is not None:
+            self._file.complete()
+        return super().chunks
 
     @property
     def converted(self) -> bool:
@@ -109,7 +119,7 @@ class GraphDefModel(Stored):
         """The walk over the bytes. Raises FormatError."""
         first = self._chunks[0] if len(self._chunks) == 1 else None
         data: Buffer = first if isinstance(first, (bytes, mmap.mmap)) else self.serialized()
-        return self._guard(lambda: GraphDefReader(data, self.path))
+        return self._guard(lambda: GraphDefReader(data, self.path, self._file))
 
     @cached_property
     def index(self) -> GraphIndex:
@@ -181,7 +191,7 @@ class GraphDefModel(Stored):
     ) -> tuple[GraphDefModel, Mapping[str, str]]:
         """A model of some of the nodes, see `graphsplit.formats.model.Model.section`."""
         section = self._guard(lambda: write_section(self.reader, nodes, inputs, outputs))
-        return GraphDefModel(section.chunks, output_names=[section.names[t] for t in outputs]), section.names
+        return GraphDefModel(section.chunks, file=self._file, output_names=[section.names[t] for t in outputs]), section.names
 
     def skeleton(self, tensors: Iterable[str], batch: int | None = None) -> tuple[bytes, Mapping[str, str]]:
         """A small, harmless GraphDef for the inference of shapes.

@@ -10,6 +10,7 @@ from graphsplit.formats.graphdef.library import Library
 from graphsplit.formats.graphdef.messages import Message, message
 from graphsplit.formats.graphdef.outside import outside_nodes
 from graphsplit.formats.graphdef.wire import BYTES, Buffer, GraphError, NodeRange, WireError, attributes, fields, walk_node
+from graphsplit.formats.source import FileBytes
 
 __all__ = ["GraphDefReader"]
 
@@ -20,6 +21,7 @@ class GraphDefReader:
     Args:
         data: The bytes.
         path: The file, to name it in errors.
+        file: What holds the bytes, if it may have to be read further.
 
     Attributes:
         nodes: In file order.
@@ -31,8 +33,8 @@ class GraphDefReader:
         GraphError: The message is not a graph.
     """
 
-    def __init__(self, data: Buffer, path: Path | None = None) -> None:
-        self.data, self.path = data, path
+    def __init__(self, data: Buffer, path: Path | None = None, file: FileBytes | None = None) -> None:
+        self.data, self.path, self._file = data, path, file
         self.nodes: list[NodeRange] = []
         self.library_spans: list[tuple[int, int]] = []
         self.other_fields: list[tuple[int, int, int]] = []
@@ -104,11 +106,21 @@ class GraphDefReader:
             if name not in skip
         }
 
+    def content(self, start: int = 0, end: int | None = None) -> bytes:
+        """A range of bytes, payloads included. Raises FormatError if the file has changed meanwhile."""
+        self.complete(start, end)
+        return self.data[start:end]
+
+    def complete(self, start: int = 0, end: int | None = None) -> None:
+        """Read the payloads in a range that have been left out. Raises FormatError if the file has changed meanwhile."""
+        if self._file is not None:
+            self._file.complete(start, end)
+
     def parse(self, kind: str, start: int, end: int) -> Message:
         """The message of that kind in a range of bytes. Raises WireError."""
         from google.protobuf.message import DecodeError
 
         try:
-            return message(kind).FromString(self.data[start:end])
+            return message(kind).FromString(self.content(start, end))
         except DecodeError as error:
             raise WireError(f"a damaged {kind} ({error})", start) from error
