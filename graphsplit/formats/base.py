@@ -11,7 +11,7 @@ from threading import Lock
 
 from graphsplit.errors import FormatError
 from graphsplit.formats.atomic import whole_file
-from graphsplit.formats.source import SourceFile
+from graphsplit.formats.source import FileRange, SourceFile
 from graphsplit.graph.index import GraphIndex, TensorSpec
 from graphsplit.graph.text import count_text
 
@@ -29,7 +29,12 @@ class Stored:
     """
 
     def __init__(
-        self, chunks: Iterable[bytes | memoryview | mmap.mmap], *, path: Path | None, source: SourceFile | None, format: str
+        self,
+        chunks: Iterable[bytes | memoryview | mmap.mmap | FileRange],
+        *,
+        path: Path | None,
+        source: SourceFile | None,
+        format: str,
     ) -> None:
         self.path, self.source, self.format = path, path if source is None else source.path, format
         self.origin = source
@@ -70,9 +75,16 @@ class Stored:
 
     @property
     def chunks(self) -> Iterator[memoryview]:
-        """The bytes of the model, piece by piece; nothing is copied."""
+        """The bytes of the model, piece by piece; nothing is kept that was not.
+
+        Raises:
+            FormatError: They are in a file that has changed since it was read.
+        """
         for chunk in self._chunks:
-            yield memoryview(chunk)
+            if isinstance(chunk, FileRange):
+                yield from chunk.blocks()
+            else:
+                yield memoryview(chunk).toreadonly()
 
     def serialized(self) -> bytes:
         """The bytes of the model, in one piece."""

@@ -10,17 +10,22 @@ import hashlib
 import mmap
 import os
 import time
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from io import FileIO
+from operator import itemgetter
 from pathlib import Path
 from threading import Lock
+from typing import overload
 
 from graphsplit.errors import FormatError
 from graphsplit.formats.locks import Handle
 
-__all__ = ["FileBytes", "SourceFile", "read_source", "sum_source"]
+__all__ = ["FileBytes", "FileRange", "FileView", "SourceFile", "read_source", "sum_source"]
 
-_BLOCK = 2**24  # bytes read at once
+_BLOCK = 2**20  # bytes read at once
+_PAGE = 2**12  # bytes read to look at one
 _TICK = 50_000_000  # nanoseconds within which two changes of a file may get the same time
 _CHANGED = "changed while it was read; try again when nothing writes to it"
 
@@ -71,14 +76,14 @@ class SourceFile:
 
 
 class FileBytes:
-    """The bytes of a file in memory, of which stretches may be read later.
+    """The bytes of a file, of which some stretches stay in the file and are read again each time.
 
     Args:
         path: Of the file.
         check: Called with the size, before memory is allocated.
 
     Attributes:
-        data: As long as the file; zeros where nothing has been read yet.
+        data: As long as the file; zeros where it was not loaded.
         source: The file, as it was when it was opened.
 
     Raises:
@@ -87,53 +92,126 @@ class FileBytes:
 
     def __init__(self, path: Path, check: Callable[[int], None]) -> None:
         self._handle = Handle(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        self._file = open(self._handle.number, "rb", buffering=0, closefd=False)  # noqa: SIM115 (the handle closes it)
         self.source = _opened(path, self._handle.number)
         size = self.source.state[0]
         check(size)
         self.data: bytes | mmap.mmap = mmap.mmap(-1, size) if size else b""
-        self._gaps: tuple[tuple[int, int], ...] = ()
-        self._lock = Lock()
+        self._gaps: list[tuple[int, int]] = []
+        self._seeking = Lock()
 
-    def read(self, start: int, stop: int) -> None:
-        """Read a stretch. Raises FormatError if the file is shorter by now."""
-        self._file.seek(start)
-        with memoryview(self.data) as view:
-            while start < stop:
-                count = self._file.readinto(view[start : min(stop, start + _BLOCK)])
-                if not count:
-                    raise FormatError(_CHANGED, path=self.source.path)
-                start += count
+    def load(self, start: int, stop: int) -> None:
+        """Load a stretch into memory. Raises FormatError if the file has changed since it was opened."""
+        for at in range(start, stop, _BLOCK):
+            end = min(stop, at + _BLOCK)
+            self.data[at:end] = self._read(at, end)  # type: ignore[index]  # bytes only where there is nothing to load
 
-    def leave(self, gaps: Sequence[tuple[int, int]]) -> None:
-        """Note that all but some stretches has been read. Raises FormatError if the file has changed since it was opened."""
-        if gaps and self.source.is_recent:
+    def leave(self, gaps: Iterable[tuple[int, int]]) -> None:
+        """Note which stretches have not been loaded, in order. Raises FormatError if the file has changed since it was opened."""
+        self._gaps += gaps
+        if self._gaps and self.source.is_recent:
             time.sleep(_TICK / 1e9)
         self._check()
-        self._gaps = tuple(gaps)
-        if not gaps:
+        if not self._gaps:
             self._handle.close()
 
-    def complete(self, start: int = 0, stop: int | None = None) -> None:
-        """Read the gaps, if there are any between two positions. Any thread may ask.
+    def range(self, start: int = 0, stop: int | None = None) -> FileRange:
+        """The bytes between two positions."""
+        return FileRange(self, start, len(self.data) if stop is None else stop)
+
+    def blocks(self, start: int, stop: int) -> Iterator[memoryview]:
+        """The bytes between two positions, in blocks. Any thread may ask.
 
         Raises:
             FormatError: The file has changed since it was opened.
             OSError: It cannot be read.
         """
-        if any(low < (high if stop is None else stop) and start < high for low, high in self._gaps):
-            with self._lock:
-                for low, high in self._gaps:
-                    self.read(low, high)
-                if self._gaps:
-                    self._check()
-                    self._gaps = ()
-                    self._handle.close()
+        view = memoryview(self.data).toreadonly()
+        for low, high in self._gaps[bisect_right(self._gaps, start, key=itemgetter(1)) :]:
+            if low >= stop:
+                break
+            if start < low:
+                yield view[start:low]
+                start = low
+            for at in range(start, min(high, stop), _BLOCK):
+                yield memoryview(self._read(at, start := min(at + _BLOCK, high, stop)))
+        if start < stop:
+            yield view[start:stop]
+
+    def _read(self, start: int, stop: int) -> bytes:
+        if hasattr(os, "pread"):
+            data = os.pread(self._handle.number, stop - start, start)
+        else:  # Windows
+            with self._seeking:
+                os.lseek(self._handle.number, start, os.SEEK_SET)
+                data = os.read(self._handle.number, stop - start)
+        self._check()
+        if len(data) < stop - start:
+            raise FormatError(_CHANGED, path=self.source.path)
+        return data
 
     def _check(self) -> None:
         # Renaming or removing a file changes its ctime, the last of these, and leaves the content alone.
         if _state(os.fstat(self._handle.number))[:-1] != self.source.state[:-1]:
             raise FormatError(_CHANGED, path=self.source.path)
+
+
+@dataclass(frozen=True, slots=True)
+class FileRange:
+    """The bytes of a file between two positions."""
+
+    file: FileBytes
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def blocks(self) -> Iterator[memoryview]:
+        """The bytes, see `FileBytes.blocks`."""
+        return self.file.blocks(self.start, self.stop)
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self.blocks())
+
+
+class FileView:
+    """A file by position, of which only what is looked at is read.
+
+    Args:
+        file: The file, open without a buffer.
+        path: Of the file, for errors.
+    """
+
+    def __init__(self, file: FileIO, path: Path) -> None:
+        self._file, self._path, self._size = file, path, os.fstat(file.fileno()).st_size
+        self._page, self._at = b"", 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    @overload
+    def __getitem__(self, at: int, /) -> int: ...
+    @overload
+    def __getitem__(self, at: slice, /) -> bytes: ...
+
+    def __getitem__(self, at: int | slice, /) -> int | bytes:
+        if isinstance(at, slice):
+            start, stop, _ = at.indices(self._size)
+            return self._read(start, max(0, stop - start))
+        place = at - self._at
+        if not 0 <= place < len(self._page):
+            if not 0 <= at < self._size:
+                raise IndexError(at)
+            self._at, place = at, 0
+            self._page = self._read(at, min(_PAGE, self._size - at))
+        return self._page[place]
+
+    def _read(self, start: int, count: int) -> bytes:
+        self._file.seek(start)
+        data = self._file.read(count)
+        if len(data) < count:
+            raise FormatError(_CHANGED, path=self._path)
+        return data
 
 
 def read_source(path: Path) -> tuple[bytes | mmap.mmap, SourceFile]:
@@ -149,7 +227,7 @@ def read_source(path: Path) -> tuple[bytes | mmap.mmap, SourceFile]:
             raise FormatError(f"{size:,} bytes do not fit into the memory of this machine", path=path)
 
     file = FileBytes(path, check)
-    file.read(0, len(file.data))
+    file.load(0, len(file.data))
     file.leave(())
     return file.data, file.source
 

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
 
-from graphsplit.formats import Model
 from graphsplit.formats.atomic import check_folder, check_free
 from graphsplit.formats.staging import Staging
 from graphsplit.formats.switch import reported
@@ -71,21 +70,15 @@ def save(parts: Parts, directory: str | PathLike[str], *, overwrite: bool = Fals
 
 
 def _write(parts: Parts, target: Path, staging: Staging) -> dict[str, str]:
-    """Write the section files; checksums come from other threads, since hashing takes as long as writing."""
-
-    def checksum(model: Model) -> str:
-        total = hashlib.sha256()
-        for chunk in model.chunks:
-            total.update(chunk)
-        return total.hexdigest()
-
-    names = file_names(parts)
-    with ThreadPoolExecutor(2) as pool:
+    """Write the section files, and sum what is written, while another thread sums the source."""
+    sums, names = {}, file_names(parts)
+    with ThreadPoolExecutor(1) as pool:
         pool.submit(lambda: parts.source.sha256)  # computed once and kept by the model
-        sums = {part.name: pool.submit(checksum, part.model) for part in parts}
         for part in parts:
-            path = target / names[part.name]
+            path, total = target / names[part.name], hashlib.sha256()
             with reported(path), open(staging.place(path), "xb") as file:
                 for chunk in part.model.chunks:
                     file.write(chunk)
-        return {name: checked.result() for name, checked in sums.items()}
+                    total.update(chunk)
+            sums[part.name] = total.hexdigest()
+    return sums

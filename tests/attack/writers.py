@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -18,7 +19,7 @@ from graphsplit.batching.inventory import Item
 from graphsplit.detection.frame import Frame
 from graphsplit.detection.sinks import ImageFile, ImageFolder, SinkPerSource
 from graphsplit.errors import FormatError, OverwriteError
-from graphsplit.formats import load
+from graphsplit.formats import load, switch
 from graphsplit.formats.atomic import Staging, check_free, landing
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.staging import recover
@@ -141,8 +142,10 @@ def _fill(place: Path, content: str) -> None:
         (place / name).write_text(content)
 
 
-def _folder(overwrite: bool) -> Callable[[Path], None]:
+def _folder(overwrite: bool, *, exchange: bool = True) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
+        if not exchange:
+            switch._replace_at_once = lambda place, target: False  # type: ignore[assignment]
         with landing(folder / "export", overwrite=overwrite) as place:
             _fill(place, "new")
 
@@ -155,6 +158,9 @@ def _before_folder(folder: Path) -> None:
 
 def _check_folder(old: bool) -> Callable[[Path], list[str]]:
     def check(folder: Path) -> list[str]:
+        if not (folder / "export").exists():
+            with suppress(FormatError):  # what is in it is no model
+                load(folder / "export")
         content = {p.name: p.read_text() for p in (folder / "export").rglob("*") if p.is_file()}
         if not content:
             return ["there is no folder"] if old else []
@@ -255,6 +261,7 @@ WRITERS: dict[str, Writer] = {
     "file over": Writer(_before_file, _file(True), _check_file(True)),
     "folder": Writer(_nothing, _folder(False), _check_folder(False)),
     "folder over": Writer(_before_folder, _folder(True), _check_folder(True)),
+    "folder over, in two steps": Writer(_before_folder, _folder(True, exchange=False), _check_folder(True)),
     "batch": Writer(_nothing, _write_batch, _check_batch),
     "images": Writer(_nothing, _images(False), _check_images(False)),
     "images over": Writer(_before_images, _images(True), _check_images(True)),

@@ -85,7 +85,7 @@ class NodeWriter:
 
     def copy(self, node: NodeRange, reader: GraphDefReader, inputs: Sequence[str]) -> str:
         """Add a copy of a node with other inputs, without control inputs and colocation; returns its name."""
-        copy = message("NodeDef").FromString(reader.content(node.start, node.end))
+        copy = message("NodeDef").FromString(bytes(reader.part(node.start, node.end)))
         copy.name, copy.device = self._free(node.op), self.device or copy.device
         del copy.input[:]
         copy.input.extend(i.removesuffix(":0") for i in inputs)
@@ -145,18 +145,16 @@ def edited(
 def _rewired(model: GraphDefModel, moved: Mapping[str, str]) -> Iterable[bytes]:
     """The bytes of a model with readers rewired; other fields are copied."""
     reader = model.reader
-    reader.complete()
-    view = memoryview(reader.data)
     for node in reader.nodes:
         inputs = [i if i.startswith("^") else moved.get(":".join(reader.split_input(i)), i) for i in node.inputs]
         if tuple(inputs) == node.inputs:
-            yield bytes(view[node.begin : node.end])
+            yield bytes(reader.part(node.begin, node.end))
             continue
-        content = message("NodeDef").FromString(reader.content(node.start, node.end))
+        content = message("NodeDef").FromString(bytes(reader.part(node.start, node.end)))
         del content.input[:]
         content.input.extend(i.removesuffix(":0") for i in inputs)
         yield encode_field(1, content.SerializeToString(deterministic=True))
     for start, end in reader.library_spans:
-        yield encode_field(2, bytes(view[start:end]))
+        yield encode_field(2, bytes(reader.part(start, end)))
     for _, begin, end in reader.other_fields:
-        yield bytes(view[begin:end])
+        yield bytes(reader.part(begin, end))

@@ -21,7 +21,7 @@ def load_graphdef(path: Path) -> GraphDefModel:
     file = open_payloads(path)
     if not file.data:
         raise FormatError("cannot be read: it is empty", path=path)
-    return _checked(GraphDefModel([file.data], path=path, source=file.source, file=file))
+    return _checked(GraphDefModel([file.range()], path=path, source=file.source))
 
 
 def load_pbtxt(path: Path) -> GraphDefModel:

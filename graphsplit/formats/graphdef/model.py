@@ -20,7 +20,7 @@ from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.formats.graphdef.skeleton import make_skeleton
 from graphsplit.formats.graphdef.wire import Buffer, GraphError, WireError
 from graphsplit.formats.graphdef.writer import Chunk, write_section
-from graphsplit.formats.source import FileBytes, SourceFile
+from graphsplit.formats.source import FileRange, SourceFile
 from graphsplit.graph.index import GraphIndex, TensorSpec
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ class GraphDefModel(Stored):
         chunks: The bytes of the GraphDef, in pieces.
         path: The file (for a SavedModel the folder) it was read from; None for a model in memory.
         source: The file whose checksum identifies the model; None for a model in memory.
-        file: What the bytes are views of, if it may have to be read further.
         format: "graphdef", or what it was frozen from: "pbtxt", "saved_model", "keras".
         output_names: The tensors it outputs; None: those that no node reads.
 
@@ -70,23 +69,14 @@ class GraphDefModel(Stored):
         *,
         path: Path | None = None,
         source: SourceFile | None = None,
-        file: FileBytes | None = None,
         format: str = "graphdef",
         output_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__(chunks, path=path, source=source, format=format)
         self._output_names = None if output_names is None else tuple(output_names)
-        self._file = file
         check_size(self.nbytes, path)
 
     # bytes
-
-    @property
-    def chunks(self) -> Iterator[memoryview]:
-        """The bytes of the model, piece by piece; nothing is copied. Raises FormatError if the file has changed meanwhile."""
-        if self._file is not None:
-            self._file.complete()
-        return super().chunks
 
     @property
     def converted(self) -> bool:
@@ -118,8 +108,9 @@ class GraphDefModel(Stored):
     def reader(self) -> GraphDefReader:
         """The walk over the bytes. Raises FormatError."""
         first = self._chunks[0] if len(self._chunks) == 1 else None
-        data: Buffer = first if isinstance(first, (bytes, mmap.mmap)) else self.serialized()
-        return self._guard(lambda: GraphDefReader(data, self.path, self._file))
+        file = first.file if isinstance(first, FileRange) else None
+        data: Buffer = file.data if file else first if isinstance(first, (bytes, mmap.mmap)) else self.serialized()
+        return self._guard(lambda: GraphDefReader(data, self.path, file))
 
     @cached_property
     def index(self) -> GraphIndex:
@@ -191,7 +182,7 @@ class GraphDefModel(Stored):
     ) -> tuple[GraphDefModel, Mapping[str, str]]:
         """A model of some of the nodes, see `graphsplit.formats.model.Model.section`."""
         section = self._guard(lambda: write_section(self.reader, nodes, inputs, outputs))
-        return GraphDefModel(section.chunks, file=self._file, output_names=[section.names[t] for t in outputs]), section.names
+        return GraphDefModel(section.chunks, output_names=[section.names[t] for t in outputs]), section.names
 
     def skeleton(self, tensors: Iterable[str], batch: int | None = None) -> tuple[bytes, Mapping[str, str]]:
         """A small, harmless GraphDef for the inference of shapes.
@@ -204,4 +195,4 @@ class GraphDefModel(Stored):
             The bytes of the GraphDef, and the names in it of those tensors that it holds.
         """
         skeleton, held = self._guard(lambda: make_skeleton(self.reader, self.index, tensors, batch))
-        return b"".join(skeleton.chunks), {t: skeleton.names[t] for t in held}
+        return GraphDefModel(skeleton.chunks).serialized(), {t: skeleton.names[t] for t in held}

@@ -1,6 +1,6 @@
-"""A GraphDef file in memory, without the payloads of its large constants until somebody needs them.
+"""A GraphDef file in memory, except for the payloads of large constants: those are read when they are copied.
 
-node = 1 ─▶ attr = 5 ─▶ value = 2 ─▶ tensor = 8 ─▶ tensor_content = 4, float_val = 5, …   left out where they are large
+node = 1 ─▶ attr = 5 ─▶ value = 2 ─▶ tensor = 8 ─▶ tensor_content = 4, float_val = 5, …   stays in the file where it is large
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["check_size", "open_payloads"]
 _LIMIT = 2**31  # protobuf: no message of 2 GiB or more
 _SMALL = 2**24  # bytes of a file that is read whole
 _LARGE = 2**16  # bytes of a payload that is left out
-_AHEAD = 2**18  # bytes read at once
+_AHEAD = 2**14  # bytes read at once
 _TAG = 20  # bytes of a tag and a length, at most
 _WAY = (1, 5, 2, 8)
 _TENSOR_SHAPE = 2
@@ -39,7 +39,7 @@ def open_payloads(path: Path) -> FileBytes:
     file = FileBytes(path, lambda size: check_size(size, path))
     size = len(file.data)
     if size <= _SMALL:
-        file.read(0, size)
+        file.load(0, size)
         file.leave(())
         return file
     outline = _Outline(file)
@@ -75,5 +75,5 @@ class _Outline:
     def _reach(self, end: int) -> None:
         if end > self._end:
             stop = min(max(end, self._end + _AHEAD), self._size)
-            self._file.read(self._end, stop)
+            self._file.load(self._end, stop)
             self._end = stop

@@ -10,7 +10,7 @@ from graphsplit.formats.graphdef.library import Library
 from graphsplit.formats.graphdef.messages import Message, message
 from graphsplit.formats.graphdef.outside import outside_nodes
 from graphsplit.formats.graphdef.wire import BYTES, Buffer, GraphError, NodeRange, WireError, attributes, fields, walk_node
-from graphsplit.formats.source import FileBytes
+from graphsplit.formats.source import FileBytes, FileRange
 
 __all__ = ["GraphDefReader"]
 
@@ -21,7 +21,7 @@ class GraphDefReader:
     Args:
         data: The bytes.
         path: The file, to name it in errors.
-        file: What holds the bytes, if it may have to be read further.
+        file: What they were loaded from, if some of them were not.
 
     Attributes:
         nodes: In file order.
@@ -106,21 +106,15 @@ class GraphDefReader:
             if name not in skip
         }
 
-    def content(self, start: int = 0, end: int | None = None) -> bytes:
-        """A range of bytes, payloads included. Raises FormatError if the file has changed meanwhile."""
-        self.complete(start, end)
-        return self.data[start:end]
-
-    def complete(self, start: int = 0, end: int | None = None) -> None:
-        """Read the payloads in a range that have been left out. Raises FormatError if the file has changed meanwhile."""
-        if self._file is not None:
-            self._file.complete(start, end)
+    def part(self, start: int, end: int) -> memoryview | FileRange:
+        """A range of bytes; nothing is copied."""
+        return memoryview(self.data)[start:end] if self._file is None else self._file.range(start, end)
 
     def parse(self, kind: str, start: int, end: int) -> Message:
         """The message of that kind in a range of bytes. Raises WireError."""
         from google.protobuf.message import DecodeError
 
         try:
-            return message(kind).FromString(self.content(start, end))
+            return message(kind).FromString(bytes(self.part(start, end)))
         except DecodeError as error:
             raise WireError(f"a damaged {kind} ({error})", start) from error

@@ -53,8 +53,6 @@ def make_skeleton(
 
     replaced = stops - unknown | {n for n in needed if nodes[n].kind == "input"}
     keep = [n.name for n in reader.nodes if n.name in needed and n.name not in unknown and n.name not in replaced]
-    for at in (reader.by_name[n] for n in keep):  # a large constant in a loop
-        reader.complete(at.start, at.end)
     entering = [_batched(index.tensors[t], batch) for n in replaced for t in nodes[n].outputs]
     held = tuple(t for t in asked if index.producer[t] not in unknown)
     return write_section(reader, keep, entering, held, own_placeholders=False), held
