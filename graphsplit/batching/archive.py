@@ -68,6 +68,9 @@ class Archive:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._journal = Journal(self.folder, settings, resume=resume)
         except OSError as error:
+            if self._created:
+                with suppress(OSError):
+                    self.folder.rmdir()
             if isinstance(error, GraphSplitError):
                 raise
             raise FormatError(f"cannot be written: {error.strerror or error}", path=folder) from error

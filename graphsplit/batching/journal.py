@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -80,9 +81,18 @@ class Journal:
             self.done = self._read(dict(settings))
             if self.done and not resume:
                 raise OverwriteError(f"{folder} holds the results of a batch; resume=True continues it", paths=[folder])
-        except BaseException:
-            self._file.close()
+        except BaseException as error:
+            with suppress(OSError):  # it may hold what a full disk did not take
+                self._file.close()
+            if isinstance(error, OSError) and error.errno is not None:  # not one of this package
+                with suppress(OSError):
+                    self._remove_empty()
             raise
+
+    def _remove_empty(self) -> None:
+        """Remove a journal of which not even the first line could be written."""
+        if b"\n" not in self.path.read_bytes():
+            self.path.unlink()
 
     def _read(self, settings: dict[str, object]) -> list[Done]:
         self._file.seek(0)

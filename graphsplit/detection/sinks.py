@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypedDict
 
@@ -14,6 +15,7 @@ from graphsplit.detection.extras import opencv
 from graphsplit.detection.frame import Frame
 from graphsplit.errors import FormatError
 from graphsplit.formats.atomic import Staging
+from graphsplit.formats.switch import reported
 from graphsplit.runtimes.arrays import Array
 
 if TYPE_CHECKING:
@@ -134,16 +136,19 @@ class JsonLines:
 
     def write(self, frame: Frame) -> None:
         """Add a frame."""
-        self._file.write(json.dumps(record(frame)) + "\n")
+        with reported(self.path):
+            self._file.write(json.dumps(record(frame)) + "\n")
 
     def keep(self) -> None:
         """Finish, and move the file to its destination."""
-        self._file.close()
+        with reported(self.path):
+            self._file.close()
         self._staging.keep()
 
     def drop(self) -> None:
         """Remove what was written and not kept."""
-        self._file.close()
+        with suppress(OSError):  # a full disk, which has been reported
+            self._file.close()
         self._staging.drop()
 
 
@@ -163,6 +168,7 @@ class VideoFile:
         self.path, self._staging = path, staging or Staging(path.parent, overwrite=overwrite)
         self._fps = fps or _RATE
         self._writer: VideoWriter | None = None
+        self._place = path  # where it is written meanwhile
         self._size = (0, 0)
         self._next = 0
 
@@ -174,7 +180,8 @@ class VideoFile:
         if self._writer is None:
             self._size = size
             code = cv2.VideoWriter_fourcc(*CODECS[self.path.suffix.lower()])
-            self._writer = cv2.VideoWriter(str(self._staging.place(self.path)), code, self._fps, size)
+            self._place = self._staging.place(self.path)
+            self._writer = cv2.VideoWriter(str(self._place), code, self._fps, size)
             if not self._writer.isOpened():
                 raise FormatError("OpenCV cannot write this video; try another file name extension, such as .avi", path=self.path)
         if size != self._size:  # a stream may change its size
@@ -188,11 +195,27 @@ class VideoFile:
         if self._writer is not None:
             self._writer.release()
 
+    def check(self) -> None:
+        """Refuse a video whose last frame cannot be read back: OpenCV does not report a full disk. Raises FormatError."""
+        cv2 = opencv()
+        written = cv2.VideoCapture(str(self._place))
+        whole = written.isOpened() and written.get(cv2.CAP_PROP_FRAME_COUNT) == self._next
+        whole = whole and written.set(cv2.CAP_PROP_POS_FRAMES, self._next - 1) and written.read()[0]
+        written.release()
+        if not whole:
+            raise FormatError("cannot be written: OpenCV lost frames; check that the disk is not full", path=self.path)
+
     def keep(self) -> None:
-        """Finish, and move the file to its destination. Raises FormatError for a video without frames."""
+        """Finish, and move the file to its destination.
+
+        Raises:
+            FormatError: There was no frame, or frames could not be written.
+            OverwriteError: The file exists, and `overwrite` is not set.
+        """
         if self._writer is None:
             raise FormatError("there was no frame to write", path=self.path)
         self.finish()
+        self.check()
         self._staging.keep()
 
     def drop(self) -> None:
@@ -215,7 +238,7 @@ class ImageFile:
 
     def write(self, frame: Frame) -> None:
         """Write the frame."""
-        _write_image(self._staging.place(self.path), frame.drawn)
+        _write_image(self._staging, self.path, frame.drawn)
 
     def keep(self) -> None:
         """Move the file to its destination."""
@@ -242,7 +265,7 @@ class ImageFolder:
 
     def write(self, frame: Frame) -> None:
         """Add a frame."""
-        _write_image(self._staging.place(self.path / self._files[frame.number]), frame.drawn)
+        _write_image(self._staging, self.path / self._files[frame.number], frame.drawn)
 
     def keep(self) -> None:
         """Move the images into the folder."""
@@ -277,6 +300,9 @@ class SinkPerSource:
     def keep(self) -> None:
         """Finish, and move what was written into the folder, all of it or nothing."""
         self._finish()
+        for sink in self._written:
+            if isinstance(sink, VideoFile):
+                sink.check()
         self._staging.keep()
 
     def drop(self) -> None:
@@ -289,8 +315,9 @@ class SinkPerSource:
             video.finish()
 
 
-def _write_image(path: Path, image: Array) -> None:
+def _write_image(staging: Staging, path: Path, image: Array) -> None:
     written, data = opencv().imencode(path.suffix, image)
     if not written:
         raise FormatError("OpenCV cannot write this image", path=path)
-    path.write_bytes(data.tobytes())
+    with reported(path):
+        staging.place(path).write_bytes(data.tobytes())
