@@ -20,8 +20,9 @@ from graphsplit.batching.events import End, Event, Reject
 from graphsplit.batching.inventory import Item
 from graphsplit.batching.journal import JOURNAL, Done, Journal
 from graphsplit.batching.tables import Format, Table, open_table
-from graphsplit.errors import FormatError, GraphSplitError, OverwriteError
+from graphsplit.errors import FormatError, GraphSplitError
 from graphsplit.formats.atomic import check_folder, whole_file
+from graphsplit.formats.staging import recover
 
 __all__ = ["REJECTS", "Archive"]
 
@@ -33,7 +34,8 @@ _TEMPORARY = re.compile(r"\.(part-\d{5,}\.(jsonl|parquet)|rejects\.jsonl)\.[0-9a
 class Archive:
     """A folder of results, open for writing; a context manager.
 
-    After an error or an interruption the finished parts remain. A folder in which no part was finished is left as it was.
+    After an error or an interruption the finished parts remain. A folder in which no part was finished is left as it was, and
+    after a run that was killed before that, it counts as new.
 
     Args:
         folder: New or empty, or with `resume` one with an unfinished batch.
@@ -61,12 +63,14 @@ class Archive:
     ) -> None:
         self.folder, self._format, self._size = Path(folder), format, sources_per_part
         self._created = not self.folder.exists()
-        self._begun = (self.folder / JOURNAL).exists()
-        self._check(resume)
+        check_folder(self.folder, overwrite=(self.folder / JOURNAL).exists())
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._journal = Journal(self.folder, settings)
+            self._journal = Journal(self.folder, settings, resume=resume)
         except OSError as error:
+            if self._created:
+                with suppress(OSError):
+                    self.folder.rmdir()
             if isinstance(error, GraphSplitError):
                 raise
             raise FormatError(f"cannot be written: {error.strerror or error}", path=folder) from error
@@ -76,15 +80,9 @@ class Archive:
             self.__exit__(None, None, None)
             raise
 
-    def _check(self, resume: bool) -> None:
-        if self._created:
-            return
-        if self._begun and not resume:
-            raise OverwriteError(f"{self.folder} holds the results of a batch; resume=True continues it", paths=[self.folder])
-        check_folder(self.folder, overwrite=self._begun)
-
     def _tidy(self) -> None:
-        """Remove what a killed run left: parts that the journal does not list, and temporary files."""
+        """Remove what a killed run left: parts that the journal does not list, and files that it was writing."""
+        recover(self.folder)
         listed = {d.file for d in self._journal.done if d.file is not None}
         for name in sorted(listed):
             if not (self.folder / name).is_file():
@@ -169,7 +167,7 @@ class Archive:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        nothing = not self._journal.done and not self._begun and not (self.folder / REJECTS).exists()
+        nothing = not self._journal.done and not (self.folder / REJECTS).exists()
         if nothing:
             with suppress(OSError):
                 self._journal.path.unlink()

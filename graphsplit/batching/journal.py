@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -60,26 +61,38 @@ class Journal:
     Args:
         folder: The folder of the batch.
         settings: What rows depend on, as JSON.
+        resume: Whether there may be finished parts.
 
     Attributes:
         path: Of the file.
         done: The finished parts, in the order in which they were finished.
 
     Raises:
-        OverwriteError: while another run writes into the folder.
+        OverwriteError: while another run writes into the folder, and for finished parts if `resume` is not set.
         FormatError: for a journal with other settings (which are named) or of a later version, and for another or a damaged file
             (with the line and what is wrong in it).
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, object]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, object], *, resume: bool = False) -> None:
         self.path = folder / JOURNAL
         self._file = open(self.path, "a+b")  # noqa: SIM115
         try:
             _lock(self._file, folder)
             self.done = self._read(dict(settings))
-        except BaseException:
-            self._file.close()
+            if self.done and not resume:
+                raise OverwriteError(f"{folder} holds the results of a batch; resume=True continues it", paths=[folder])
+        except BaseException as error:
+            with suppress(OSError):  # it may hold what a full disk did not take
+                self._file.close()
+            if isinstance(error, OSError) and error.errno is not None:  # not one of this package
+                with suppress(OSError):
+                    self._remove_empty()
             raise
+
+    def _remove_empty(self) -> None:
+        """Remove a journal of which not even the first line could be written."""
+        if b"\n" not in self.path.read_bytes():
+            self.path.unlink()
 
     def _read(self, settings: dict[str, object]) -> list[Done]:
         self._file.seek(0)
@@ -89,13 +102,13 @@ class Journal:
         if not lines:
             if content and not content.startswith(b'{"graphsplit"'[: len(content)]):
                 raise FormatError("not the journal of a batch", path=self.path)
-            self._file.truncate(0)
-            self._append({"graphsplit": VERSION, "schema": _SCHEMA, "settings": settings})
-            return []
+            return self._begin(settings)
         head = self._decoded(1, lines[0], _Head)
         if head.schema != _SCHEMA:
             raise FormatError(f"schema {head.schema} of a later version; this version reads schema {_SCHEMA}", path=self.path)
         done = [self._decoded(number, line, Done) for number, line in enumerate(lines[1:], 2)]
+        if not done:  # killed before there was anything to continue
+            return self._begin(settings)
         before = head.settings
         differing = [
             f"{key}: {before.get(key)} then, {settings.get(key)} now"
@@ -107,6 +120,11 @@ class Journal:
             raise FormatError(f"begun with other settings ({listed}): use those, or another folder", path=self.path)
         self._file.truncate(len(whole))
         return done
+
+    def _begin(self, settings: dict[str, object]) -> list[Done]:
+        self._file.truncate(0)
+        self._append({"graphsplit": VERSION, "schema": _SCHEMA, "settings": settings})
+        return []
 
     def _decoded(self, number: int, line: bytes, kind: type[_T]) -> _T:
         try:

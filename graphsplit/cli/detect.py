@@ -156,7 +156,7 @@ def _open(args: argparse.Namespace, opened: ExitStack) -> tuple[Source, Window |
         check_place(source, Path(args.jsonl), overwrite=args.overwrite)
         if sinks and sinks[0].path.absolute() == Path(args.jsonl).absolute():
             raise OverwriteError(f"{args.jsonl} is named by both --save and --jsonl", paths=[args.jsonl])
-        sinks.append(JsonLines(Path(args.jsonl)))
+        sinks.append(JsonLines(Path(args.jsonl), overwrite=args.overwrite))
     for sink in sinks:
         opened.callback(sink.drop)  # removes what has not been kept
     return source, window, sinks

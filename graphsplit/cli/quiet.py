@@ -11,6 +11,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
+from typing import IO
 
 __all__ = ["quiet_tensorflow"]
 
@@ -56,6 +57,13 @@ class _QuietFinder(MetaPathFinder):
         return spec
 
 
+def _unnamed_file() -> IO[bytes]:
+    """A file that needs no folder, where the system has such."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("stderr"), "w+b")
+    return tempfile.TemporaryFile()
+
+
 @contextmanager
 def held_back_stderr() -> Iterator[None]:
     sys.stderr.flush()
@@ -64,7 +72,7 @@ def held_back_stderr() -> Iterator[None]:
     except (OSError, ValueError):  # not a real file, as in a notebook
         yield
         return
-    with tempfile.TemporaryFile() as kept:
+    with _unnamed_file() as kept:
         before = os.dup(number)
         os.dup2(kept.fileno(), number)
         try:

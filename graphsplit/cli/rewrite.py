@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
             return 3
-    rewritten.save(target)
+    rewritten.save(target, overwrite=args.overwrite)
     nodes = {"before": len(model.index.nodes), "after": len(rewritten.index.nodes)}
     if args.json:
         print_json({

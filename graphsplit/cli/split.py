@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
@@ -21,6 +22,7 @@ from graphsplit.cli.plan import answer_of, print_parts
 from graphsplit.cli.printing import print_json, say
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
+from graphsplit.errors import GraphSplitError
 from graphsplit.formats import Model, load
 from graphsplit.parts.folder import check_save, save
 from graphsplit.parts.manifest import MANIFEST, file_names
@@ -53,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     with quiet_tensorflow(args.verbose):  # a SavedModel or .keras file is frozen with it
         model = load(args.model, trust=args.trust)
     # The manifest needs the checksum of the source. Hashing releases the interpreter, so it may as well begin now.
-    Thread(target=getattr, args=(model, "sha256"), daemon=True).start()
+    Thread(target=_sum, args=(model,), daemon=True).start()
     with quiet_tensorflow(args.verbose), working("choosing the cut"):
         planned = plan(model, shapes=not args.no_shapes, **cut_of(args))
     whole = model
@@ -85,6 +87,11 @@ def run(args: argparse.Namespace) -> int:
     for name in (*file_names(parts).values(), MANIFEST):
         say(f"wrote {directory / name}")
     return 0
+
+
+def _sum(model: Model) -> None:
+    with suppress(GraphSplitError, OSError):  # raised again where the checksum is needed
+        model.sha256  # noqa: B018
 
 
 def _prove(args: argparse.Namespace, whole: Model, model: Model, parts: Parts) -> bool:

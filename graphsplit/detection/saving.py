@@ -11,7 +11,7 @@ from graphsplit.detection.extras import opencv
 from graphsplit.detection.pictures import Source, source_name
 from graphsplit.detection.sinks import CODECS, ImageFile, ImageFolder, Sink, SinkPerSource, VideoFile
 from graphsplit.errors import FormatError, OverwriteError
-from graphsplit.formats.atomic import check_folder, check_free, check_parent
+from graphsplit.formats.atomic import Staging, check_folder, check_free, check_parent
 
 __all__ = ["check_place", "saver"]
 
@@ -39,11 +39,12 @@ def saver(source: Source, out: str | PathLike[str], *, overwrite: bool) -> Sink:
         path = path / source.path.name
     check_parent(path)
     if source.kind == "several":
-        return SinkPerSource(path, _sinks(source, path, own, overwrite))
-    return _sink(source, path, own, overwrite)
+        staging = Staging(path.absolute().parent, overwrite=overwrite)
+        return SinkPerSource(path, _sinks(source, path, own, staging, overwrite=overwrite), staging)
+    return _sink(source, path, own, None, overwrite=overwrite)
 
 
-def _sinks(source: Source, folder: Path, own: Sequence[Path], overwrite: bool) -> dict[str, Sink]:
+def _sinks(source: Source, folder: Path, own: Sequence[Path], staging: Staging, *, overwrite: bool) -> dict[str, Sink]:
     """`Picture.source` → the sink of its source, each under its own name in a folder."""
     sinks: dict[str, Sink] = {}
     owners: dict[Path, Source] = {}
@@ -54,26 +55,30 @@ def _sinks(source: Source, folder: Path, own: Sequence[Path], overwrite: bool) -
         if place in owners:
             raise OverwriteError(f"{owners[place].id} and {part.id} would both be saved as {place}", paths=[place])
         owners[place] = part
-        sink = _sink(part, place, own, overwrite)
+        sink = _sink(part, place, own, staging, overwrite=overwrite)
         sinks.update(dict.fromkeys([source_name(part.path / f) for f in part.files] or [part.id], sink))
     return sinks
 
 
-def _sink(source: Source, path: Path, own: Sequence[Path], overwrite: bool) -> ImageFile | ImageFolder | VideoFile:
+def _sink(
+    source: Source, path: Path, own: Sequence[Path], staging: Staging | None, *, overwrite: bool
+) -> ImageFile | ImageFolder | VideoFile:
     if source.kind == "folder":
         check_folder(path)
         check_free([path / f for f in source.files], sources=own, overwrite=overwrite)
         unwritable = next((f for f in source.files if not _is_image(Path(f))), None)
         if unwritable is not None:
             raise FormatError("OpenCV reads this image format but does not write it; move the file elsewhere", path=unwritable)
-        return ImageFolder(path, source.files)
+        return ImageFolder(path, source.files, overwrite=overwrite, staging=staging)
     extension = path.suffix or "a name without extension"
     if source.kind == "image" and not _is_image(path):
         raise FormatError(f"an image is written as .png, .jpg or another format of OpenCV, not {extension}", path=path)
     if source.kind != "image" and path.suffix.lower() not in CODECS:
         raise FormatError(f"a video is written as {', '.join(CODECS)}, not {extension}", path=path)
     check_free([path], sources=own, overwrite=overwrite)
-    return ImageFile(path) if source.kind == "image" else VideoFile(path, fps=source.fps)
+    if source.kind == "image":
+        return ImageFile(path, overwrite=overwrite, staging=staging)
+    return VideoFile(path, fps=source.fps, overwrite=overwrite, staging=staging)
 
 
 def check_place(source: Source, path: Path, *, overwrite: bool) -> None:

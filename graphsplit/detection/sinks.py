@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypedDict
 
@@ -14,6 +15,7 @@ from graphsplit.detection.extras import opencv
 from graphsplit.detection.frame import Frame
 from graphsplit.errors import FormatError
 from graphsplit.formats.atomic import Staging
+from graphsplit.formats.switch import reported
 from graphsplit.runtimes.arrays import Array
 
 if TYPE_CHECKING:
@@ -125,24 +127,28 @@ class JsonLines:
 
     Args:
         path: Of the file.
+        overwrite: Replace a file that exists by the time it is kept.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path, self._staging = path, Staging(path.parent)
+    def __init__(self, path: Path, *, overwrite: bool = True) -> None:
+        self.path, self._staging = path, Staging(path.parent, overwrite=overwrite)
         self._file = open(self._staging.place(path), "x", encoding="utf-8")  # noqa: SIM115
 
     def write(self, frame: Frame) -> None:
         """Add a frame."""
-        self._file.write(json.dumps(record(frame)) + "\n")
+        with reported(self.path):
+            self._file.write(json.dumps(record(frame)) + "\n")
 
     def keep(self) -> None:
         """Finish, and move the file to its destination."""
-        self._file.close()
+        with reported(self.path):
+            self._file.close()
         self._staging.keep()
 
     def drop(self) -> None:
         """Remove what was written and not kept."""
-        self._file.close()
+        with suppress(OSError):  # a full disk, which has been reported
+            self._file.close()
         self._staging.drop()
 
 
@@ -154,12 +160,15 @@ class VideoFile:
     Args:
         path: Of the file; its extension is one of `CODECS`.
         fps: Frames per second; None: 30.
+        overwrite: Replace a file that exists by the time it is kept.
+        staging: Where it is written, if several sinks are kept together; None: in a staging folder of its own.
     """
 
-    def __init__(self, path: Path, *, fps: float | None) -> None:
-        self.path, self._staging = path, Staging(path.parent)
+    def __init__(self, path: Path, *, fps: float | None, overwrite: bool = True, staging: Staging | None = None) -> None:
+        self.path, self._staging = path, staging or Staging(path.parent, overwrite=overwrite)
         self._fps = fps or _RATE
         self._writer: VideoWriter | None = None
+        self._place = path  # where it is written meanwhile
         self._size = (0, 0)
         self._next = 0
 
@@ -171,7 +180,8 @@ class VideoFile:
         if self._writer is None:
             self._size = size
             code = cv2.VideoWriter_fourcc(*CODECS[self.path.suffix.lower()])
-            self._writer = cv2.VideoWriter(str(self._staging.place(self.path)), code, self._fps, size)
+            self._place = self._staging.place(self.path)
+            self._writer = cv2.VideoWriter(str(self._place), code, self._fps, size)
             if not self._writer.isOpened():
                 raise FormatError("OpenCV cannot write this video; try another file name extension, such as .avi", path=self.path)
         if size != self._size:  # a stream may change its size
@@ -185,11 +195,27 @@ class VideoFile:
         if self._writer is not None:
             self._writer.release()
 
+    def check(self) -> None:
+        """Refuse a video whose last frame cannot be read back: OpenCV does not report a full disk. Raises FormatError."""
+        cv2 = opencv()
+        written = cv2.VideoCapture(str(self._place))
+        whole = written.isOpened() and written.get(cv2.CAP_PROP_FRAME_COUNT) == self._next
+        whole = whole and written.set(cv2.CAP_PROP_POS_FRAMES, self._next - 1) and written.read()[0]
+        written.release()
+        if not whole:
+            raise FormatError("cannot be written: OpenCV lost frames; check that the disk is not full", path=self.path)
+
     def keep(self) -> None:
-        """Finish, and move the file to its destination. Raises FormatError for a video without frames."""
+        """Finish, and move the file to its destination.
+
+        Raises:
+            FormatError: There was no frame, or frames could not be written.
+            OverwriteError: The file exists, and `overwrite` is not set.
+        """
         if self._writer is None:
             raise FormatError("there was no frame to write", path=self.path)
         self.finish()
+        self.check()
         self._staging.keep()
 
     def drop(self) -> None:
@@ -203,14 +229,16 @@ class ImageFile:
 
     Args:
         path: Of the file; its extension is the format.
+        overwrite: As of `VideoFile`.
+        staging: As of `VideoFile`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path, self._staging = path, Staging(path.parent)
+    def __init__(self, path: Path, *, overwrite: bool = True, staging: Staging | None = None) -> None:
+        self.path, self._staging = path, staging or Staging(path.parent, overwrite=overwrite)
 
     def write(self, frame: Frame) -> None:
         """Write the frame."""
-        _write_image(self._staging.place(self.path), frame.drawn)
+        _write_image(self._staging, self.path, frame.drawn)
 
     def keep(self) -> None:
         """Move the file to its destination."""
@@ -227,15 +255,17 @@ class ImageFolder:
     Args:
         path: Of the new folder, or of an existing one.
         files: The images, relative to the folder, by the number of their frame.
+        overwrite: As of `VideoFile`.
+        staging: As of `VideoFile`.
     """
 
-    def __init__(self, path: Path, files: tuple[str, ...]) -> None:
+    def __init__(self, path: Path, files: tuple[str, ...], *, overwrite: bool = True, staging: Staging | None = None) -> None:
         self.path, self._files = path, files
-        self._staging = Staging(path.absolute().parent)
+        self._staging = staging or Staging(path.absolute().parent, overwrite=overwrite)
 
     def write(self, frame: Frame) -> None:
         """Add a frame."""
-        _write_image(self._staging.place(self.path / self._files[frame.number]), frame.drawn)
+        _write_image(self._staging, self.path / self._files[frame.number], frame.drawn)
 
     def keep(self) -> None:
         """Move the images into the folder."""
@@ -252,34 +282,42 @@ class SinkPerSource:
     Args:
         path: Of the folder, new or existing.
         sinks: `Picture.source` → the sink of its source.
+        staging: Where all of them are written.
     """
 
-    def __init__(self, path: Path, sinks: Mapping[str, Sink]) -> None:
-        self.path, self._sinks = path, sinks
+    def __init__(self, path: Path, sinks: Mapping[str, Sink], staging: Staging) -> None:
+        self.path, self._sinks, self._staging = path, sinks, staging
         self._written: list[Sink] = []
 
     def write(self, frame: Frame) -> None:
         """Add a frame to the sink of its source. Sources come one after the other."""
         sink = self._sinks[frame.source]
         if sink not in self._written:
-            if self._written and isinstance(video := self._written[-1], VideoFile):
-                video.finish()
+            self._finish()
             self._written.append(sink)
         sink.write(frame)
 
     def keep(self) -> None:
-        """Finish, and move what was written into the folder."""
+        """Finish, and move what was written into the folder, all of it or nothing."""
+        self._finish()
         for sink in self._written:
-            sink.keep()
+            if isinstance(sink, VideoFile):
+                sink.check()
+        self._staging.keep()
 
     def drop(self) -> None:
         """Remove what was written and not kept."""
-        for sink in self._written:
-            sink.drop()
+        self._finish()
+        self._staging.drop()
+
+    def _finish(self) -> None:
+        if self._written and isinstance(video := self._written[-1], VideoFile):
+            video.finish()
 
 
-def _write_image(path: Path, image: Array) -> None:
+def _write_image(staging: Staging, path: Path, image: Array) -> None:
     written, data = opencv().imencode(path.suffix, image)
     if not written:
         raise FormatError("OpenCV cannot write this image", path=path)
-    path.write_bytes(data.tobytes())
+    with reported(path):
+        staging.place(path).write_bytes(data.tobytes())

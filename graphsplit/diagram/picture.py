@@ -88,7 +88,7 @@ class Picture:
             from graphsplit.diagram.page import page_of
 
             data = page_of(self).encode()
-        with whole_file(where) as file:
+        with whole_file(where, overwrite=overwrite) as file:
             file.write(data)
         return where
 

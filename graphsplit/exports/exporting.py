@@ -153,7 +153,7 @@ def export(
     place = check_destination(Path(path), target.own(source), paths_of(opened), overwrite=overwrite)
     keys = signature_keys(p.tensor for p in (*source.inputs, *source.outputs))
     fed = feeds_of(source, feeds) if verify else []
-    with landing(place) as new:
+    with landing(place, overwrite=overwrite) as new:
         written = target.write(source, keys, new)
         comparison: Comparison | None = None
         if verify:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from os import PathLike
 from pathlib import Path
 from typing import TypeGuard, Union
@@ -11,6 +12,7 @@ from graphsplit.formats.base import Stored
 from graphsplit.formats.detect import FORMATS, check_readable, detect_format
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.model import Model
+from graphsplit.formats.staging import recover
 
 __all__ = ["GraphDefModel", "Model", "ModelLike", "as_graphdef", "as_model", "is_model", "load", "locate"]
 
@@ -61,6 +63,8 @@ def load(model: ModelLike, format: str | None = None, *, trust: bool = False) ->
 
         return model if is_model(model) else load_object(model)
     where = locate(model)
+    if not os.path.lexists(where):
+        recover(where.parent)  # a folder that a killed run has moved aside
     kind = detect_format(where) if format is None else format
     if kind not in FORMATS:
         raise FormatError(f"unknown format {kind!r}; there are {', '.join(FORMATS)}", path=where)

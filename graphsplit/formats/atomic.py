@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import secrets
-import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
 
-from graphsplit.errors import FormatError, GraphSplitError, OverwriteError
+from graphsplit.errors import FormatError, OverwriteError
+from graphsplit.formats.staging import Staging, check_absent, is_leftover
+from graphsplit.formats.switch import LITTER, reported
 
 __all__ = ["Staging", "check_folder", "check_free", "check_not_source", "check_parent", "landing", "whole_file"]
 
 AnyPath = str | PathLike[str]
-
-_SHOWN = 3  # paths in a message
 
 
 # whether something may be written
@@ -43,10 +42,8 @@ def check_free(
     for path in there:
         if path.is_dir():
             raise OverwriteError(f"{path} is a folder; name a file, or move it away", paths=[path])
-    if there and not overwrite:
-        replaces = f"overwrite=True replaces {'them' if len(there) > 1 else 'it'}"
-        names = ", ".join(map(str, there[:_SHOWN])) + (f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else "")
-        raise OverwriteError(f"{names} {'exist' if len(there) > 1 else 'exists'} already; {then or replaces}", paths=there)
+    if not overwrite:
+        check_absent((p for p in there if not is_leftover(p)), then=then)
 
 
 def check_folder(path: AnyPath, *, overwrite: bool = True, then: str = "name another folder") -> None:
@@ -66,7 +63,8 @@ def check_folder(path: AnyPath, *, overwrite: bool = True, then: str = "name ano
     if not folder.is_dir():
         what = "a link to nothing" if folder.is_symlink() and not folder.exists() else "a file"
         raise OverwriteError(f"{folder} is {what}; name a folder", paths=[folder])
-    if not overwrite and (held := sorted(p.name for p in folder.iterdir())):
+    held = [] if overwrite else sorted(p.name for p in folder.iterdir() if not LITTER.fullmatch(p.name))
+    if held and not is_leftover(folder):
         raise OverwriteError(f"{folder} is not empty ({held[0]}); {then}", paths=[folder])
 
 
@@ -98,29 +96,30 @@ def _identity(path: AnyPath) -> tuple[int, int] | None:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which takes its name only when all went well; an existing file is replaced then.
+def whole_file(path: Path, *, overwrite: bool = True) -> Iterator[BinaryIO]:
+    """A file to write to, which takes its name only when all went well.
 
         with whole_file(path) as file:
             file.write(data)
 
+    Args:
+        path: Of the file, in an existing folder.
+        overwrite: Whether a file that exists by then is replaced.
+
     Raises:
         FormatError: The file cannot be written.
+        OverwriteError: It exists, and `overwrite` is not set.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    with _reported(path):
-        try:
-            # open(…, "xb") applies the user's umask; tempfile would set 0600.
-            with open(temporary, "xb") as file:
-                yield file
-            os.replace(temporary, path)
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
+    with reported(path):
+        if not path.absolute().parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    # open(…, "xb") applies the user's umask; tempfile would set 0600.
+    with landing(path, overwrite=overwrite) as place, open(place, "xb") as file:
+        yield file
 
 
 @contextmanager
-def landing(target: Path) -> Iterator[Path]:
+def landing(target: Path, *, overwrite: bool = True) -> Iterator[Path]:
     """A place to write a file or folder to, which takes the place of `target` when all went well.
 
         with landing(target) as place:
@@ -128,101 +127,18 @@ def landing(target: Path) -> Iterator[Path]:
 
     Folders above the target are created. When anything fails, what was there before is there again.
 
+    Args:
+        target: The file or folder.
+        overwrite: Whether what exists by then is replaced.
+
     Raises:
         FormatError: It cannot be written.
+        OverwriteError: It exists, and `overwrite` is not set.
     """
-    staging = Staging(target.parent)
-    with _reported(target):
+    staging = Staging(target.parent, overwrite=overwrite)
+    with reported(target):
         try:
             yield staging.place(target)
             staging.keep()
         finally:
             staging.drop()
-
-
-class Staging:
-    """Files and folders that are written aside and take their places together, or not at all.
-
-        staging = Staging(folder)
-        write(staging.place(folder / "a.json"))
-        staging.keep()                          # or staging.drop()
-
-    Args:
-        folder: Where they are written meanwhile, in a hidden folder; on the file system of the targets.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._work = folder / f".graphsplit.{secrets.token_hex(4)}.tmp"
-        self._targets: list[Path] = []
-        self._created = _missing(folder)
-
-    def place(self, target: Path) -> Path:
-        """Where to write what goes to `target`; of the same name, since encoders go by it. Raises FormatError."""
-        place = self._new(len(self._targets), target)
-        with _reported(target):
-            place.parent.mkdir(parents=True)
-        self._targets.append(target)
-        return place
-
-    def keep(self) -> None:
-        """Move everything into place, or, when anything fails, nothing. Raises FormatError."""
-        for number, target in enumerate(self._targets):
-            with _reported(target):
-                os.lstat(self._new(number, target))  # so that, below, one that is gone has been moved
-        for number, target in enumerate(self._targets):
-            with _reported(target):
-                try:
-                    self._move(number, target)
-                except BaseException:
-                    self._put_back()
-                    self.drop()
-                    raise
-        self._created = []
-        self.drop()
-
-    def drop(self) -> None:
-        """Remove what was written and has not been kept."""
-        shutil.rmtree(self._work, ignore_errors=True)
-        for folder in self._created:
-            with suppress(OSError):  # somebody else may have put something in
-                folder.rmdir()
-
-    def _new(self, number: int, target: Path) -> Path:
-        return self._work / f"{number}.new" / target.name
-
-    def _before(self, number: int) -> Path:
-        return self._work / f"{number}.before"
-
-    def _move(self, number: int, target: Path) -> None:
-        place = self._new(number, target)
-        self._created = [*_missing(target.parent), *self._created]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # A single file replaces a file in one step; everything else is moved aside first, to be put back.
-        if os.path.lexists(target) and (len(self._targets) > 1 or place.is_dir()):
-            os.replace(target, self._before(number))
-        os.replace(place, target)
-
-    def _put_back(self) -> None:
-        # What has been done is read off the folders, so that it does not matter between which two steps the failure came.
-        for number, target in enumerate(self._targets):
-            place, before = self._new(number, target), self._before(number)
-            with suppress(OSError):
-                if not os.path.lexists(place) and (len(self._targets) > 1 or target.is_dir()):
-                    os.replace(target, place)
-                if os.path.lexists(before):
-                    os.replace(before, target)
-
-
-def _missing(folder: Path) -> list[Path]:
-    """The folders that would have to be created for `folder` to be there, the innermost first."""
-    return [p for p in (folder, *folder.parents) if not p.exists()]
-
-
-@contextmanager
-def _reported(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, GraphSplitError):  # an OverwriteError is a FileExistsError
-            raise
-        raise FormatError(f"cannot be written: {error.strerror or error}", path=path) from error

@@ -11,6 +11,7 @@ from threading import Lock
 
 from graphsplit.errors import FormatError
 from graphsplit.formats.atomic import whole_file
+from graphsplit.formats.source import FileRange, SourceFile
 from graphsplit.graph.index import GraphIndex, TensorSpec
 from graphsplit.graph.text import count_text
 
@@ -24,12 +25,19 @@ class Stored:
         format: The format of the file it came from.
         path: The file (for a SavedModel the folder) it was read from; None for a model in memory.
         source: The file whose checksum identifies the model; None for a model in memory.
+        origin: That file, as it was when it was read.
     """
 
     def __init__(
-        self, chunks: Iterable[bytes | memoryview | mmap.mmap], *, path: Path | None, source: Path | None, format: str
+        self,
+        chunks: Iterable[bytes | memoryview | mmap.mmap | FileRange],
+        *,
+        path: Path | None,
+        source: SourceFile | None,
+        format: str,
     ) -> None:
-        self.path, self.source, self.format = path, source, format
+        self.path, self.source, self.format = path, path if source is None else source.path, format
+        self.origin = source
         self._chunks = tuple(chunks)
         self._hashing = Lock()
         self._sha256: str | None = None
@@ -67,9 +75,16 @@ class Stored:
 
     @property
     def chunks(self) -> Iterator[memoryview]:
-        """The bytes of the model, piece by piece; nothing is copied."""
+        """The bytes of the model, piece by piece; nothing is kept that was not.
+
+        Raises:
+            FormatError: They are in a file that has changed since it was read.
+        """
         for chunk in self._chunks:
-            yield memoryview(chunk)
+            if isinstance(chunk, FileRange):
+                yield from chunk.blocks()
+            else:
+                yield memoryview(chunk).toreadonly()
 
     def serialized(self) -> bytes:
         """The bytes of the model, in one piece."""
@@ -80,23 +95,39 @@ class Stored:
         """SHA-256 of the source file; for a model in memory, of its bytes. Safe to call from any thread."""
         with self._hashing:
             if self._sha256 is None:
+                self._sha256 = None if self.origin is None else self.origin.sha256
+            if self._sha256 is None:
                 total = hashlib.sha256()
-                if self.source is not None and self.converted:
-                    total.update(self.source.read_bytes())
-                else:
-                    for chunk in self.chunks:
-                        total.update(chunk)
+                for chunk in self.chunks:
+                    total.update(chunk)
                 self._sha256 = total.hexdigest()
             return self._sha256
+
+    def check_unchanged(self) -> None:
+        """Refuse a source file whose content is no longer what was read. Raises FormatError."""
+        if self.origin is not None:
+            self.origin.check(self.sha256)
 
     @property
     def converted(self) -> bool:
         """Whether the bytes are not those of the file they came from."""
         return False
 
-    def save(self, path: str | Path) -> Path:
-        """Write the model to a file, whole or not at all. An existing file is replaced."""
-        with whole_file(Path(path)) as file:
+    def save(self, path: str | Path, *, overwrite: bool = True) -> Path:
+        """Write the model to a file, whole or not at all.
+
+        Args:
+            path: Of the file.
+            overwrite: Replace an existing file.
+
+        Returns:
+            The path.
+
+        Raises:
+            FormatError: It cannot be written.
+            OverwriteError: It exists, and `overwrite` is not set.
+        """
+        with whole_file(Path(path), overwrite=overwrite) as file:
             for chunk in self.chunks:
                 file.write(chunk)
         return Path(path)

@@ -6,14 +6,14 @@ A GraphDef has no magic number, so its structure is examined, and before anythin
 
 from __future__ import annotations
 
-import mmap
 import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from graphsplit.errors import FormatError
-from graphsplit.formats.graphdef.wire import BYTES, FIXED32, FIXED64, VARINT, Buffer, WireError, varint
+from graphsplit.formats.graphdef.wire import BYTES, FIXED32, FIXED64, VARINT, WireError, varint
+from graphsplit.formats.source import FileView
 
 __all__ = ["FORMATS", "FORMATS_TEXT", "check_readable", "detect_format"]
 
@@ -91,11 +91,12 @@ def _file(path: Path) -> str:
     check_readable(path)
     if path.stat().st_size == 0:
         raise FormatError("the file is empty; was a download interrupted?", path=path)
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with path.open("rb", buffering=0) as file:
+        data = FileView(file, path)
         return "graphdef" if _is_graph(data, 0, len(data)) else _no_graph(path, data)
 
 
-def _no_graph(path: Path, data: mmap.mmap) -> str:
+def _no_graph(path: Path, data: FileView) -> str:
     head = data[:4096]
     if head[4:8] == b"TFL3":
         return "tflite"
@@ -167,7 +168,7 @@ def _text(path: Path, head: bytes) -> str:
 # protobuf messages, distinguished by their fields
 
 
-def _fields(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+def _fields(data: FileView, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
     """The first fields of what may be a message: (number, wire type, start, end of its value).
 
     Stops at the first bytes that are not a field; a field that reaches past the end is the last and ends there (a truncated file).
@@ -195,12 +196,12 @@ def _fields(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, int,
         return
 
 
-def _is_graph(data: Buffer, start: int, end: int) -> bool:
+def _is_graph(data: FileView, start: int, end: int) -> bool:
     """A GraphDef: one of its first fields is a node."""
     return any(number == 1 and wire == BYTES and _is_node(data, low, high) for number, wire, low, high in _fields(data, start, end))
 
 
-def _is_node(data: Buffer, start: int, end: int) -> bool:
+def _is_node(data: FileView, start: int, end: int) -> bool:
     """A NodeDef: it has an op (2) that reads like one; its name (1), inputs (3) and device (4) are text."""
     has_name = has_op = False
     for number, wire, low, high in _fields(data, start, end):
@@ -221,14 +222,14 @@ def _is_node(data: Buffer, start: int, end: int) -> bool:
     return False
 
 
-def _is_meta_graph(data: Buffer, start: int, end: int) -> bool:
+def _is_meta_graph(data: FileView, start: int, end: int) -> bool:
     """A MetaGraphDef: its field 2 is a graph, where a GraphDef has its library."""
     return any(
         number == 2 and wire == BYTES and _is_graph(data, low, high) for number, wire, low, high in _fields(data, start, end)
     )
 
 
-def _binary(path: Path, data: mmap.mmap) -> str:
+def _binary(path: Path, data: FileView) -> str:
     found = list(_fields(data, 0, len(data)))
     kinds = {(number, wire) for number, wire, _, _ in found}
     if _is_meta_graph(data, 0, len(data)):

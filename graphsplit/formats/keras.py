@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from graphsplit.errors import FormatError
 from graphsplit.formats.freeze import freeze_function, loading, on_one_line
 from graphsplit.formats.graphdef.model import GraphDefModel
+from graphsplit.formats.source import sum_source
 
 if TYPE_CHECKING:
     from keras import KerasTensor, Model
@@ -40,12 +41,14 @@ def load_keras(path: Path) -> GraphDefModel:
         FormatError: The file is damaged, the model needs code that is not Keras' (Lambda and custom layers), or Keras runs on
             another backend than TensorFlow.
     """
+    source = sum_source(path)
     version = _check_config(path)
     keras = _keras(path)
     then = f"load it in Python with Keras {version}, which saved it, call model.export(FOLDER) and pass that folder"
     with loading(path, "Keras cannot load this model", then):
         data, outputs = freeze_keras(_load(path, keras), path)
-        return GraphDefModel([data], path=path, source=path, format="keras", output_names=outputs)
+    source.check(source.sha256 or "")
+    return GraphDefModel([data], path=path, source=source, format="keras", output_names=outputs)
 
 
 def _keras(path: Path) -> ModuleType:

@@ -40,8 +40,12 @@ class Model(Protocol):
         """The bytes of the model, in one piece."""
         ...
 
-    def save(self, path: str | Path) -> Path:
-        """Write it to a file, whole or not at all."""
+    def check_unchanged(self) -> None:
+        """Refuse a source file whose content is no longer what was read. Raises FormatError."""
+        ...
+
+    def save(self, path: str | Path, *, overwrite: bool = True) -> Path:
+        """Write it to a file, whole or not at all; refuse to replace one if `overwrite` is not set."""
         ...
 
     @property

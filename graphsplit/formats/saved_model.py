@@ -10,7 +10,6 @@ freezing leaves them.
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,6 +22,7 @@ from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.graphdef.wire import Buffer, GraphError, WireError
 from graphsplit.formats.meta_graph import MetaGraph, Outside, read_meta_graphs, signature_tensors
 from graphsplit.formats.saved_model_freezing import freeze_saved_model
+from graphsplit.formats.source import SourceFile, read_source
 from graphsplit.graph.index import GraphIndex
 
 __all__ = ["load_saved_model", "scan"]
@@ -43,7 +43,8 @@ def load_saved_model(path: Path, *, trust: bool = False) -> GraphDefModel:
         FormatError: It is damaged, incomplete or has no such signature.
         TrustError: It reaches outside itself; raised before anything is run.
     """
-    file, meta = _open(path)
+    state = _files(path)
+    source, meta = _open(path)
     then = "save it again, or pass the frozen graph (frozen_inference_graph.pb)"
     with _damage(path):
         key = _signature_key(meta, path)
@@ -53,7 +54,9 @@ def load_saved_model(path: Path, *, trust: bool = False) -> GraphDefModel:
             _check_files(path, meta)
         with loading(path, "TensorFlow cannot load this SavedModel", then):
             data, outputs = freeze_saved_model(path, meta, key)
-            return GraphDefModel([data], path=path, source=file, format="saved_model", output_names=outputs)
+        if _files(path) != state:
+            raise FormatError("changed while it was loaded; try again when nothing writes to it", path=path)
+        return GraphDefModel([data], path=path, source=source, format="saved_model", output_names=outputs)
 
 
 def scan(path: Path) -> GraphDefModel:
@@ -64,19 +67,19 @@ def scan(path: Path) -> GraphDefModel:
 
     Raises FormatError.
     """
-    file, meta = _open(path)
+    source, meta = _open(path)
     with _damage(path):
         signatures = meta.signatures
         chosen = signatures.get(_SIGNATURE) or (next(iter(signatures.values())) if len(signatures) == 1 else None)
         inputs, outputs = (None, None) if chosen is None else (signature_tensors(chosen.inputs), signature_tensors(chosen.outputs))
-        return _Unfrozen(meta, path, file, inputs, outputs)
+        return _Unfrozen(meta, path, source, inputs, outputs)
 
 
 class _Unfrozen(GraphDefModel):
     """A graph that still needs its folder."""
 
     def __init__(
-        self, meta: MetaGraph, path: Path, source: Path, inputs: tuple[str, ...] | None, outputs: tuple[str, ...] | None
+        self, meta: MetaGraph, path: Path, source: SourceFile, inputs: tuple[str, ...] | None, outputs: tuple[str, ...] | None
     ) -> None:
         super().__init__([meta.graph_def], path=path, source=source, format="saved_model", output_names=outputs or None)
         self._inputs, self._outside = inputs, meta.outside
@@ -101,40 +104,49 @@ class _Unfrozen(GraphDefModel):
 # what is in the file
 
 
-def _open(path: Path) -> tuple[Path, MetaGraph]:
+def _files(path: Path) -> dict[str, tuple[int, int, int]]:
+    """Size, time of the last change, and identity of every file in the folder."""
+    states = ((p, p.lstat()) for p in path.rglob("*") if not p.is_dir())
+    return {str(p): (s.st_size, s.st_mtime_ns, s.st_ino) for p, s in states}
+
+
+def _open(path: Path) -> tuple[SourceFile, MetaGraph]:
     """The file with the graph, and the meta graph to serve. Raises FormatError."""
     file = path / "saved_model.pb"  # if both exist, TensorFlow reads this one
     if not file.is_file():
         file = path / "saved_model.pbtxt"
     if not file.is_file():
         raise FormatError("a folder without saved_model.pb; pass the SavedModel folder itself", path=path)
-    data = _binary(file, path)
+    data, source = _binary(file, path)
     with _damage(path):
         found = read_meta_graphs(data)
         exact = [m for m in found if m.tags == (_TAG,)]
         serving = exact or [m for m in found if _TAG in m.tags]
         if serving:
-            return file, serving[0]
+            return source, serving[0]
         tags = _listed("{" + ", ".join(m.tags) + "}" for m in found)
         raise FormatError(f"no graph tagged {_TAG!r} in it; there are {tags}; save it for serving", path=path)
 
 
-def _binary(file: Path, path: Path) -> Buffer:
+def _binary(file: Path, path: Path) -> tuple[Buffer, SourceFile]:
     """The bytes of the SavedModel message, whichever form the file has."""
+    try:
+        data, source = read_source(file)
+    except OSError as error:
+        raise FormatError(f"{file.name} cannot be read: {error.strerror or error}", path=path) from error
+    if not data:
+        raise FormatError(f"{file.name} cannot be read: it is empty", path=path)
+    source = source.summed(data)
     if file.suffix == ".pb":
-        with file.open("rb") as opened:
-            try:
-                return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-            except (ValueError, OSError) as error:
-                raise FormatError(f"saved_model.pb cannot be read: {error}", path=path) from error
+        return data, source
     from google.protobuf import text_format
     from tensorflow.core.protobuf import saved_model_pb2
 
     try:
-        parsed = text_format.Parse(file.read_text(encoding="utf-8"), saved_model_pb2.SavedModel())
+        parsed = text_format.Parse(data[:].decode(), saved_model_pb2.SavedModel())
     except (text_format.ParseError, ValueError, RecursionError, TypeError) as error:
         raise FormatError(f"saved_model.pbtxt is damaged: {on_one_line(error)}", path=path) from error
-    return bytes(parsed.SerializeToString(deterministic=True))
+    return bytes(parsed.SerializeToString(deterministic=True)), source
 
 
 @contextmanager

@@ -5,17 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
-import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 
-from graphsplit.errors import FormatError, GraphSplitError, OptionError
-from graphsplit.formats import Model
+from graphsplit.errors import OptionError
 from graphsplit.formats.atomic import check_folder, check_free
+from graphsplit.formats.staging import Staging
+from graphsplit.formats.switch import reported
 from graphsplit.graph.options import check_path
 from graphsplit.parts.manifest import MANIFEST, file_names, manifest_json
 from graphsplit.parts.parts import Parts
@@ -49,8 +46,8 @@ def check_save(parts: Parts, directory: str | PathLike[str], *, overwrite: bool 
 def save(parts: Parts, directory: str | PathLike[str], *, overwrite: bool = False) -> Path:
     """Write the section files and the manifest into a folder.
 
-    Everything is written beside its place first and renamed at the end, the manifest last. If anything fails, what was
-    there before is restored. Files that do not belong to the split are never touched.
+    Everything is written aside first and renamed at the end, the manifest last. If anything fails, or the process is killed,
+    what was there before is restored (see `graphsplit.formats.switch`). Files that do not belong to the split are never touched.
 
     Args:
         parts: What to save.
@@ -61,110 +58,38 @@ def save(parts: Parts, directory: str | PathLike[str], *, overwrite: bool = Fals
         The folder.
 
     Raises:
-        OverwriteError: if one of the files exists and `overwrite` is not set.
-        FormatError: if a file cannot be written.
+        OverwriteError: if one of the files exists, or another run has written it meanwhile, and `overwrite` is not set.
+        FormatError: if a file cannot be written, or the file of the whole has changed since it was read.
         OptionError: if `parts` are not parts, or `directory` is not a path.
     """
-    try:
-        check_save(parts, directory, overwrite=overwrite)
-        target = Path(directory)
-        _save(parts, target)
-    except OSError as error:
-        if isinstance(error, GraphSplitError):  # an OverwriteError is a FileExistsError
-            raise
-        raise FormatError(f"cannot be written: {error.strerror or error}", path=error.filename or directory) from error
+    check_path("directory", directory, "a folder")
+    target = Path(directory)
+    with reported(target):
+        check_save(parts, target, overwrite=overwrite)
+        staging = Staging(target, overwrite=overwrite)
+        try:
+            sums = _write(parts, target, staging)
+            text = json.dumps(manifest_json(parts, sums, target), indent=1, ensure_ascii=False) + "\n"
+            # A path that is not UTF-8 holds lone surrogates; a backslash before them is JSON's own way to write them.
+            staging.place(target / MANIFEST).write_bytes(text.encode("utf-8", "backslashreplace"))
+            if parts.source.model is not None:
+                parts.source.model.check_unchanged()
+            staging.keep()
+        finally:
+            staging.drop()
     return target
 
 
-def _save(parts: Parts, target: Path) -> None:
-    names = file_names(parts)
-    made = _first_missing(target)
-    work = target / f".graphsplit.{secrets.token_hex(4)}.tmp"
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        work.mkdir()
-        sums = _write(parts, names, work)
-        text = json.dumps(manifest_json(parts, sums, target), indent=1, ensure_ascii=False) + "\n"
-        # A path that is not UTF-8 holds lone surrogates; a backslash before them is JSON's own way to write them.
-        (work / MANIFEST).write_bytes(text.encode("utf-8", "backslashreplace"))
-        with _locked(target):
-            _move(work, target, [*names.values(), MANIFEST])
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        for folder in _made(target, made):
-            with suppress(OSError):  # somebody else may have put something in
-                folder.rmdir()
-        raise
-    shutil.rmtree(work, ignore_errors=True)
-
-
-def _first_missing(path: Path) -> Path | None:
-    """The outermost folder that would have to be made for a path."""
-    missing = None
-    while not path.exists():
-        missing, path = path, path.parent
-    return missing
-
-
-def _made(target: Path, first: Path | None) -> list[Path]:
-    """The folders that were made for `target`, the innermost first."""
-    if first is None:
-        return []
-    return [target, *(p for p in target.parents if p == first or first in p.parents)] if target != first else [target]
-
-
-def _write(parts: Parts, names: dict[str, str], work: Path) -> dict[str, str]:
-    """Write the section files; checksums come from other threads, since hashing takes as long as writing."""
-
-    def checksum(model: Model) -> str:
-        total = hashlib.sha256()
-        for chunk in model.chunks:
-            total.update(chunk)
-        return total.hexdigest()
-
-    with ThreadPoolExecutor(2) as pool:
+def _write(parts: Parts, target: Path, staging: Staging) -> dict[str, str]:
+    """Write the section files, and sum what is written, while another thread sums the source."""
+    sums, names = {}, file_names(parts)
+    with ThreadPoolExecutor(1) as pool:
         pool.submit(lambda: parts.source.sha256)  # computed once and kept by the model
-        sums = {part.name: pool.submit(checksum, part.model) for part in parts}
         for part in parts:
-            with open(work / names[part.name], "xb") as file:
+            path, total = target / names[part.name], hashlib.sha256()
+            with reported(path), open(staging.place(path), "xb") as file:
                 for chunk in part.model.chunks:
                     file.write(chunk)
-        return {name: found.result() for name, found in sums.items()}
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One at a time, so that the files of two splits into one folder do not mix. No lock where the system has none."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # some network file systems know no locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _move(work: Path, target: Path, names: list[str]) -> None:
-    """Put the files in place, and everything back when one of them cannot be.
-
-    What has been done is read off the folders, so that it does not matter between which two steps the failure came.
-    """
-    before = {name for name in names if os.path.lexists(target / name)}
-    try:
-        for name in names:
-            if name in before:
-                os.replace(target / name, work / f"{name}.before")
-            os.replace(work / name, target / name)
-    except BaseException:
-        for name in names:
-            with suppress(OSError):
-                if os.path.lexists(work / f"{name}.before"):
-                    os.replace(work / f"{name}.before", target / name)
-                elif name not in before and not os.path.lexists(work / name):
-                    os.unlink(target / name)
-        raise
+                    total.update(chunk)
+            sums[part.name] = total.hexdigest()
+    return sums

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from graphsplit.errors import FormatError
+from graphsplit.errors import FormatError, GraphSplitError
 from graphsplit.formats import Model, load
+from graphsplit.formats.staging import reading
 from graphsplit.graph.json_input import as_type, entry_error, read_json
 from graphsplit.graph.options import check_path
 from graphsplit.parts.parts import Part, Parts, Port, Source
@@ -144,7 +145,8 @@ def find_manifest(path: str | PathLike[str]) -> Path | None:
     where = Path(path)
     manifest = where if where.name == MANIFEST else where / MANIFEST
     try:
-        return manifest if manifest.is_file() else None
+        with reading(manifest.parent) as at:
+            return manifest if at(MANIFEST).is_file() else None
     except OSError:  # a name that no file can have
         return None
 
@@ -163,25 +165,33 @@ def load_parts(directory: str | PathLike[str]) -> Parts:
     folder = Path(directory)
     try:
         path = folder / MANIFEST if folder.is_dir() else folder
-        there, plain = path.exists(), path.is_file()
+        with reading(path.parent) as at:
+            return _load(path, at, folder)
     except OSError as error:  # a name that no file can have
+        if isinstance(error, GraphSplitError):
+            raise
         raise FormatError(f"cannot be read: {error.strerror or error}", path=folder) from error
-    if not there:
+
+
+def _load(path: Path, at: Callable[[str], Path], folder: Path) -> Parts:
+    """The split of a manifest; `at` returns the path of each file of its folder."""
+    manifest = at(path.name)
+    if not manifest.exists():
         raise FormatError(f"no {MANIFEST} here; `graphsplit split MODEL -o {folder}` writes one", path=folder)
-    if not plain:
+    if not manifest.is_file():
         raise FormatError("neither a file nor a folder (a pipe or a device is never opened)", path=path)
-    content = read_json(path, dict[str, object], what="a manifest", limit=_LIMIT)
+    content = read_json(manifest, dict[str, object], what="a manifest", limit=_LIMIT)
     schema = as_type(content, _Version, what="a manifest", path=path).schema
     if schema != SCHEMA:
         raise entry_error("$.schema", f"{schema} is not known to this version ({VERSION}), which reads {SCHEMA}", path=path)
-    return _Reader(path).parts(as_type(content, _Manifest, what="a manifest", path=path))
+    return _Reader(path, at).parts(as_type(content, _Manifest, what="a manifest", path=path))
 
 
 class _Reader:
     """Checks what no type says; every error names the entry."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.folder = path, path.parent
+    def __init__(self, path: Path, at: Callable[[str], Path]) -> None:
+        self.path, self.folder, self.at = path, path.parent, at
 
     def fault(self, at: str, what: str) -> FormatError:
         return entry_error(f"$.{at}", what, path=self.path)
@@ -248,7 +258,7 @@ class _Reader:
         """The path of a section file, which is beside the manifest. Raises FormatError."""
         if file != os.path.basename(file) or file in ("", ".", "..") or "\\" in file or "\0" in file:
             raise self.fault(at, f"{file[:80]!r} is not a plain file name; section files are beside the manifest")
-        path = self.folder / file
+        path = self.at(file)
         try:
             link, there = path.is_symlink(), path.is_file()
         except (OSError, ValueError) as error:  # a name that no file can have

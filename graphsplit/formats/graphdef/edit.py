@@ -85,7 +85,7 @@ class NodeWriter:
 
     def copy(self, node: NodeRange, reader: GraphDefReader, inputs: Sequence[str]) -> str:
         """Add a copy of a node with other inputs, without control inputs and colocation; returns its name."""
-        copy = message("NodeDef").FromString(reader.data[node.start : node.end])
+        copy = message("NodeDef").FromString(bytes(reader.part(node.start, node.end)))
         copy.name, copy.device = self._free(node.op), self.device or copy.device
         del copy.input[:]
         copy.input.extend(i.removesuffix(":0") for i in inputs)
@@ -138,23 +138,23 @@ def edited(
     needed = index.ancestors([index.producer[t] for t in kept]) | {index.producer[t] for t in index.inputs}
     nodes = [n.name for n in index.nodes if n.name in needed]
     pruned = write_section(whole.reader, nodes, (), kept)
-    return GraphDefModel(pruned.chunks, path=model.path, source=model.source, format=model.format, output_names=kept)
+    origin = model.origin if model.converted else None  # else its own bytes are no longer those of the file
+    return GraphDefModel(pruned.chunks, path=model.path, source=origin, format=model.format, output_names=kept)
 
 
 def _rewired(model: GraphDefModel, moved: Mapping[str, str]) -> Iterable[bytes]:
     """The bytes of a model with readers rewired; other fields are copied."""
     reader = model.reader
-    view = memoryview(reader.data)
     for node in reader.nodes:
         inputs = [i if i.startswith("^") else moved.get(":".join(reader.split_input(i)), i) for i in node.inputs]
         if tuple(inputs) == node.inputs:
-            yield bytes(view[node.begin : node.end])
+            yield bytes(reader.part(node.begin, node.end))
             continue
-        content = message("NodeDef").FromString(reader.data[node.start : node.end])
+        content = message("NodeDef").FromString(bytes(reader.part(node.start, node.end)))
         del content.input[:]
         content.input.extend(i.removesuffix(":0") for i in inputs)
         yield encode_field(1, content.SerializeToString(deterministic=True))
     for start, end in reader.library_spans:
-        yield encode_field(2, bytes(view[start:end]))
+        yield encode_field(2, bytes(reader.part(start, end)))
     for _, begin, end in reader.other_fields:
-        yield bytes(view[begin:end])
+        yield bytes(reader.part(begin, end))

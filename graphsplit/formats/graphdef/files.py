@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import mmap
 from pathlib import Path
 
 from graphsplit.errors import FormatError
 from graphsplit.formats.graphdef.messages import message
 from graphsplit.formats.graphdef.model import GraphDefModel
+from graphsplit.formats.graphdef.payloads import open_payloads
+from graphsplit.formats.source import read_source
 
 __all__ = ["load_graphdef", "load_pbtxt"]
 
 
 def load_graphdef(path: Path) -> GraphDefModel:
-    """A binary GraphDef, mapped into memory; the weights are never read unless they are copied.
+    """A binary GraphDef. Large weights are not read until they are copied.
 
     Raises FormatError for a file that is not one.
     """
-    with path.open("rb") as file:
-        try:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (ValueError, OSError) as error:
-            raise FormatError(f"cannot be read: {error}", path=path) from error
-    return _checked(GraphDefModel([data], path=path))
+    file = open_payloads(path)
+    if not file.data:
+        raise FormatError("cannot be read: it is empty", path=path)
+    return _checked(GraphDefModel([file.range()], path=path, source=file.source))
 
 
 def load_pbtxt(path: Path) -> GraphDefModel:
@@ -33,10 +32,14 @@ def load_pbtxt(path: Path) -> GraphDefModel:
     from google.protobuf import text_format
 
     try:
-        graph = text_format.Parse(path.read_text(encoding="utf-8-sig"), message("GraphDef")())
+        data, source = read_source(path)
+        graph = text_format.Parse(data[:].decode("utf-8-sig"), message("GraphDef")())
+    except FormatError:  # a ValueError, too
+        raise
     except (text_format.ParseError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise FormatError(f"not a GraphDef in text form: {error}", path=path) from error
-    return _checked(GraphDefModel([graph.SerializeToString(deterministic=True)], path=path, source=path, format="pbtxt"))
+    content = graph.SerializeToString(deterministic=True)
+    return _checked(GraphDefModel([content], path=path, source=source.summed(data), format="pbtxt"))
 
 
 def _checked(model: GraphDefModel) -> GraphDefModel:

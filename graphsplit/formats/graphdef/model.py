@@ -15,11 +15,13 @@ from graphsplit.formats.base import Stored
 from graphsplit.formats.graphdef.constants import tensor_value
 from graphsplit.formats.graphdef.indexing import index_graph
 from graphsplit.formats.graphdef.outside import unfrozen_node
+from graphsplit.formats.graphdef.payloads import check_size
 from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.formats.graphdef.skeleton import make_skeleton
 from graphsplit.formats.graphdef.waiting import waiting_node
 from graphsplit.formats.graphdef.wire import Buffer, GraphError, WireError
 from graphsplit.formats.graphdef.writer import Chunk, write_section
+from graphsplit.formats.source import FileRange, SourceFile
 from graphsplit.graph.index import GraphIndex, TensorSpec
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["GraphDefModel"]
 
 _T = TypeVar("_T")
-_LIMIT = 2**31  # protobuf: no message of 2 GiB or more
 
 
 @contextmanager
@@ -51,7 +52,7 @@ class GraphDefModel(Stored):
     Args:
         chunks: The bytes of the GraphDef, in pieces.
         path: The file (for a SavedModel the folder) it was read from; None for a model in memory.
-        source: The file whose checksum identifies the model; None: `path`.
+        source: The file whose checksum identifies the model; None for a model in memory.
         format: "graphdef", or what it was frozen from: "pbtxt", "saved_model", "keras".
         output_names: The tensors it outputs; None: those that no node reads.
 
@@ -68,14 +69,13 @@ class GraphDefModel(Stored):
         chunks: Iterable[Chunk | mmap.mmap],
         *,
         path: Path | None = None,
-        source: Path | None = None,
+        source: SourceFile | None = None,
         format: str = "graphdef",
         output_names: Sequence[str] | None = None,
     ) -> None:
-        super().__init__(chunks, path=path, source=source or path, format=format)
+        super().__init__(chunks, path=path, source=source, format=format)
         self._output_names = None if output_names is None else tuple(output_names)
-        if self.nbytes >= _LIMIT:
-            raise FormatError(f"{self.nbytes:,} bytes: a GraphDef of 2 GiB or more cannot be one protobuf message", path=path)
+        check_size(self.nbytes, path)
 
     # bytes
 
@@ -109,8 +109,9 @@ class GraphDefModel(Stored):
     def reader(self) -> GraphDefReader:
         """The walk over the bytes. Raises FormatError."""
         first = self._chunks[0] if len(self._chunks) == 1 else None
-        data: Buffer = first if isinstance(first, (bytes, mmap.mmap)) else self.serialized()
-        return self._guard(lambda: GraphDefReader(data, self.path))
+        file = first.file if isinstance(first, FileRange) else None
+        data: Buffer = file.data if file else first if isinstance(first, (bytes, mmap.mmap)) else self.serialized()
+        return self._guard(lambda: GraphDefReader(data, self.path, file))
 
     @cached_property
     def index(self) -> GraphIndex:
@@ -206,4 +207,4 @@ class GraphDefModel(Stored):
             The bytes of the GraphDef, and the names in it of those tensors that it holds.
         """
         skeleton, held = self._guard(lambda: make_skeleton(self.reader, self.index, tensors, batch))
-        return b"".join(skeleton.chunks), {t: skeleton.names[t] for t in held}
+        return GraphDefModel(skeleton.chunks).serialized(), {t: skeleton.names[t] for t in held}

@@ -10,6 +10,7 @@ from graphsplit.formats.graphdef.library import Library
 from graphsplit.formats.graphdef.messages import Message, message
 from graphsplit.formats.graphdef.outside import outside_nodes
 from graphsplit.formats.graphdef.wire import BYTES, Buffer, GraphError, NodeRange, WireError, attributes, fields, walk_node
+from graphsplit.formats.source import FileBytes, FileRange
 
 __all__ = ["GraphDefReader"]
 
@@ -20,6 +21,7 @@ class GraphDefReader:
     Args:
         data: The bytes.
         path: The file, to name it in errors.
+        file: What they were loaded from, if some of them were not.
 
     Attributes:
         nodes: In file order.
@@ -31,8 +33,8 @@ class GraphDefReader:
         GraphError: The message is not a graph.
     """
 
-    def __init__(self, data: Buffer, path: Path | None = None) -> None:
-        self.data, self.path = data, path
+    def __init__(self, data: Buffer, path: Path | None = None, file: FileBytes | None = None) -> None:
+        self.data, self.path, self._file = data, path, file
         self.nodes: list[NodeRange] = []
         self.library_spans: list[tuple[int, int]] = []
         self.other_fields: list[tuple[int, int, int]] = []
@@ -104,11 +106,15 @@ class GraphDefReader:
             if name not in skip
         }
 
+    def part(self, start: int, end: int) -> memoryview | FileRange:
+        """A range of bytes; nothing is copied."""
+        return memoryview(self.data)[start:end] if self._file is None else self._file.range(start, end)
+
     def parse(self, kind: str, start: int, end: int) -> Message:
         """The message of that kind in a range of bytes. Raises WireError."""
         from google.protobuf.message import DecodeError
 
         try:
-            return message(kind).FromString(self.data[start:end])
+            return message(kind).FromString(bytes(self.part(start, end)))
         except DecodeError as error:
             raise WireError(f"a damaged {kind} ({error})", start) from error

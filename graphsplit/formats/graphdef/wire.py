@@ -14,13 +14,23 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, overload
 
 from graphsplit.errors import FormatError
 
-__all__ = ["Buffer", "GraphError", "NodeRange", "WireError", "attributes", "encode_field", "fields", "walk_node"]
+__all__ = ["Buffer", "GraphError", "NodeRange", "Readable", "WireError", "attributes", "encode_field", "fields", "walk_node"]
 
 Buffer = bytes | mmap.mmap
+
+
+class Readable(Protocol):
+    """Bytes by position."""
+
+    @overload
+    def __getitem__(self, at: int, /) -> int: ...
+    @overload
+    def __getitem__(self, at: slice, /) -> bytes: ...
+
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
@@ -58,7 +68,7 @@ class NodeRange(NamedTuple):
     colocated: bool = False
 
 
-def varint(data: Buffer, pos: int, end: int) -> tuple[int, int]:
+def varint(data: Readable, pos: int, end: int) -> tuple[int, int]:
     """The number at ``pos`` and the position after it. Raises WireError."""
     value = shift = 0
     first = pos

@@ -17,11 +17,12 @@ from graphsplit.errors import CutError
 from graphsplit.formats.graphdef.messages import dtype_number, message
 from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.formats.graphdef.wire import BYTES, NodeRange, attributes, encode_field, encode_varint, fields
+from graphsplit.formats.source import FileRange
 from graphsplit.graph.index import Shape, TensorSpec
 
 __all__ = ["Chunk", "SectionBytes", "placeholder", "write_section"]
 
-Chunk = memoryview | bytes
+Chunk = memoryview | bytes | FileRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class SectionBytes:
     """A section, ready to be written.
 
     Attributes:
-        chunks: The file, in order; most are views of the source.
+        chunks: The file, in order; most are ranges of the source.
         names: Tensor of the whole → its name in this file, for the section's inputs and outputs.
     """
 
@@ -57,7 +58,6 @@ def write_section(
     Raises:
         CutError: The dtype of an input is not known.
     """
-    view = memoryview(reader.data)
     kept = set(nodes)
     entering: dict[str, list[TensorSpec]] = {}
     for spec in inputs:
@@ -72,14 +72,14 @@ def write_section(
     def flush() -> None:
         nonlocal run
         if run is not None:
-            chunks.append(view[run[0] : run[1]])
+            chunks.append(reader.part(*run))
             run = None
 
     for node in reader.nodes:
         pieces: list[Chunk] | None = None
         own = own_placeholders and node.name in entering and node.op in ("Placeholder", "PlaceholderV2")
         if node.name in kept or own:
-            pieces = _changed(reader, view, node, renamed, there, kept)
+            pieces = _changed(reader, node, renamed, there, kept)
             if pieces is None:
                 if run is not None and run[1] == node.begin:
                     run = (run[0], node.end)
@@ -93,8 +93,8 @@ def write_section(
             flush()
             chunks += pieces
     flush()
-    chunks += _library(reader, view, kept)
-    chunks += [view[begin:end] for number, begin, end in reader.other_fields if number in (3, 4)]
+    chunks += _library(reader, kept)
+    chunks += [reader.part(begin, end) for number, begin, end in reader.other_fields if number in (3, 4)]
     return SectionBytes(tuple(chunks), {**{t: t for t in outputs}, **names})
 
 
@@ -119,7 +119,6 @@ def _names(reader: GraphDefReader, kept: set[str], entering: Mapping[str, list[T
 
 def _changed(
     reader: GraphDefReader,
-    view: memoryview,
     node: NodeRange,
     renamed: Mapping[str, str],
     there: set[str],
@@ -144,7 +143,7 @@ def _changed(
         elif classes is not None and begin in classes:
             content.append(classes[begin])
         else:
-            content.append(view[begin:end])
+            content.append(reader.part(begin, end))
     return _node(content)
 
 
@@ -170,13 +169,13 @@ def _node(content: list[Chunk]) -> list[Chunk]:
     return [b"\x0a" + encode_varint(sum(map(len, content))), *content]
 
 
-def _library(reader: GraphDefReader, view: memoryview, kept: set[str]) -> Iterator[Chunk]:
+def _library(reader: GraphDefReader, kept: set[str]) -> Iterator[Chunk]:
     """The function library, pruned to what the kept nodes call, directly or through other functions and gradients."""
     library = reader.library
     if not library.functions:
         return
     used = library.reached(c for node in reader.nodes if node.name in kept for c in library.called(node))
-    pieces: list[Chunk] = [view[f.begin : f.end] for name, f in library.functions.items() if name in used]
+    pieces: list[Chunk] = [reader.part(f.begin, f.end) for name, f in library.functions.items() if name in used]
     for name, gradient in library.gradients.items():
         if name in used:
             pieces.append(encode_field(2, encode_field(1, name.encode()) + encode_field(2, gradient.encode())))

@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 from graphsplit.errors import FormatError, MissingExtraError, TrustError
 from graphsplit.formats.base import Stored
+from graphsplit.formats.source import SourceFile, read_source
 from graphsplit.formats.tflite.flatbuffer import FlatError, NewerError
 from graphsplit.formats.tflite.indexing import index_model
 from graphsplit.formats.tflite.outside import outside_operators, unfrozen_operator
@@ -30,13 +31,9 @@ _Asked: TypeAlias = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]  # 
 
 
 def load_tflite(path: Path) -> TFLiteModel:
-    """A .tflite file, mapped into memory. Raises FormatError if it is damaged."""
-    with path.open("rb") as opened:
-        try:
-            data: bytes | mmap.mmap = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError:  # an empty file
-            data = b""
-    model = TFLiteModel(data, path=path)
+    """A .tflite file. Raises FormatError if it is damaged."""
+    data, source = read_source(path)
+    model = TFLiteModel(data, path=path, source=source)
     model.reader  # noqa: B018  # examines everything once, so that damage is reported here
     return model
 
@@ -47,14 +44,15 @@ class TFLiteModel(Stored):
     Args:
         data: The bytes of the file.
         path: The file it was read from; None for a model in memory.
+        source: The same, as it was then.
     """
 
     suffix = "tflite"
     section_format = "tflite"
     rewrites: tuple[Mapping[str, object], ...] = ()
 
-    def __init__(self, data: bytes | memoryview | mmap.mmap, *, path: Path | None = None) -> None:
-        super().__init__([data], path=path, source=path, format="tflite")
+    def __init__(self, data: bytes | memoryview | mmap.mmap, *, path: Path | None = None, source: SourceFile | None = None) -> None:
+        super().__init__([data], path=path, source=source, format="tflite")
         # The same request, while a section is still in use, returns the same model: its weights are copied once.
         self._sections: WeakValueDictionary[_Asked, TFLiteModel] = WeakValueDictionary()
 
