@@ -112,7 +112,7 @@ class Child:
             return False
         return self._started.exception() is not None or self._started.result().poll() is not None
 
-    def call(self, request: str, value: object, arrays: Iterable[Array | Pieces] = (), *, deadline: float | None = None) -> Message:
+    def call(self, request: str, said: object, arrays: Iterable[Array | Pieces] = (), *, deadline: float | None = None) -> Message:
         """Have the child answer a request, after those that other threads wait for.
 
         Args:

@@ -7,7 +7,16 @@ from types import SimpleNamespace
 
 from graphsplit import errors
 
-__all__ = ["ChildError", "OutOfMemoryError", "OutOfTimeError", "RuntimeFailure", "fatal_line", "plain_text", "reported_error", "tells_of_memory"]
+__all__ = [
+    "ChildError",
+    "OutOfMemoryError",
+    "OutOfTimeError",
+    "RuntimeFailure",
+    "fatal_line",
+    "plain_text",
+    "reported_error",
+    "tells_of_memory",
+]
 
 _LONGEST = 20_000  # characters kept of an error of a runtime
 # Errors of a runtime that are raised here as what they are there.

@@ -9,8 +9,8 @@ from typing import Any
 from graphsplit.errors import GraphSplitError, SectionRunError
 from graphsplit.formats import Model
 from graphsplit.inference.adapters import runtime_of
-from graphsplit.inference.isolated_session import IsolatedSession
 from graphsplit.inference.failures import ChildError
+from graphsplit.inference.isolated_session import IsolatedSession
 from graphsplit.inference.runtime import Location, Runnable, Session, SessionSettings
 from graphsplit.runtimes.arrays import Array, error_text
 

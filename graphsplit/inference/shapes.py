@@ -84,11 +84,11 @@ def _infer_apart(skeleton: bytes, tensors: list[str]) -> dict[str, tuple[str, Sh
 
 def _spec(entry: object) -> tuple[str, Shape | None]:
     """Dtype and shape from JSON."""
-    match entry:
-        case [str(dtype), None]:
-            return dtype, None
-        case [str(dtype), [*shape]] if all(d is None or type(d) is int for d in shape):
-            return dtype, tuple(shape)
+    dtype, shape = entry if isinstance(entry, list) and len(entry) == 2 else (None, None)
+    if isinstance(dtype, str) and shape is None:
+        return dtype, None
+    if isinstance(dtype, str) and isinstance(shape, list) and all(d is None or type(d) is int for d in shape):
+        return dtype, tuple(shape)
     raise ChildError("sent what is not an answer")
 
 
