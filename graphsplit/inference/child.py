@@ -22,6 +22,7 @@ import numpy as np
 from graphsplit.errors import GraphSplitError
 from graphsplit.inference.adapters import RUNTIMES
 from graphsplit.inference.messages import Message, receive, send
+from graphsplit.inference.pictures import decode_here, encode_here
 from graphsplit.inference.runtime import Session, SessionSettings
 from graphsplit.runtimes.arrays import Array
 
@@ -63,6 +64,16 @@ def _close(value: Any, arrays: Sequence[Array]) -> _Answer:
     return None, ()
 
 
+def _encode(value: Any, arrays: Sequence[Array]) -> _Answer:
+    """A picture as the content of a JPEG file."""
+    return None, [np.frombuffer(encode_here(arrays[0]), dtype=np.uint8)]
+
+
+def _decode(value: Any, arrays: Sequence[Array]) -> _Answer:
+    """The content of a picture file, scaled."""
+    return None, [decode_here(arrays[0].tobytes(), value)]
+
+
 def _process(value: Any, arrays: Sequence[Array]) -> _Answer:
     """Number of this process."""
     return os.getpid(), ()
@@ -74,6 +85,8 @@ HANDLERS: dict[str, Callable[[Any, Sequence[Array]], _Answer]] = {
     "open": _open,
     "run": _run,
     "close": _close,
+    "encode": _encode,
+    "decode": _decode,
     "process": _process,
 }
 

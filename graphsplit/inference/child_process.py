@@ -6,11 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from threading import Event, Lock, Thread, Timer
+from threading import Event, Lock, Thread
 from typing import IO, TypedDict
 
 from graphsplit.inference.failures import (
@@ -25,10 +26,12 @@ from graphsplit.inference.failures import (
 from graphsplit.inference.messages import Message, MessageError, Pieces, receive, send
 from graphsplit.runtimes.arrays import Array
 
-__all__ = ["Child", "memory_limit"]
+__all__ = ["Child", "memory_limit", "processor_time"]
 
 _START = 600.0  # seconds the child may take to import a runtime; on a machine that is busy with other things it takes many
 _SHARE = 0.75  # of the memory of the machine
+_STALLED = 60.0  # seconds without progress after which a request is given up; models that run here read no files or network
+_IDLE = 0.002  # of a processor, which a process that waits may use all the same
 _KEPT = 2**16  # bytes kept of what a model prints
 
 
@@ -75,7 +78,8 @@ class Child:
         self._started: Future[subprocess.Popen[bytes]] = Future()
         self._printed: deque[bytes] = deque()
         self._silent = Event()
-        self._ready = self._expired = self._closed = False
+        self._ready = self._closed = False
+        self._expired = ""  # why it was killed
         # Linux ends the child with the thread that started it, so this thread lives as long as the child.
         Thread(target=self._attend, name="graphsplit-child", daemon=True).start()
 
@@ -160,10 +164,9 @@ class Child:
 
     def _within(self, deadline: float | None, work: Callable[[], Message | None]) -> Message:
         """What the child sends. Raises ChildError if it dies, and kills it when its time is up."""
-        timer = None if deadline is None else Timer(deadline, self._expire)
-        if timer is not None:
-            timer.daemon = True
-            timer.start()
+        answered = Event()
+        if deadline is not None:
+            Thread(target=self._guard, args=(deadline, answered), name="graphsplit-deadline", daemon=True).start()
         problem = ""
         answer: Message | None = None
         try:
@@ -173,17 +176,29 @@ class Child:
         except OSError:  # a pipe without a reader
             pass
         finally:
-            if timer is not None:
-                timer.cancel()
+            answered.set()
         if answer is None:
-            raise self._obituary(deadline, problem)
+            raise self._obituary(problem)
         return answer
 
-    def _expire(self) -> None:
-        self._expired = True
-        self._kill()
+    def _guard(self, deadline: float, answered: Event) -> None:
+        """Kill the process if it does not answer in time, or waits for what never happens."""
+        pid = self._started.result().pid
+        end = moved = time.monotonic()
+        end, used = end + deadline, 0.0
+        while not answered.wait(max(0.0, min(1.0, end - time.monotonic()))):
+            now, spent = time.monotonic(), processor_time(pid)
+            if spent is None or spent - used > _IDLE * _STALLED:
+                moved, used = now, spent or 0.0
+            if now >= end:
+                self._expired = f"did not end within {deadline:g} seconds"
+            elif now - moved >= _STALLED:
+                self._expired = f"did not end: it waits for something, and computed nothing for {_STALLED:g} seconds"
+            if self._expired:
+                self._kill()
+                return
 
-    def _obituary(self, deadline: float | None, problem: str) -> ChildError:
+    def _obituary(self, problem: str) -> ChildError:
         """Why there is no answer, once the process has ended."""
         process = self._started.result()
         if not problem:  # its end of the pipe is closed, so it is about to end
@@ -192,8 +207,8 @@ class Child:
         status = process.poll()
         self.close()
         printed = b"".join(self._printed)
-        if self._expired and deadline is not None:
-            return OutOfTimeError(f"did not end within {deadline:g} seconds")
+        if self._expired:
+            return OutOfTimeError(self._expired)
         if tells_of_memory(printed):
             return OutOfMemoryError(f"needed more than {self.memory / 2**30:.3g} GiB of memory")
         if status == -getattr(signal, "SIGKILL", 9):
@@ -231,6 +246,16 @@ class Child:
             process = self._started.result()
             process.returncode = 0  # not a child of this process, so nothing waits for it
             _shut(process)
+
+
+def processor_time(pid: int) -> float | None:
+    """Seconds of processor time that a process has used; None where the system does not tell."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return None
 
 
 def _opened(pipe: IO[bytes] | None) -> IO[bytes]:

@@ -12,6 +12,7 @@ __all__ = [
     "OutOfMemoryError",
     "OutOfTimeError",
     "RuntimeFailure",
+    "error_kind",
     "fatal_line",
     "plain_text",
     "reported_error",
@@ -48,6 +49,11 @@ class RuntimeFailure(Exception):
     def __init__(self, kind: str, text: str, node: str) -> None:
         self.kind, self.node_def = kind, SimpleNamespace(name=node)
         super().__init__(text)
+
+
+def error_kind(error: BaseException | None) -> str:
+    """The name of the class of a runtime's error, whichever process raised it."""
+    return error.kind if isinstance(error, RuntimeFailure) else type(error).__name__
 
 
 def tells_of_memory(printed: bytes) -> bool:
