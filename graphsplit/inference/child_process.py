@@ -30,7 +30,7 @@ __all__ = ["Child", "memory_limit", "processor_time"]
 
 _START = 600.0  # seconds the child may take to import a runtime; on a machine that is busy with other things it takes many
 _SHARE = 0.75  # of the memory of the machine
-_STALLED = 60.0  # seconds without progress after which a request is given up; models that run here read no files or network
+_STALLED = 60.0  # seconds without progress after which a request is given up
 _IDLE = 0.002  # of a processor, which a process that waits may use all the same
 _KEPT = 2**16  # bytes kept of what a model prints
 
@@ -116,7 +116,15 @@ class Child:
             return False
         return self._started.exception() is not None or self._started.result().poll() is not None
 
-    def call(self, request: str, said: object, arrays: Iterable[Array | Pieces] = (), *, deadline: float | None = None) -> Message:
+    def call(
+        self,
+        request: str,
+        said: object,
+        arrays: Iterable[Array | Pieces] = (),
+        *,
+        deadline: float | None = None,
+        patient: bool = False,
+    ) -> Message:
         """Have the child answer a request, after those that other threads wait for.
 
         Args:
@@ -124,6 +132,7 @@ class Child:
             said: What JSON holds.
             arrays: Arrays, or bytes in pieces.
             deadline: Seconds it may take; None: unlimited.
+            patient: Let it wait for files or the network; else a request that computes nothing for a minute is given up.
 
         Returns:
             Its answer.
@@ -140,9 +149,9 @@ class Child:
             process = self._started.result()
             try:
                 if not self._ready:
-                    self._within(_START, lambda: receive(_opened(process.stdout), 0))
+                    self._within(_START, True, lambda: receive(_opened(process.stdout), 0))
                     self._ready = True
-                answer = self._within(deadline, lambda: self._exchange(process, [request, said], arrays))
+                answer = self._within(deadline, patient, lambda: self._exchange(process, [request, said], arrays))
             except _NotSent as error:
                 raise ValueError(str(error)) from error.__cause__
             except BaseException:
@@ -162,11 +171,11 @@ class Child:
             raise _NotSent(str(error)) from error
         return receive(_opened(process.stdout), self.memory)
 
-    def _within(self, deadline: float | None, work: Callable[[], Message | None]) -> Message:
+    def _within(self, deadline: float | None, patient: bool, work: Callable[[], Message | None]) -> Message:
         """What the child sends. Raises ChildError if it dies, and kills it when its time is up."""
         answered = Event()
         if deadline is not None:
-            Thread(target=self._guard, args=(deadline, answered), name="graphsplit-deadline", daemon=True).start()
+            Thread(target=self._guard, args=(deadline, patient, answered), name="graphsplit-deadline", daemon=True).start()
         problem = ""
         answer: Message | None = None
         try:
@@ -181,14 +190,14 @@ class Child:
             raise self._obituary(problem)
         return answer
 
-    def _guard(self, deadline: float, answered: Event) -> None:
+    def _guard(self, deadline: float, patient: bool, answered: Event) -> None:
         """Kill the process if it does not answer in time, or waits for what never happens."""
         pid = self._started.result().pid
         end = moved = time.monotonic()
         end, used = end + deadline, 0.0
         while not answered.wait(max(0.0, min(1.0, end - time.monotonic()))):
             now, spent = time.monotonic(), processor_time(pid)
-            if spent is None or spent - used > _IDLE * _STALLED:
+            if patient or spent is None or spent - used > _IDLE * _STALLED:
                 moved, used = now, spent or 0.0
             if now >= end:
                 self._expired = f"did not end within {deadline:g} seconds"

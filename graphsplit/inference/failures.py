@@ -6,6 +6,7 @@ import re
 from types import SimpleNamespace
 
 from graphsplit import errors
+from graphsplit.runtimes.arrays import error_text
 
 __all__ = [
     "ChildError",
@@ -65,7 +66,7 @@ def fatal_line(printed: bytes) -> str:
     """The line in which native code says why it aborts."""
     lines = [plain_text(line).strip() for line in printed.splitlines()]
     fatal = next((line for line in lines if _FATAL.match(line)), "")
-    return re.sub(r"^F\d{4} [\d:.]+ +\d+ ", "", fatal)[:200]
+    return re.sub(r"^F\d{4} [\d:.]+ +\d+ (\S+:\d+\] )?", "", fatal)[:200]
 
 
 def plain_text(printed: bytes, keep: str = "") -> str:
@@ -84,7 +85,7 @@ def reported_error(report: object) -> Exception:
     if kind in errors.__all__:
         return _rebuilt(getattr(errors, kind), text, error.get("attributes"))
     if kind in ("MemoryError", "ResourceExhaustedError"):
-        return OutOfMemoryError(f"needed more memory than there is ({' '.join(text.split())[:200]})")
+        return OutOfMemoryError(f"needed more memory than there is ({error_text(Exception(text))[:200]})")
     return _KINDS[kind](text) if kind in _KINDS else RuntimeFailure(kind, text, node)
 
 

@@ -23,7 +23,7 @@ __all__ = ["Feeds", "check_feeds", "image_feeds", "made_feeds", "picture"]
 #: Tensor → array.
 Feeds = dict[str, Array]
 
-_REMEDY = "pass feeds=…, or verify=False to leave the proof out"
+_REMEDY = "feeds=… runs on other feeds, verify=False leaves the proof out"
 _SIZE = 320  # pixels, if neither the input nor a resizer states the size of a picture
 _LARGEST = 4096  # pixels that a resizer is believed
 _SMALL = 4096  # bytes of a constant that may be such a size

@@ -33,7 +33,7 @@ class IsolatedSession:
     """
 
     def __init__(self, model: Model, *, optimize: bool, timeout: float | None, threads: int | None) -> None:
-        self._timeout = timeout
+        self._timeout, self._patient = timeout, bool(model.reaches_outside)
         value = {"format": model.section_format, "optimize": optimize, "threads": threads}
         answer, self._child = call("open", value, [list(model.chunks)], deadline=_OPEN)
         self._number = answer.value
@@ -47,7 +47,7 @@ class IsolatedSession:
         """
         value = {"session": self._number, "feeds": list(feeds), "fetches": list(fetches)}
         arrays = [as_array(feed) for feed in feeds.values()]
-        answer, _ = call("run", value, arrays, deadline=self._timeout, child=self._child)
+        answer, _ = call("run", value, arrays, deadline=self._timeout, patient=self._patient, child=self._child)
         if len(answer.arrays) != len(fetches):
             raise ChildError(f"sent {len(answer.arrays)} arrays instead of {len(fetches)}")
         return list(answer.arrays)

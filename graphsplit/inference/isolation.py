@@ -65,6 +65,7 @@ def call(
     arrays: Iterable[Array | Pieces] = (),
     *,
     deadline: float | None = None,
+    patient: bool = False,
     child: Child | None = None,
 ) -> tuple[Message, Child]:
     """Have a child answer a request; raises what `graphsplit.inference.child_process.Child.call` raises.
@@ -74,13 +75,14 @@ def call(
         said: What JSON holds.
         arrays: Arrays, or bytes in pieces.
         deadline: Seconds it may take; None: unlimited.
+        patient: Let it wait for files or the network.
         child: Which one; None: the shared one, started if it is not running.
 
     Returns:
         The answer, and the child that gave it.
     """
     asked = _current() if child is None else child
-    return asked.call(request, said, arrays, deadline=deadline), asked
+    return asked.call(request, said, arrays, deadline=deadline, patient=patient), asked
 
 
 def stop() -> None:

@@ -22,7 +22,7 @@ __all__ = ["frame_bytes", "infer"]
 _BATCHES = (1, 60)
 
 _GUESS = 64  # for a size that depends on the image
-_DEADLINE = 120.0  # seconds; large graphs take ten
+_DEADLINE = 60.0  # seconds, and another one for each thousand of nodes; TensorFlow takes five for a hundred thousand
 _UNKNOWN = "(shapes=False leaves the shapes of border tensors unknown)"
 
 
@@ -61,7 +61,10 @@ class _Died(FormatError):
 def _once(model: Model, tensors: list[str], batch: int | None, isolate: bool) -> dict[str, tuple[str, Shape | None]]:
     skeleton, names = as_graphdef(model, "the inference of shapes").skeleton(tensors, batch)
     try:
-        specs = (_infer_apart if isolate else _infer_here)(skeleton, list(names.values()))
+        if isolate:
+            specs = _infer_apart(skeleton, list(names.values()), _DEADLINE + len(model.index.nodes) / 1000)
+        else:
+            specs = _infer_here(skeleton, list(names.values()))
     except ChildError as error:
         raise _Died(f"inferring shapes {error} {_UNKNOWN}", path=model.path) from error
     except FormatError as error:
@@ -75,8 +78,8 @@ def _infer_here(skeleton: bytes, tensors: list[str]) -> dict[str, tuple[str, Sha
     return infer_shapes(skeleton, tensors)
 
 
-def _infer_apart(skeleton: bytes, tensors: list[str]) -> dict[str, tuple[str, Shape | None]]:
-    answer, _ = call("infer", tensors, [[skeleton]], deadline=_DEADLINE)
+def _infer_apart(skeleton: bytes, tensors: list[str], deadline: float) -> dict[str, tuple[str, Shape | None]]:
+    answer, _ = call("infer", tensors, [[skeleton]], deadline=deadline)
     if not isinstance(answer.value, dict) or not answer.value.keys() >= set(tensors):
         raise ChildError("sent what is not an answer")
     return {t: _spec(answer.value[t]) for t in tensors}

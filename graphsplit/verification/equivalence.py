@@ -29,7 +29,7 @@ from graphsplit.verification.report import Report, worst
 
 __all__ = ["run_parts", "verify", "with_ties"]
 
-_TIMEOUT = 600.0  # seconds one run may take; a loop that never ends is a legal graph
+_TIMEOUT = 300.0  # seconds one run may take; a loop that never ends is a legal graph
 _REMEDY = "feeds=… runs on other feeds, verify=False leaves the proof out"
 
 #: Opens a session of a model: (model, what it is, section).
