@@ -269,7 +269,8 @@ def _content(path: Path) -> bytes:
 
 def _read(path: Path, size: tuple[int | None, int | None]) -> Array:
     """A picture file as uint8 [height, width, 3], scaled to fixed dimensions."""
+    content = _content(path)
     try:
-        return decode_image(_content(path), size)
+        return decode_image(content, size)
     except ValueError as error:
         raise FormatError("not a picture (PNG, JPEG, GIF and BMP are read)", path=path) from error

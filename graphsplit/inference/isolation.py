@@ -44,7 +44,10 @@ _shared = _Shared()
 
 def _current(warm: Sequence[str] = (), *, echo: bool = False) -> Child:
     with _shared.lock:
-        if _shared.child is None or _shared.child.dead:
+        if _shared.child is not None and _shared.child.dead:
+            _shared.child.close()
+            _shared.child = None
+        if _shared.child is None:
             _shared.child = Child(warm, echo=echo)
         return _shared.child
 
