@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from graphsplit.cli.arguments import Subparsers, add_command, add_cut, add_model, cut_of
+from graphsplit.cli.child import prestart
 from graphsplit.cli.printing import bytes_text, cut_text, print_json, say, shape_text, table
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
@@ -30,6 +31,8 @@ def add(commands: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    if not args.no_shapes:
+        prestart(args, runs=False)
     with quiet_tensorflow(args.verbose):  # a SavedModel or .keras file is frozen with it
         model = load(args.model, trust=args.trust)
     with quiet_tensorflow(args.verbose), working("choosing the cut"):

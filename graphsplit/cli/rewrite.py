@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from graphsplit.cli.arguments import Subparsers, add_command, add_fuse_nms, add_model, add_overwrite
+from graphsplit.cli.child import prestart
 from graphsplit.cli.printing import print_json, say, table
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
@@ -44,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
     target = Path(args.file)
     check_free([target], sources=[args.model], overwrite=args.overwrite)
     check_parent(target)
+    if not args.no_verify:
+        prestart(args)
     with quiet_tensorflow(args.verbose):  # a SavedModel or .keras file is frozen with it
         model = load(args.model, trust=args.trust)
     with working("finding what can be rewritten"):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from graphsplit.cli.arguments import Subparsers, add_command, add_model
+from graphsplit.cli.child import prestart
 from graphsplit.cli.printing import print_json, say, shape_text, spec_json, table
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
@@ -37,6 +38,8 @@ def add(commands: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    if args.shapes:
+        prestart(args, runs=False)
     with quiet_tensorflow(args.verbose):
         model = _load(args.model, args.trust)
     if args.node is not None:

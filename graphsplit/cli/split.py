@@ -18,6 +18,7 @@ from graphsplit.cli.arguments import (
     add_overwrite,
     cut_of,
 )
+from graphsplit.cli.child import prestart
 from graphsplit.cli.plan import answer_of, print_parts
 from graphsplit.cli.printing import print_json, say
 from graphsplit.cli.progress import working
@@ -52,6 +53,8 @@ def add(commands: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    if not (args.no_shapes and args.no_verify):
+        prestart(args, runs=not args.no_verify)
     with quiet_tensorflow(args.verbose):  # a SavedModel or .keras file is frozen with it
         model = load(args.model, trust=args.trust)
     # The manifest needs the checksum of the source. Hashing releases the interpreter, so it may as well begin now.

@@ -6,6 +6,7 @@ import argparse
 import shlex
 
 from graphsplit.cli.arguments import Subparsers, add_command, add_model, count
+from graphsplit.cli.child import prestart
 from graphsplit.cli.printing import bytes_text, print_json, say, shape_text, spec_json, table
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
@@ -23,14 +24,17 @@ def add(commands: Subparsers) -> None:
     add_model(parser)
     parser.add_argument("--limit", type=count, default=5, metavar="N", help="how many (default 5)")
     parser.add_argument("--affinity", metavar="FILE", help='JSON {op: "accelerator"|"host"|"either"}: what your compiler takes')
+    parser.add_argument("--no-shapes", action="store_true", help="leave sizes unknown that the file does not state")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    if not args.no_shapes:
+        prestart(args, runs=False)
     with quiet_tensorflow(args.verbose):
         model = load(args.model, trust=args.trust)
     with quiet_tensorflow(args.verbose), working("inferring sizes, searching for the minimum cut"):
-        suggestions = suggest(model, limit=args.limit, affinity=args.affinity)
+        suggestions = suggest(model, limit=args.limit, affinity=args.affinity, shapes=not args.no_shapes)
     if args.json:
         print_json({"cuts": [_cut_json(c) for c in suggestions], "reason": suggestions.reason})
         return 0

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from graphsplit.cli.arguments import Subparsers, add_command, add_tolerances, add_trust, count
+from graphsplit.cli.child import prestart
 from graphsplit.cli.printing import print_json, say, shape_text, table
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
@@ -29,6 +30,7 @@ def add(commands: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     parts = load_parts(args.directory)
+    prestart(args, str(parts.source.path or "") if args.model is None else args.model)
     with quiet_tensorflow(args.verbose), working("running whole and sections on the same feeds"):
         from graphsplit.inference.feeds import image_feeds
         from graphsplit.rewrites.opening import whole_of

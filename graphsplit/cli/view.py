@@ -8,6 +8,7 @@ import webbrowser
 from typing import TYPE_CHECKING
 
 from graphsplit.cli.arguments import Subparsers, add_command, add_cut, add_model, cut_of
+from graphsplit.cli.child import prestart
 from graphsplit.cli.printing import print_json
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
@@ -43,6 +44,7 @@ def add(commands: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    prestart(args)
     if args.html is not None:
         return _picture(args)
     with quiet_tensorflow(args.verbose), working("loading the model and choosing the cut"):

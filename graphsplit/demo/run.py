@@ -93,10 +93,10 @@ def run_demo(folder: Path, *, overwrite: bool = False, progress: Callable[[str],
 
     progress("splitting the model at its preset")
     whole = load(whole_path)
-    planned = plan(whole)
-    parts = split(whole, planned, devices=_devices())
+    planned = plan(whole, isolate=False)  # the model of this package
+    parts = split(whole, planned, devices=_devices(), isolate=False)
     progress("verifying that the sections compute what the whole computes")
-    proof = verify(whole, parts)
+    proof = verify(whole, parts, isolate=False)
     proof.check()
     save(parts, folder / "split", overwrite=overwrite)
 

@@ -110,7 +110,7 @@ def class_count(parts: Parts, layout: Layout, borders: Iterable[Sequence[int]]) 
     model = parts.source.model
     if len(parts) == 1 and model is not None:
         try:
-            specs = infer(model, _scores(model.index))
+            specs = infer(model, _scores(model.index), isolate=False)  # it is run in this process anyway
         except FormatError:
             return None
         shapes = [tuple(d or 0 for d in s.shape) for s in specs.values() if s.shape is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -12,18 +13,22 @@ import numpy as np
 from graphsplit.errors import FeedError, FormatError
 from graphsplit.formats import Model
 from graphsplit.graph.index import TensorSpec
-from graphsplit.graph.text import shape_text
+from graphsplit.graph.text import bytes_text, shape_text
+from graphsplit.inference.child_process import memory_limit
+from graphsplit.inference.pictures import decode_image, encode_jpeg
 from graphsplit.runtimes.arrays import Array, as_array, dtype_name
-from graphsplit.runtimes.tensorflow import session_config
 
 __all__ = ["Feeds", "check_feeds", "image_feeds", "made_feeds", "picture"]
 
 #: Tensor → array.
 Feeds = dict[str, Array]
 
+_REMEDY = "feeds=… runs on other feeds, verify=False leaves the proof out"
 _SIZE = 320  # pixels, if neither the input nor a resizer states the size of a picture
 _LARGEST = 4096  # pixels that a resizer is believed
 _SMALL = 4096  # bytes of a constant that may be such a size
+_QUANTISED = {"qint8": np.int8, "quint8": np.uint8, "qint16": np.int16, "quint16": np.uint16, "qint32": np.int32}
+_MOST = 2**32  # bytes that the random numbers of one synthetic feed may take
 _CARRIERS = {"int4": "int8", "int2": "int8"}  # dtypes whose values runtimes take and return in another one
 
 
@@ -55,12 +60,14 @@ def made_feeds(model: Model, *, runs: int = 1) -> list[Feeds]:
     distributed floats, zeros and ones, or empty strings, with 1 for unknown dimensions.
 
     Raises:
-        FeedError: An input is a resource or a variant, which has no values.
+        FeedError: An input is a resource or a variant, which has no values, or so large that it is not computed.
     """
     specs = model.inputs
     resized = _resized_to(model)
     decodes = _decodes(model)
     free = all(s.shape is None or (len(s.shape) > 0 and s.shape[0] is None) for s in specs)
+    for spec in specs:
+        _check_size(spec, resized)
     return [
         {s.name: _made(s, batch, resized, decodes, seed=1000 * run + batch) for s in specs}
         for run in range(max(1, runs))
@@ -204,17 +211,30 @@ def _strings(shape: tuple[int, ...], values: Sequence[bytes]) -> Array:
     return strings
 
 
+def _check_size(spec: TensorSpec, resized: tuple[int, int] | None) -> None:
+    """Refuse an input whose stated shape asks for more memory than a synthetic feed is worth, before anything is computed."""
+    shape = _picture_shape(spec, 2, resized) if _is_picture(spec) else _sizes(spec, 2)
+    bytes_each = 1024 if spec.dtype == "string" else 8  # random numbers are drawn in 8 bytes each; strings are objects
+    if (size := math.prod(shape) * bytes_each) > min(_MOST, memory_limit()):
+        stated = f"{spec.name!r} {shape_text(spec.shape)}"
+        raise FeedError([f"{stated} needs {bytes_text(size)}, too much for a synthetic feed; {_REMEDY}"])
+
+
+def _picture_shape(spec: TensorSpec, batch: int, resized: tuple[int, int] | None) -> tuple[int, int, int, int]:
+    height, width = _fixed_size(spec)
+    count = spec.shape[0] if spec.shape is not None and spec.shape[0] is not None else batch
+    return count, height or (resized or (_SIZE, _SIZE))[0], width or (resized or (_SIZE, _SIZE))[1], 3
+
+
 def _made(spec: TensorSpec, batch: int, resized: tuple[int, int] | None, decodes: bool, seed: int) -> Array:
     if _is_picture(spec):
-        height, width = _fixed_size(spec)
-        height, width = height or (resized or (_SIZE, _SIZE))[0], width or (resized or (_SIZE, _SIZE))[1]
-        count = spec.shape[0] if spec.shape is not None and spec.shape[0] is not None else batch
+        count, height, width, _ = _picture_shape(spec, batch, resized)
         return np.stack([_as(picture(height, width, seed=seed + i), spec) for i in range(count)])
     rng = np.random.default_rng(seed)
     shape = _sizes(spec, batch)
     if spec.dtype == "string":
         size = resized or (_SIZE, _SIZE)
-        return _strings(shape, [_jpeg(picture(*size, seed=seed + i)) for i in range(2)] if decodes else [b""])
+        return _strings(shape, [encode_jpeg(picture(*size, seed=seed + i)) for i in range(2)] if decodes else [b""])
     if spec.dtype == "bool":
         return rng.random(shape) < 0.5
     kind = _numpy_dtype(spec)
@@ -229,9 +249,11 @@ def _numpy_dtype(spec: TensorSpec) -> np.dtype[np.generic]:
     try:
         return np.dtype(spec.dtype or "float32")
     except TypeError:  # one of TensorFlow's own: bfloat16, float8, int4, the quantised ones
-        from tensorflow import dtypes
+        if spec.dtype in _QUANTISED:
+            return np.dtype([(spec.dtype, _QUANTISED[spec.dtype])])
+        import ml_dtypes
 
-        dtype: np.dtype[np.generic] = np.dtype(dtypes.as_dtype(spec.dtype).as_numpy_dtype)
+        dtype: np.dtype[np.generic] = np.dtype(getattr(ml_dtypes, str(spec.dtype)))
         return dtype
 
 
@@ -247,30 +269,10 @@ def _content(path: Path) -> bytes:
         raise FormatError(f"cannot be read: {error.strerror or error}", path=path) from error
 
 
-def _jpeg(image: Array) -> bytes:
-    """A picture, uint8 [height, width, 3], as the content of a JPEG file; TensorFlow encodes it, in its own graph."""
-    import tensorflow as tf
-
-    with tf.Graph().as_default() as graph:
-        encoded = tf.io.encode_jpeg(tf.constant(image))
-        with tf.compat.v1.Session(graph=graph, config=session_config()) as session:
-            return bytes(session.run(encoded))
-
-
 def _read(path: Path, size: tuple[int | None, int | None]) -> Array:
-    """A picture file as uint8 [height, width, 3], scaled to fixed dimensions; TensorFlow decodes it, in its own graph."""
-    import tensorflow as tf
-
+    """A picture file as uint8 [height, width, 3], scaled to fixed dimensions."""
     content = _content(path)
-    with tf.Graph().as_default() as graph:
-        image = tf.io.decode_image(tf.constant(content), channels=3, expand_animations=False)
-        if size != (None, None):
-            shape = tf.shape(image)
-            target = tf.stack([size[0] or shape[0], size[1] or shape[1]])
-            image = tf.cast(tf.round(tf.image.resize(image[None], target)[0]), tf.uint8)
-        with tf.compat.v1.Session(graph=graph, config=session_config()) as session:
-            try:
-                pixels: Array = session.run(image)
-            except tf.errors.OpError as error:
-                raise FormatError("not a picture (PNG, JPEG, GIF and BMP are read)", path=path) from error
-    return pixels
+    try:
+        return decode_image(content, size)
+    except ValueError as error:
+        raise FormatError("not a picture (PNG, JPEG, GIF and BMP are read)", path=path) from error

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graphsplit.errors import GraphSplitError, SectionRunError
 from graphsplit.formats import Model
 from graphsplit.inference.adapters import runtime_of
+from graphsplit.inference.failures import ChildError
+from graphsplit.inference.isolated_session import IsolatedSession
 from graphsplit.inference.runtime import Location, Runnable, Session, SessionSettings
 from graphsplit.runtimes.arrays import Array, error_text
 
@@ -43,6 +46,7 @@ def open_session(
     config: Any = None,
     location: Location | None = None,
     outputs: Sequence[str] | None = None,
+    isolate: bool = False,
 ) -> Session:
     """A session of a model, in the runtime of its format.
 
@@ -55,13 +59,19 @@ def open_session(
         config: A ``tf.compat.v1.ConfigProto`` for TensorFlow to start from.
         location: Where it runs, from the `locate` of its runtime; None: wherever the runtime puts it.
         outputs: The tensors that will be computed (default: all that the model outputs).
+        isolate: Run it in a child process (see `graphsplit.inference.isolation`), without `config` and `location`. A model that
+            reaches outside itself, and is trusted, stays here if TensorFlow has been imported here: its custom ops and
+            Python functions may be registered in this process only.
 
     Raises:
         TrustError: The model reaches outside itself and is not trusted.
         FormatError: The model is not frozen, would never end, or is refused by its runtime.
         MissingExtraError: The runtime is not installed.
+        ChildError: The runtime did not survive the model, with `isolate`.
     """
     check_runnable(model, trust, outputs)
+    if isolate and not ("tensorflow" in sys.modules and model.reaches_outside):
+        return IsolatedSession(model, optimize=optimize, timeout=timeout, threads=threads)
     return runtime_of(model).open(model, SessionSettings(optimize, timeout, threads, config, location))
 
 
@@ -78,8 +88,10 @@ def run_error(
         timeout: Limit of the run in seconds, for a TimeoutError.
         hint: What to do about it.
     """
+    if isinstance(error, ChildError):
+        return SectionRunError(f"{what} {error}{hint}", section=section)
     if isinstance(error, TimeoutError) and timeout is not None:
-        return SectionRunError(f"{what} did not end within {timeout:g} seconds", section=section)
+        return SectionRunError(f"{what} did not end within {timeout:g} seconds{hint}", section=section)
     return SectionRunError(f"{what} {did}: {error_text(error)}{hint}", section=section)
 
 
@@ -127,12 +139,17 @@ def open_named(
     timeout: float | None = None,
     hint: str = "",
     outputs: Sequence[str] | None = None,
+    isolate: bool = True,
 ) -> NamedSession:
     """A session of a model whose errors name it; the arguments are those of `open_session` and `NamedSession`.
 
     Raises:
         TrustError: The model reaches outside itself and is not trusted.
         FormatError: The model is not frozen, would never end, or is refused by its runtime.
+        SectionRunError: The runtime did not survive the model.
     """
-    session = open_session(model, trust=trust, optimize=optimize, timeout=timeout, outputs=outputs)
+    try:
+        session = open_session(model, trust=trust, optimize=optimize, timeout=timeout, outputs=outputs, isolate=isolate)
+    except ChildError as error:
+        raise run_error(error, f"loading {what}", section, hint=hint) from error
     return NamedSession(session, what, section, timeout=timeout, hint=hint)

@@ -72,7 +72,7 @@ def plan_model(
             raise CutError(f"{', '.join(sorted(named))} says where to cut, but the model is to run whole")
         planned = plan_whole(model, outputs=cut.get("model_outputs"))
     else:
-        planned = plan(model, shapes=shapes, **cut)
+        planned = plan(model, shapes=shapes, isolate=False, **cut)  # what is opened is run in this process anyway
     if fuse_nms:
         return Planned(*fused(as_graphdef(model, "fusing the non-maximum suppression"), planned))
     return Planned(model, planned)
@@ -110,7 +110,7 @@ def open_parts(
             return opened
         opened = whole_of(opened, trust=trust)
     planned = plan_model(opened, fuse_nms=fuse_nms, whole=whole, shapes=shapes, **cut)
-    return split(planned.model, planned.plan, shapes=shapes)
+    return split(planned.model, planned.plan, shapes=shapes, isolate=False)
 
 
 def check_no_cut(cut: CutOptions) -> None:

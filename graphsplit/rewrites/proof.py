@@ -24,7 +24,7 @@ from graphsplit.verification.report import Report
 
 __all__ = ["RewriteReport", "SampleReport", "prove_found", "prove_samples", "verify_rewrite"]
 
-_TIMEOUT = 600.0  # seconds one run may take
+_TIMEOUT = 300.0  # seconds one run may take
 _SAMPLES = 18  # for each rewrite: twice every kind of boxes
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from typing import Any, TypedDict, cast
 
@@ -12,6 +13,7 @@ from graphsplit.formats import Model
 from graphsplit.graph.index import GraphIndex
 from graphsplit.graph.options import check_options
 from graphsplit.planning.cuts import Cut, make_cut
+from graphsplit.planning.min_cut import Crop
 from graphsplit.planning.plan import Repair
 from graphsplit.planning.presets import Match, explain, match, read_presets, targets_for
 from graphsplit.splitting.crop_file import read_crop_file
@@ -92,7 +94,9 @@ def _tensors(index: GraphIndex, text: str) -> list[str]:
     return [index.tensor(part) for part in text.split(",") if part.strip()]
 
 
-def read_request(function: Callable[..., object], model: Model, options: Mapping[str, Any], *, shapes: bool = True) -> CutRequest:
+def read_request(
+    function: Callable[..., object], model: Model, options: Mapping[str, Any], *, shapes: bool = True, isolate: bool = True
+) -> CutRequest:
     """Find out where to cut a model.
 
     Args:
@@ -100,6 +104,7 @@ def read_request(function: Callable[..., object], model: Model, options: Mapping
         model: The model.
         options: See `CutOptions`.
         shapes: Whether a search for the cut may ask TensorFlow for the sizes of tensors.
+        isolate: Whether it is asked in a child process.
 
     Raises:
         OptionError: for an option that does not exist.
@@ -120,14 +125,15 @@ def read_request(function: Callable[..., object], model: Model, options: Mapping
         raise CutError(f"{' and '.join(chosen)} both say where to cut; pass one of them")
     kept = cut.get("model_outputs")
     outputs = None if kept is None else tensors_of(model.index, kept)
-    cuts, last, origin, notes = _cuts(model, cut, outputs, shapes, any_preset=not chosen)
+    cuts, last, origin, notes = _cuts(model, cut, outputs, partial(search, shapes=shapes, isolate=isolate), any_preset=not chosen)
     return CutRequest(cuts, last, origin, notes, outputs, cut.get("repair", "auto"))
 
 
 _Cuts = tuple[tuple[Cut, ...], str, str, tuple[str, ...]]
+_Searching = Callable[..., tuple[Crop, dict[str, int]]]  # `search`
 
 
-def _cuts(model: Model, cut: CutOptions, kept: tuple[str, ...] | None, shapes: bool, *, any_preset: bool) -> _Cuts:
+def _cuts(model: Model, cut: CutOptions, kept: tuple[str, ...] | None, searching: _Searching, *, any_preset: bool) -> _Cuts:
     """Cuts, name of the last section, origin and notes."""
     index, preset, crop_file = model.index, cut.get("preset"), cut.get("crop_file")
     if crop_file is not None:
@@ -141,7 +147,7 @@ def _cuts(model: Model, cut: CutOptions, kept: tuple[str, ...] | None, shapes: b
     if fitting is not None and fitting.targets:
         return (*_named(index, fitting.targets, None), f"preset {fitting.preset.name}: {fitting.reason}", ())
     note = "" if fitting is None else fitting.preset.note
-    return _searched(model, cut.get("affinity"), kept, shapes, note)
+    return _searched(model, cut.get("affinity"), kept, searching, note)
 
 
 def _named(index: GraphIndex, outputs: Names | Sequence[Names] | None, inputs: Names | None) -> tuple[tuple[Cut, ...], str]:
@@ -192,9 +198,11 @@ def _preset(index: GraphIndex, preset: str) -> Match:
     return fitting
 
 
-def _searched(model: Model, affinity: str | PathLike[str] | None, kept: tuple[str, ...] | None, shapes: bool, note: str) -> _Cuts:
+def _searched(
+    model: Model, affinity: str | PathLike[str] | None, kept: tuple[str, ...] | None, searching: _Searching, note: str
+) -> _Cuts:
     """The automatic cut, or one section if there is nothing worth cutting off."""
-    crop, _ = search(model, affinity=affinity, outputs=kept, shapes=shapes)
+    crop, _ = searching(model, affinity=affinity, outputs=kept)
     notes = (note,) if note else ()
     if not crop.back:
         return (), "main", crop.reason, notes

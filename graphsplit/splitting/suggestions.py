@@ -84,6 +84,7 @@ def search(
     affinity: str | PathLike[str] | None = None,
     outputs: Sequence[str] | None = None,
     shapes: bool = True,
+    isolate: bool = True,
 ) -> tuple[Crop, dict[str, int]]:
     """The automatic cut of a model, and the bytes of its tensors that the search used.
 
@@ -91,29 +92,40 @@ def search(
         model: The model.
         affinity: Path of a table of the ops that your compiler takes, see `graphsplit.planning.affinity`.
         outputs: Outputs of the whole to keep (default: all).
-        shapes: Whether to infer sizes (imports TensorFlow); without, all tensors count the same.
+        shapes: Whether to infer sizes (needs TensorFlow); without, all tensors count the same.
+        isolate: Infer them in a child process.
     """
-    sizes = frame_bytes(model) if shapes else {}
+    sizes = frame_bytes(model, isolate=isolate) if shapes else {}
     return find_crop(model.index, lambda t: sizes.get(t, _UNKNOWN), read_affinity(affinity), outputs), sizes
 
 
-def suggest(model: ModelLike, *, limit: int = 5, affinity: str | PathLike[str] | None = None, trust: bool = False) -> Suggestions:
-    """Cuts for a model, best first. Imports TensorFlow for the sizes of tensors; nothing is run.
+def suggest(
+    model: ModelLike,
+    *,
+    limit: int = 5,
+    affinity: str | PathLike[str] | None = None,
+    shapes: bool = True,
+    trust: bool = False,
+    isolate: bool = True,
+) -> Suggestions:
+    """Cuts for a model, best first. Needs TensorFlow for the sizes of tensors; nothing is run.
 
     Args:
         model: A model, or anything that `graphsplit.load` takes.
         limit: How many at most.
         affinity: Path of a table of the ops that your compiler takes, see `graphsplit.planning.affinity`.
+        shapes: Whether to infer the sizes of tensors; without, all count the same.
         trust: Load a SavedModel that reaches files, the network or Python.
+        isolate: Infer in a child process, which a model can crash without harm; False: in this one.
 
     Raises:
-        FormatError: for a model or a table that cannot be read.
+        FormatError: for a model or a table that cannot be read, and a graph that TensorFlow does not survive.
         OptionError: for a limit below 1.
     """
     check_count("limit", limit)
     model = as_model(model, trust=trust)
     index = model.index
-    crop, sizes = search(model, affinity=affinity)
+    crop, sizes = search(model, affinity=affinity, shapes=shapes, isolate=isolate)
     asked: list[tuple[Literal["preset", "autocrop"], str, tuple[str, ...], tuple[str, ...], str]] = []
     preset = match(index)
     if preset is not None and preset.targets:
@@ -130,7 +142,8 @@ def suggest(model: ModelLike, *, limit: int = 5, affinity: str | PathLike[str] |
         asked.sort(key=lambda a: a[0] == "preset")
     full = [tuple(index.tensor(t) for t in a[3]) for a in asked]
     # Once for all cuts: each time costs an import of the graph.
-    specs = infer(model, dict.fromkeys(t for tensors in full for t in tensors))
+    ends = dict.fromkeys(t for tensors in full for t in tensors)
+    specs = infer(model, ends, isolate=isolate) if shapes else {t: index.tensors[t] for t in ends}
     unique: dict[tuple[str, ...], Suggestion] = {}
     for (source, name, inputs, _, reason), tensors in zip(asked, full, strict=True):
         key = (*inputs, "", *tensors)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["plan", "plan_whole", "split"]
 
 
-def plan(model: ModelLike, *, shapes: bool = True, trust: bool = False, **cut: Unpack[CutOptions]) -> Plan:
+def plan(model: ModelLike, *, shapes: bool = True, trust: bool = False, isolate: bool = True, **cut: Unpack[CutOptions]) -> Plan:
     """Decide what a split will do. Reads nothing but the index of the model and writes nothing.
 
     If no cut is named, the preset that matches the graph is used, else the cut is searched for; if nothing is worth
@@ -30,8 +30,9 @@ def plan(model: ModelLike, *, shapes: bool = True, trust: bool = False, **cut: U
 
     Args:
         model: A model, or anything that `graphsplit.load` takes.
-        shapes: Whether a search for the cut may infer the sizes of tensors (imports TensorFlow); without, all count alike.
+        shapes: Whether a search for the cut may infer the sizes of tensors (needs TensorFlow); without, all count alike.
         trust: Load a SavedModel that reaches files, the network or Python.
+        isolate: Infer in a child process, which a model can crash without harm; False: in this one.
         **cut: Where to cut: `outputs`, `inputs`, `preset`, `autocrop`, `affinity`, `crop_file`, `model_outputs`, `repair`;
             see `graphsplit.splitting.request.CutOptions`.
 
@@ -42,7 +43,7 @@ def plan(model: ModelLike, *, shapes: bool = True, trust: bool = False, **cut: U
         FormatError: for a file that cannot be read.
     """
     model = as_model(model, trust=trust)
-    return _planned(model, read_request(plan, model, cut, shapes=shapes))
+    return _planned(model, read_request(plan, model, cut, shapes=shapes, isolate=isolate))
 
 
 def plan_whole(model: Model, *, outputs: Names | None = None) -> Plan:
@@ -69,6 +70,7 @@ def split(
     shapes: bool = True,
     devices: Mapping[str, str] | None = None,
     trust: bool = False,
+    isolate: bool = True,
     **cut: Unpack[CutOptions],
 ) -> Parts:
     """Cut a model into its sections. Nothing is run and nothing is written.
@@ -76,9 +78,10 @@ def split(
     Args:
         model: A model, or anything that `graphsplit.load` takes.
         at: A plan from `plan`, or what `outputs` takes; None: the other options, as of `plan`, say where to cut.
-        shapes: Whether to infer the shapes of border tensors that the file does not state (imports TensorFlow).
+        shapes: Whether to infer the shapes of border tensors that the file does not state (needs TensorFlow).
         devices: Section → device, overriding the default (``main`` /gpu:0, the others /cpu:0).
         trust: Load a SavedModel that reaches files, the network or Python.
+        isolate: Infer in a child process, which a model can crash without harm; False: in this one.
         **cut: Where to cut, as of `plan`.
 
     Raises:
@@ -101,11 +104,11 @@ def split(
             if cut.get("outputs") is not None:
                 raise CutError("the second argument and outputs both say where to cut; pass one of them")
             cut["outputs"] = at
-        planned = _planned(model, read_request(split, model, cut, shapes=shapes))
+        planned = _planned(model, read_request(split, model, cut, shapes=shapes, isolate=isolate))
     names = [s.name for s in planned.sections]
     check_sections("devices", devices, names)
     check_devices(devices or {})
-    specs = border_specs(model, planned, shapes=shapes)
+    specs = border_specs(model, planned, shapes=shapes, isolate=isolate)
     return Parts(
         sections=tuple(_part(model, planned, i, specs, devices or {}) for i in range(len(planned.sections))),
         inputs=planned.inputs,
@@ -125,16 +128,17 @@ def _check_belongs(model: Model, planned: Plan) -> None:
         raise CutError(f"the plan was made for another model: this one has no node {missing!r}; plan it again")
 
 
-def border_specs(model: Model, planned: Plan, *, shapes: bool = True) -> dict[str, TensorSpec]:
+def border_specs(model: Model, planned: Plan, *, shapes: bool = True, isolate: bool = True) -> dict[str, TensorSpec]:
     """Dtype and shape of every tensor that enters or leaves a section.
 
     Args:
         model: The model.
         planned: Its plan.
         shapes: Whether to infer shapes that the file does not state.
+        isolate: As of `split`.
     """
     tensors = dict.fromkeys(t for s in planned.sections for t in (*s.inputs, *s.outputs))
-    return infer(model, tensors) if shapes else {t: model.index.tensors[t] for t in tensors}
+    return infer(model, tensors, isolate=isolate) if shapes else {t: model.index.tensors[t] for t in tensors}
 
 
 def _part(model: Model, planned: Plan, number: int, specs: Mapping[str, TensorSpec], devices: Mapping[str, str]) -> Part:

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from os import PathLike
-from typing import Any
+from typing import Any, Protocol
 
 from graphsplit.errors import FeedError, FormatError, SectionRunError
 from graphsplit.formats import Model, ModelLike, as_model
 from graphsplit.graph.options import check_count, check_number
+from graphsplit.inference.failures import ChildError, error_kind
 from graphsplit.inference.feeds import Feeds, check_feeds, made_feeds
 from graphsplit.inference.runtime import Runnable
 from graphsplit.inference.sessions import NamedSession, check_runnable, open_named
@@ -27,7 +29,14 @@ from graphsplit.verification.report import Report, worst
 
 __all__ = ["run_parts", "verify", "with_ties"]
 
-_TIMEOUT = 600.0  # seconds one run may take; a loop that never ends is a legal graph
+_TIMEOUT = 300.0  # seconds one run may take; a loop that never ends is a legal graph
+_REMEDY = "feeds=… runs on other feeds, verify=False leaves the proof out"
+
+
+class _Open(Protocol):
+    """Opens a session of a model; `outputs` as of `graphsplit.inference.sessions.open_session`."""
+
+    def __call__(self, model: Model, what: str, section: str, *, outputs: Sequence[str] | None = None) -> NamedSession: ...
 
 
 def verify(
@@ -40,6 +49,7 @@ def verify(
     runs: int = 1,
     optimize: bool = False,
     trust: bool = False,
+    isolate: bool = True,
 ) -> Report:
     """Run whole and sections on the same feeds and compare every output. A difference is reported, not raised.
 
@@ -53,13 +63,15 @@ def verify(
         runs: Number of synthetic feeds of each batch size.
         optimize: Run both sides with Grappler, as deployed; differences by rounding are then not the fault of the cut.
         trust: Run models that reach files, the network or Python.
+        isolate: Run in a child process with a deadline and a bound on memory (see `graphsplit.inference.isolation`); False: in
+            this one.
 
     Raises:
         OptionError: for a tolerance below 0, or fewer than one run.
         FeedError: for feeds that do not fit.
         TrustError: if the whole or a section needs trust.
         FormatError: for a model that is not frozen, or lacks inputs or outputs of the parts.
-        SectionRunError: if the whole or a section fails to run.
+        SectionRunError: if the whole or a section fails to run, crashes, or takes too much time or memory.
     """
     check_count("runs", runs)
     check_number("rtol", rtol)
@@ -73,19 +85,32 @@ def verify(
     unused = [s.name for s in model.inputs if s.name not in parts.inputs]
     several = made_feeds(model, runs=runs) if feeds is None else _several(feeds)
     several = [check_feeds(model.inputs, feed, optional=unused) for feed in several]
+    opening = partial(open_named, trust=trust, optimize=optimize, timeout=_TIMEOUT, isolate=isolate)
+    try:
+        return _compared(model, parts, several, opening, synthetic=feeds is None, rtol=rtol, atol=atol)
+    except SectionRunError as error:
+        cause = error.__cause__
+        if not isinstance(cause, (ChildError, TimeoutError)):
+            raise
+        raise SectionRunError(f"{error}; {_REMEDY}", section=error.section) from cause
 
+
+def _compared(
+    model: Model, parts: Parts, several: Sequence[Feeds], opening: _Open, *, synthetic: bool, rtol: float, atol: float
+) -> Report:
+    """The report of `verify`, of feeds that fit."""
     found: list[list[OutputReport]] = []
     ran: list[Feeds] = []
     divergent: str | None = None
     reason = ""
     ties = 0
     with ExitStack() as opened:
-        whole, sections = _open(opened, model, parts, optimize, trust)
+        whole, sections = _open(opened, model, parts, opening)
         for feed in several:
             try:
                 expected = whole.run(feed, list(parts.outputs))
             except SectionRunError as error:
-                if feeds is not None or not _refused(error):
+                if not synthetic or not _refused(error):
                     raise
                 if ran:
                     continue
@@ -99,7 +124,7 @@ def verify(
                 ties += reordered
             found.append(reports)
             if divergent is None and not reason and not all(r.equal for r in reports):
-                divergent, reason = _diagnose(model, parts, feed, optimize=optimize, trust=trust, rtol=rtol, atol=atol)
+                divergent, reason = _diagnose(model, parts, feed, opening, rtol=rtol, atol=atol)
     outputs = tuple(worst(same) for same in zip(*found, strict=True))
     return Report(
         equal=all(o.equal for o in outputs),
@@ -146,14 +171,11 @@ def _check_belongs(model: Model, parts: Parts) -> None:
             raise FormatError(f"the model has no {kind} {absent[0]!r}; pass the model that was split", path=model.path)
 
 
-def _open(
-    opened: ExitStack, model: Model, parts: Parts, optimize: bool, trust: bool
-) -> tuple[NamedSession, dict[str, NamedSession]]:
+def _open(opened: ExitStack, model: Model, parts: Parts, opening: _Open) -> tuple[NamedSession, dict[str, NamedSession]]:
     """Sessions of the whole and of each section, to be closed with `opened`."""
 
     def named(model: Model, what: str, section: str, outputs: Sequence[str] | None = None) -> NamedSession:
-        session = open_named(model, what, section, trust=trust, optimize=optimize, timeout=_TIMEOUT, outputs=outputs)
-        return opened.enter_context(closing(session))
+        return opened.enter_context(closing(opening(model, what, section, outputs=outputs)))
 
     whole = named(model, "the whole model", "whole", parts.outputs)
     sections = {}
@@ -169,7 +191,7 @@ def _open(
 def _refused(error: SectionRunError) -> bool:
     """Whether a model rejected what it was fed."""
     cause = error.__cause__
-    return isinstance(cause, (ValueError, RuntimeError)) or type(cause).__name__ == "InvalidArgumentError"
+    return isinstance(cause, (ValueError, RuntimeError)) or error_kind(cause) == "InvalidArgumentError"
 
 
 def run_parts(parts: Parts, feeds: Mapping[str, Array], sessions: Mapping[str, Runnable]) -> dict[str, Array]:
@@ -195,9 +217,8 @@ def _diagnose(
     model: Model,
     parts: Parts,
     feed: Feeds,
+    opening: _Open,
     *,
-    optimize: bool,
-    trust: bool,
     rtol: float,
     atol: float,
 ) -> tuple[str | None, str]:
@@ -207,11 +228,8 @@ def _diagnose(
     """
     tensors = list(dict.fromkeys(p.tensor for part in parts for p in part.outputs if p.tensor in model.index.tensors))
     with ExitStack() as opened:
-        whole, sections = _open(opened, model, parts, optimize, trust)
-        once_more = open_named(
-            model, "the whole model", "whole", trust=trust, optimize=optimize, timeout=_TIMEOUT, outputs=parts.outputs
-        )
-        again = opened.enter_context(closing(once_more))
+        whole, sections = _open(opened, model, parts, opening)
+        again = opened.enter_context(closing(opening(model, "the whole model", "whole", outputs=parts.outputs)))
         expected = dict(zip(tensors, whole.run(feed, tensors), strict=True))
         repeated = dict(zip(tensors, again.run(feed, tensors), strict=True))
         values = run_parts(parts, feed, sections)

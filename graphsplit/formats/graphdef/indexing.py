@@ -29,8 +29,10 @@ def index_graph(reader: GraphDefReader, outputs: tuple[str, ...] | None = None) 
         outputs: The tensors it outputs, if that is known; None: what no node reads.
 
     Raises:
-        GraphError: A name repeats, an input does not exist, or a node asks for an absurd number of outputs.
+        GraphError: A name repeats, an input does not exist, a node asks for an absurd number of outputs, or a function calls
+            itself.
     """
+    reader.library.check_recursion()
     calls = {n.name: c for n in reader.nodes if (c := reader.library.called(n))} if reader.library.functions else {}
     edges = _Edges(reader)
     nodes: list[Node] = []

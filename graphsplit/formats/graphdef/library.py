@@ -117,6 +117,27 @@ class Library:
                     if name and name not in self.functions:
                         raise GraphError(f"the function {function!r} calls the function {name!r}, which is not there")
 
+    def check_recursion(self) -> None:
+        """Refuse functions that call themselves, which crash TensorFlow. Raises GraphError that names one."""
+        done: set[str] = set()
+        for first in self.calls:
+            path: dict[str, Iterator[str]] = {}  # the calls that led here, each with what else it calls
+            waiting = [] if first in done else [first]
+            while waiting or path:
+                if waiting:
+                    name = waiting.pop()
+                    path[name] = iter(self.calls[name])
+                for called in path[next(reversed(path))]:
+                    if called in path:
+                        chain = [*path][[*path].index(called) :]
+                        shown = " → ".join(map(repr, [*chain[:5], *(["…"] if len(chain) > 5 else []), called]))
+                        raise GraphError(f"a function calls itself: {shown}; no graph that TensorFlow exports does")
+                    if called not in done:
+                        waiting.append(called)
+                        break
+                else:
+                    done.add(path.popitem()[0])
+
     def reached(self, names: Iterable[str]) -> frozenset[str]:
         """The named functions and all that they call, gradients included."""
         there = self.functions
