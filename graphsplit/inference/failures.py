@@ -6,7 +6,6 @@ import re
 from types import SimpleNamespace
 
 from graphsplit import errors
-from graphsplit.runtimes.arrays import error_text
 
 __all__ = [
     "ChildError",
@@ -85,6 +84,8 @@ def reported_error(report: object) -> Exception:
     if kind in errors.__all__:
         return _rebuilt(getattr(errors, kind), text, error.get("attributes"))
     if kind in ("MemoryError", "ResourceExhaustedError"):
+        from graphsplit.runtimes.arrays import error_text  # imports NumPy, which --help does not need
+
         return OutOfMemoryError(f"needed more memory than there is ({error_text(Exception(text))[:200]})")
     return _KINDS[kind](text) if kind in _KINDS else RuntimeFailure(kind, text, node)
 

@@ -12,7 +12,6 @@ from graphsplit.formats import Model, as_graphdef
 from graphsplit.graph.index import Shape, TensorSpec
 from graphsplit.inference.adapters import runtime_of
 from graphsplit.inference.failures import ChildError
-from graphsplit.inference.isolation import call
 
 __all__ = ["frame_bytes", "infer"]
 
@@ -79,6 +78,8 @@ def _infer_here(skeleton: bytes, tensors: list[str]) -> dict[str, tuple[str, Sha
 
 
 def _infer_apart(skeleton: bytes, tensors: list[str], deadline: float) -> dict[str, tuple[str, Shape | None]]:
+    from graphsplit.inference.isolation import call  # imports NumPy, which --help does not need
+
     answer, _ = call("infer", tensors, [[skeleton]], deadline=deadline)
     if not isinstance(answer.value, dict) or not answer.value.keys() >= set(tensors):
         raise ChildError("sent what is not an answer")

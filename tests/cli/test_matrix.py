@@ -187,7 +187,7 @@ def test_every_remedy_is_a_flag_of_the_command_it_is_said_to_be_of(flag, home):
         ("split", 'repair the border (repair="auto")', "repair the border (--repair auto)"),
         ("show", "name tensors with outputs=…", "name tensors with graphsplit split --outputs A,B,…"),
         ("split", "keep more with model_outputs=…, outputs=…", "keep more with --model-outputs A,B,…, --outputs A,B,…"),
-        ("suggest", "shapes=False leaves them unknown", "graphsplit split --no-shapes leaves them unknown"),
+        ("suggest", "shapes=False leaves them unknown", "--no-shapes leaves them unknown"),
     ],
 )
 def test_a_remedy_is_a_flag_where_there_is_one(command, message, expected):

@@ -329,7 +329,11 @@ def test_a_consumer_that_stops_early_leaves_nothing_behind(split, moving):
 
 def section_threads():
     """Without the threads that read sources: one of an earlier stream may be about to end."""
-    return {t for t in threading.enumerate() if t.name.startswith("graphsplit-") and t.name != "graphsplit-source"}
+    return {
+        t
+        for t in threading.enumerate()
+        if t.name.startswith("graphsplit-") and t.name not in ("graphsplit-source", "graphsplit-child")
+    }
 
 
 def test_a_closed_detector_says_so_and_no_thread_is_left(spotter):
