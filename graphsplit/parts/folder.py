@@ -33,10 +33,7 @@ def check_save(parts: Parts, directory: str | PathLike[str], *, overwrite: bool 
         OverwriteError: A file is there already, or there cannot be such a folder.
         OptionError: `parts` are not parts, or `directory` is not a path.
     """
-    if not isinstance(parts, Parts):
-        raise OptionError(f"parts must be the result of split, not {parts!r:.100}; as in save(parts, directory)", option="parts")
-    check_path("directory", directory, "a folder")
-    folder = Path(directory)
+    folder = _folder(parts, directory)
     check_folder(folder)
     whole = parts.source.path
     sources = [whole] if whole is not None and os.path.isfile(whole) else []  # also where nobody may look
@@ -62,8 +59,7 @@ def save(parts: Parts, directory: str | PathLike[str], *, overwrite: bool = Fals
         FormatError: if a file cannot be written, or the file of the whole has changed since it was read.
         OptionError: if `parts` are not parts, or `directory` is not a path.
     """
-    check_path("directory", directory, "a folder")
-    target = Path(directory)
+    target = _folder(parts, directory)
     with reported(target):
         check_save(parts, target, overwrite=overwrite)
         staging = Staging(target, overwrite=overwrite)
@@ -78,6 +74,14 @@ def save(parts: Parts, directory: str | PathLike[str], *, overwrite: bool = Fals
         finally:
             staging.drop()
     return target
+
+
+def _folder(parts: Parts, directory: str | PathLike[str]) -> Path:
+    """The folder, once both arguments are known to be of their types. Raises OptionError."""
+    if not isinstance(parts, Parts):
+        raise OptionError(f"parts must be the result of split, not {parts!r:.100}; as in save(parts, directory)", option="parts")
+    check_path("directory", directory, "a folder")
+    return Path(directory)
 
 
 def _write(parts: Parts, target: Path, staging: Staging) -> dict[str, str]:
