@@ -1,7 +1,7 @@
 """Which ops belong on an accelerator, which on a host, and which on either. The table is data: affinity.json.
 
 A user's table, ``{"Conv2D": "accelerator", "GatherV2": "host", "Mul": "either"}``, overlays it: "these are the ops my compiler
-takes".
+takes". Ops that neither names are doubtful: most accelerators take them, a particular compiler may not.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal, cast, get_args
 
+from graphsplit.graph.index import Role
 from graphsplit.graph.json_input import entry_error, read_json
 from graphsplit.graph.options import check_path
 
-__all__ = ["Affinity", "Side", "read_affinity"]
+__all__ = ["Affinity", "Side", "overlaid", "read_affinity"]
 
 Side = Literal["accelerator", "host", "either"]
 _LIMIT = 4 * 2**20  # bytes
 _TABLE = 'an affinity table such as {"Conv2D": "accelerator", "TopKV2": "host"}'
+_FLEX = "Flex"  # starts the names of TensorFlow's ops in a TFLite file
+_HOST_DTYPES = frozenset({"string", "resource", "variant"})
 
 
 @dataclass(frozen=True)
@@ -31,16 +34,44 @@ class Affinity:
     Attributes:
         sides: Op → side.
         fused: Ops that run in one step with the neural op before them.
+        compiled: Starts of the names of ops that a compiler made for its accelerator.
         own: Ops that the user's table names.
+        layers: The layers of networks, which are what an accelerator is for.
+        unknown: The side of ops that nothing names.
+        tied: Node → why it must stay on the host, whatever its op.
     """
 
     sides: Mapping[str, Side]
     fused: frozenset[str]
+    compiled: tuple[str, ...] = ()
     own: frozenset[str] = field(default=frozenset())
+    layers: frozenset[str] = field(default=frozenset())
+    unknown: Side = "either"
+    tied: Mapping[str, str] = field(default_factory=dict)
 
-    def side(self, op: str) -> Side:
-        """Where an op belongs; ops that no table names belong on either."""
-        return self.sides.get(op, "either")
+    def side(self, op: str, role: Role = "", dtypes: frozenset[str | None] = frozenset()) -> Side:
+        """Where an op belongs.
+
+        Args:
+            op: Its name.
+            role: Its role; a custom op is the host's unless the table names it.
+            dtypes: Of the tensors that it reads and outputs; strings and handles are the host's.
+        """
+        if op in self.own:
+            return self.sides[op]
+        if op.startswith(self.compiled):
+            return "accelerator"
+        if role == "custom" or op.startswith(_FLEX) or dtypes & _HOST_DTYPES:
+            return self.sides.get(op, "host")
+        return self.sides.get(op, self.unknown)
+
+    def is_layer(self, op: str) -> bool:
+        """Whether an op is a layer of a network that the accelerator takes."""
+        return (op in self.layers or op.startswith(self.compiled)) and self.side(op) != "host"
+
+    def is_certain(self, op: str) -> bool:
+        """Whether the accelerator is known to take an op."""
+        return op in self.own or op in self.fused or self.side(op) == "accelerator"
 
 
 @cache
@@ -48,7 +79,7 @@ def _built_in() -> Affinity:
     raw = json.loads((Path(__file__).parent / "affinity.json").read_text(encoding="utf-8"))
     sides: dict[str, Side] = dict.fromkeys(raw["accelerator"], "accelerator")
     sides.update(dict.fromkeys(raw["host"], "host"))
-    return Affinity(sides, frozenset(raw["fused"]))
+    return Affinity(sides, frozenset(raw["fused"]), tuple(raw["compiled"]), layers=frozenset(raw["accelerator"]))
 
 
 def read_affinity(path: str | PathLike[str] | None = None) -> Affinity:
@@ -70,5 +101,24 @@ def read_affinity(path: str | PathLike[str] | None = None) -> Affinity:
     for op, side in content.items():
         if side not in get_args(Side):
             raise entry_error(f"$.{op[:60]}", f"{side!r:.40} is not one of {', '.join(get_args(Side))}", path=where)
-    own = cast(dict[str, Side], content)
-    return Affinity({**built_in.sides, **own}, built_in.fused - own.keys(), frozenset(own))
+    return overlaid(cast(dict[str, Side], content))
+
+
+def overlaid(own: Mapping[str, Side], *, unknown: Side = "either", tied: Mapping[str, str] | None = None) -> Affinity:
+    """The built-in table, overlaid with another.
+
+    Args:
+        own: Op → side.
+        unknown: The side of ops that it does not name; "either": what the built-in table says.
+        tied: Node → why it must stay on the host.
+    """
+    built_in = _built_in()
+    return Affinity(
+        sides={**built_in.sides, **own} if unknown == "either" else own,
+        fused=built_in.fused - own.keys(),
+        compiled=built_in.compiled,
+        own=frozenset(own),
+        layers=built_in.layers,
+        unknown=unknown,
+        tied=tied or {},
+    )
