@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from graphsplit.planning.min_cut import find_crop
 
 from graphsplit.errors import FormatError
 from graphsplit.graph.index import Function, GraphIndex, Group, Node, TensorSpec
 from graphsplit.planning.affinity import read_affinity
-from graphsplit.planning.min_cut import find_crop
 
 
 def graph(*lines, outputs, groups=None, functions=None, calls=None):

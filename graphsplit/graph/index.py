@@ -33,7 +33,8 @@ Shape = tuple[int | None, ...]
 
 #: "shape": reads nothing of a tensor but its shape. "arithmetic": cheap enough to be computed again in another section.
 #: "resize": scales pictures to a size, its last input. "decode": decodes pictures. "neural": a layer of a network.
-#: "custom": an op that the file format does not define. "": anything else. Each format assigns the roles of its own ops, so that nothing above a format compares op names for it.
+#: "custom": an op that the file format does not define. "": anything else.
+#: Each format assigns the roles of its own ops, so that nothing above a format compares op names for it.
 Role = Literal["", "shape", "arithmetic", "resize", "decode", "neural", "custom"]
 
 

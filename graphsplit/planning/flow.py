@@ -28,11 +28,10 @@ class Network:
         """Pay `capacity` if `one` is on the source's side and `other` on the sink's."""
         if one == other or not capacity:
             return
-        edge = self._graph.get_edge_data(one, other)
-        if edge is None:
+        if not self._graph.has_edge(one, other):
             self._graph.add_edge(one, other, capacity=capacity)
-        elif "capacity" in edge:
-            edge["capacity"] += capacity
+        elif "capacity" in self._graph[one][other]:
+            self._graph[one][other]["capacity"] += capacity
 
     def bind(self, one: Hashable, other: Hashable) -> None:
         """Where `one` is on the source's side, so is `other`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -72,6 +73,7 @@ class Plan:
         repair: What was asked for tensors that cross without having been named.
         origin: Where the cut came from, in a sentence: named, a preset, a file, a search.
         notes: Sentences on everything else that was decided.
+        devices: Section → device, where the search for the cut decided that.
     """
 
     sections: tuple[Section, ...]
@@ -84,6 +86,7 @@ class Plan:
     repair: Repair = field(default="auto", compare=False)
     origin: str = field(default="named", compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
+    devices: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
         sections = [(f"{s.name} {count_text(len(s.nodes), 'node')}", s.inputs, s.outputs) for s in self.sections]

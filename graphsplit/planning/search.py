@@ -18,7 +18,7 @@ Three questions, in this order:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from graphsplit.graph.index import Node
@@ -29,6 +29,25 @@ from graphsplit.planning.units import Units
 __all__ = ["Crop", "Island", "Search", "Stuck"]
 
 _LOOPS = {"While", "StatelessWhile"}
+_SOFTMAX = {"Softmax", "SOFTMAX"}
+_VIEWS = frozenset(
+    {
+        "Identity",
+        "Reshape",
+        "Squeeze",
+        "ExpandDims",
+        "Transpose",
+        "RESHAPE",
+        "SQUEEZE",
+        "EXPAND_DIMS",
+        "TRANSPOSE",
+        "QUANTIZE",
+        "DEQUANTIZE",
+    }
+)
+_ACTIVATIONS = frozenset({"Softmax", "Sigmoid", "Tanh", "LogSoftmax", "SOFTMAX", "LOGISTIC", "TANH", "LOG_SOFTMAX"})
+_SUMS = {"Add", "AddV2", "ADD"}
+_STEPS = 4  # views between a softmax and what weighs its outputs
 _NOTHING_AFTER = "nothing to crop after the network: no op there belongs on a host"
 
 
@@ -96,9 +115,7 @@ class Search:
         affinity: Which op belongs where.
     """
 
-    def __init__(
-        self, units: Units, nbytes: Callable[[str], int], weight: Callable[[Node], int], affinity: Affinity
-    ) -> None:
+    def __init__(self, units: Units, nbytes: Callable[[str], int], weight: Callable[[Node], int], affinity: Affinity) -> None:
         self.units, self.nbytes, self.affinity = units, nbytes, affinity
         self.refused = {u for u, nodes in units.members.items() if self._is_refused(nodes)}
         every = {u: [n for n in nodes if self._is_layer(n)] for u, nodes in units.members.items()}
@@ -110,7 +127,22 @@ class Search:
     # sides
 
     def _is_layer(self, node: Node) -> bool:
-        return any(self.affinity.is_layer(op) for op in self.units.index.ops_within(node))
+        return any(map(self.affinity.is_layer, self.units.index.ops_within(node))) and not self._is_mean(node)
+
+    def _is_mean(self, node: Node) -> bool:
+        """Whether a convolution to one channel only weighs what a softmax outputs, as the decoders of YOLO do: no layer."""
+        index, (tensor, *others) = self.units.index, node.inputs or ("",)
+        shapes = [index.tensors[t].shape for t in others if index.name_to_node_map[index.producer[t]].kind == "const"]
+        if not any(shape and len(shape) == 4 and sorted(d or 0 for d in shape)[:3] == [1, 1, 1] for shape in shapes):
+            return False
+        for _ in range(_STEPS):
+            before = index.name_to_node_map[index.producer[tensor]]
+            if before.op in _SOFTMAX:
+                return True
+            if before.op not in _VIEWS or not before.inputs:
+                return False
+            tensor = before.inputs[0]
+        return False
 
     def _is_refused(self, nodes: list[Node]) -> bool:
         """Whether a unit is for the host: it holds a host op, or is a loop, and holds no layer.
@@ -131,9 +163,10 @@ class Search:
     def _sides(self, node: Node) -> set[str]:
         index = self.units.index
         first, *others = index.ops_within(node)
-        # An Assert compares and writes text; nobody reads it.
-        read = (t for t in node.inputs if index.name_to_node_map[index.producer[t]].kind != "const")
-        dtypes = frozenset(index.tensors[t].dtype for t in (*node.outputs, *read)) if node.outputs and not node.group else frozenset()
+        dtypes: frozenset[str | None] = frozenset()
+        if node.outputs and not node.group:  # an Assert outputs nothing; handles of a loop are the loop's own
+            read = (t for t in node.inputs if index.name_to_node_map[index.producer[t]].kind != "const")
+            dtypes = frozenset(index.tensors[t].dtype for t in (*node.outputs, *read))
         return {self.affinity.side(first, node.role, dtypes), *map(self.affinity.side, others)}
 
     def _is_certain(self, unit: str) -> bool:
@@ -141,16 +174,52 @@ class Search:
 
     @cached_property
     def fused(self) -> set[str]:
-        """Layers and what runs in one step with them: a chain of biases, normalisations and activations with one reader each."""
+        """Layers and what runs in one step with them: a chain of biases, normalisations and activations with one reader each,
+        and a sum of such chains.
+        """
         units, fused = self.units, set(self.layers)
-        stack = list(self.layers)
+        stack = self._in_order(self.layers)
         while stack:
-            readers = list(units.next[stack.pop()])
-            nodes = units.members[readers[0]] if len(readers) == 1 else []
-            if len(nodes) == 1 and nodes[0].op in self.affinity.fused and readers[0] not in self.refused | fused:
-                fused.add(readers[0])
-                stack.append(readers[0])
+            unit = stack.pop()
+            readers = list(units.next[unit])
+            for reader in readers:
+                (node, *others) = units.members[reader]
+                single = len(readers) == 1 and node.op in self.affinity.fused
+                summed = node.op in _SUMS and len(units.previous[reader]) > 1 and units.previous[reader].keys() <= fused
+                if (single or summed) and not others and reader not in self.refused | fused:
+                    fused.add(reader)
+                    stack.append(reader)
         return fused
+
+    @cached_property
+    def measures(self) -> set[str]:
+        """Units that compute with shapes alone: a few bytes, wherever they run."""
+        return self._derived(u for u, nodes in self.units.members.items() if all(n.role == "shape" for n in nodes))
+
+    @cached_property
+    def copies(self) -> set[str]:
+        """Units that compute with constants alone, as the reader of a weight does: each section may have its own."""
+        return self._derived(u for u, nodes in self.units.members.items() if self._is_derived(nodes, frozenset()))
+
+    def _derived(self, start: Iterable[str]) -> set[str]:
+        """Some units, and those that do arithmetic with nothing but their outputs and constants."""
+        units = self.units
+        found: set[str] = set()
+        stack = list(start)
+        while stack:
+            unit = stack.pop()
+            if unit not in found:
+                found.add(unit)
+                stack.extend(r for r in units.next[unit] if self._is_derived(units.members[r], found))
+        return found - self.refused
+
+    def _is_derived(self, nodes: list[Node], known: Set[str]) -> bool:
+        index, unit = self.units.index, self.units.of[nodes[0].name]
+        if not all(n.role == "arithmetic" and not n.stateful and n.group is None for n in nodes):
+            return False
+        return self.units.previous[unit].keys() <= known and all(
+            index.name_to_node_map[index.producer[t]].kind != "input" for n in nodes for t in n.inputs
+        )
 
     @cached_property
     def between(self) -> set[str]:
@@ -171,9 +240,10 @@ class Search:
     def _op(self, unit: str) -> str:
         """The first host op of a unit, in words."""
         nodes = self.units.members[unit]
-        ops = [op for n in nodes for op in self.units.index.ops_within(n)]
         tied = [n.op for n in nodes if n.name in self.affinity.tied]
-        return next((op for op in (*tied, *ops) if op in tied or self.affinity.side(op) == "host"), "a loop" if len(nodes) > 1 else ops[0])
+        host = [op for n in nodes if "host" in self._sides(n) for op in self.units.index.ops_within(n)]
+        named = [op for op in host if self.affinity.side(op) == "host"]
+        return next(iter((*tied, *named, *host)), "a loop")
 
     def _in_order(self, units: Iterable[str]) -> list[str]:
         sequence = self.units.index.node_seq
@@ -226,37 +296,38 @@ class Search:
         """The chain whose main starts after the last host op between layers."""
         return self._crop(self.refused & self.before_layers, doubtful=False)
 
-    def _crop(self, first: Set[str], *, doubtful: bool) -> Crop:
+    def heads(self) -> Crop:
+        """The same as `best`, where nothing after the network is known to be the host's: main ends at the layers all the same.
+
+        Nothing is after main if only activations and views are behind the heads.
+        """
+        tail = {u for u in self.units.members if u not in self.before_layers | self.fused | self._first}
+        if not any(n.op not in _ACTIVATIONS | _VIEWS for u in tail for n in self.units.members[u]):
+            return self.best()
+        return self._crop(self._first, doubtful=False, tail=tail)
+
+    def _crop(self, first: Set[str], *, doubtful: bool, tail: Set[str] = frozenset()) -> Crop:
         units = self.units
         if not self.layers:
             return Crop((), (), 0.0, "nothing to crop: no op of the model belongs on an accelerator")
         least = units.before(first)
-        last = self.refused - least
+        last = (self.refused | tail) - least
         never = units.after(last)  # outside of main, behind it
         anchors = self.layers - least - never
-        pre = self._front(least, units.after(anchors) | never) if first else set()
-        kept = units.before(anchors) | pre
+        pre = self._cut(least, units.after(anchors) | never, earliest=True) if first else set()
+        kept = units.before(anchors | (self.fused & units.after(anchors) - never)) | pre
         if not doubtful:
-            to_host = units.before(last)
-            never |= units.after(u for u in to_host - kept - never if not self._is_certain(u) and u not in self.fused)
-        held = self._back(kept | ((self.fused - never) if doubtful else self._fused_with(anchors, never)), never) if never else set(units.members)
+            plain = kept | never | self.measures | self.copies
+            never |= units.after(u for u in units.before(never) - plain if not self._is_certain(u))
+        held = self._cut(kept, never, earliest=False) if never else set(units.members)
         main = held - pre
-        front = units.leaving(pre) if pre else ()
-        back = units.leaving(held, of=main, whole=True) if len(held) < len(units.members) else ()
+        # What every section can compute for itself is left to the planner: it needs no border.
+        own = self.measures | self.copies
+        front = units.leaving(pre, of=pre - own) if pre else ()
+        back = units.leaving(held, of=main - own, whole=True) if len(held) < len(units.members) else ()
         before = f"work for the host before the network: {self._examples(first)}" if front else ""
         share = sum(self.work.get(u, 0) for u in main) / sum(self.work.values())
-        return Crop(front, back, share, self._examples(last) if back else _NOTHING_AFTER, before)
-
-    def _fused_with(self, anchors: Set[str], never: Set[str]) -> set[str]:
-        return self.fused & self.units.after(anchors) - never
-
-    def _front(self, first: Set[str], never: Set[str]) -> set[str]:
-        """The units before main: `first`, none of `never`, with the fewest bytes after them."""
-        return self._cut(first, never, earliest=True)
-
-    def _back(self, kept: Set[str], never: Set[str]) -> set[str]:
-        """The units before post: `kept`, none of `never`, with the fewest bytes after them."""
-        return self._cut(kept, never, earliest=False)
+        return Crop(front, back, share, self._examples(self.refused & last) if back else _NOTHING_AFTER, before)
 
     def _cut(self, first: Set[str], last: Set[str], *, earliest: bool) -> set[str]:
         """The first of two sections: closed, with all of `first` and none of `last`; fewest bytes leave it."""
@@ -270,7 +341,7 @@ class Search:
             here = vertex(units.of[node.name])
             for tensor in node.outputs:
                 readers = {vertex(units.of[r]) for r in index.consumers.get(tensor, ()) if r in units.of} - {here}
-                if readers and here != SINK:
+                if readers and here != SINK and units.of[node.name] not in self.copies:
                     # The bytes are on the edge from the unit to its tensor, so that many readers cost no more than one.
                     network.cost(here, ("tensor", tensor), max(1, self.nbytes(tensor)))
                     for reader in readers:
@@ -325,8 +396,3 @@ class Search:
         if members & self.layers or all(map(self._is_certain, members)):
             return True
         return True if members & self.before_layers else current
-
-
-def with_reason(crop: Crop, reason: str) -> Crop:
-    """The same crop for another reason."""
-    return replace(crop, reason=reason)

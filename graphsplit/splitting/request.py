@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from os import PathLike
 from typing import Any, TypedDict, cast
@@ -12,12 +12,12 @@ from graphsplit.errors import CutError, OptionError
 from graphsplit.formats import Model
 from graphsplit.graph.index import GraphIndex
 from graphsplit.graph.options import check_options
+from graphsplit.planning.affinity import read_affinity
 from graphsplit.planning.cuts import Cut, make_cut
-from graphsplit.planning.min_cut import Crop
 from graphsplit.planning.plan import Repair
 from graphsplit.planning.presets import Match, explain, match, read_presets, targets_for
 from graphsplit.splitting.crop_file import read_crop_file
-from graphsplit.splitting.suggestions import search
+from graphsplit.splitting.searching import Found, search
 
 __all__ = ["CutOptions", "CutRequest", "Names", "named_options", "read_request", "tensors_of"]
 
@@ -26,7 +26,7 @@ Names = str | Iterable[str]
 
 
 class CutOptions(TypedDict, total=False):
-    """Where to cut a model. At most one of `outputs`/`inputs`, `preset`, `autocrop`/`affinity` and `crop_file`.
+    """Where to cut a model. At most one of `outputs`/`inputs`, `preset`, `autocrop`/`affinity`/`islands` and `crop_file`.
 
     Attributes:
         outputs: Split targets, the tensors at which ``main`` ends; a list of lists for an N-way split.
@@ -34,6 +34,7 @@ class CutOptions(TypedDict, total=False):
         preset: Name of a model family (`graphsplit presets` lists them), or path of a ``.json`` file with your own presets.
         autocrop: Search for the cut even if a preset matches.
         affinity: Path of a table of the ops that your compiler takes, used by that search.
+        islands: Let that search put sections on accelerator and host in turn where host ops lie between layers.
         crop_file: Path of a JSON file with inputs and outputs.
         model_outputs: Outputs of the whole to keep (default: all); the rest is pruned.
         repair: What to do with tensors that cross without being named: "auto", "replicate", "border" or "error".
@@ -44,6 +45,7 @@ class CutOptions(TypedDict, total=False):
     preset: str | None
     autocrop: bool
     affinity: str | PathLike[str] | None
+    islands: bool
     crop_file: str | PathLike[str] | None
     model_outputs: Names | None
     repair: Repair
@@ -60,6 +62,7 @@ class CutRequest:
         notes: What else was decided.
         outputs: Outputs of the whole to keep; None: all.
         repair: What to do with tensors that cross without being named.
+        devices: Section → device, where the search decided that.
     """
 
     cuts: tuple[Cut, ...]
@@ -68,6 +71,7 @@ class CutRequest:
     notes: tuple[str, ...] = ()
     outputs: tuple[str, ...] | None = None
     repair: Repair = "auto"
+    devices: Mapping[str, str] = field(default_factory=dict)
 
 
 def named_options(options: Mapping[str, Any]) -> list[str]:
@@ -117,7 +121,7 @@ def read_request(
     ways = {
         "outputs/inputs": cut.get("outputs") is not None or cut.get("inputs") is not None,
         "preset": cut.get("preset") is not None,
-        "autocrop": bool(cut.get("autocrop")) or cut.get("affinity") is not None,
+        "autocrop": bool(cut.get("autocrop") or cut.get("islands")) or cut.get("affinity") is not None,
         "crop_file": cut.get("crop_file") is not None,
     }
     chosen = [name for name, asked in ways.items() if asked]
@@ -125,29 +129,29 @@ def read_request(
         raise CutError(f"{' and '.join(chosen)} both say where to cut; pass one of them")
     kept = cut.get("model_outputs")
     outputs = None if kept is None else tensors_of(model.index, kept)
-    cuts, last, origin, notes = _cuts(model, cut, outputs, partial(search, shapes=shapes, isolate=isolate), any_preset=not chosen)
-    return CutRequest(cuts, last, origin, notes, outputs, cut.get("repair", "auto"))
+    searching = partial(search, model, outputs=outputs, shapes=shapes, isolate=isolate)
+    request = _request(model.index, cut, searching, any_preset=not chosen)
+    return replace(request, outputs=outputs, repair=cut.get("repair", "auto"))
 
 
-_Cuts = tuple[tuple[Cut, ...], str, str, tuple[str, ...]]
-_Searching = Callable[..., tuple[Crop, dict[str, int]]]  # `search`
+_Searching = Callable[..., Found]  # `search`
 
 
-def _cuts(model: Model, cut: CutOptions, kept: tuple[str, ...] | None, searching: _Searching, *, any_preset: bool) -> _Cuts:
-    """Cuts, name of the last section, origin and notes."""
-    index, preset, crop_file = model.index, cut.get("preset"), cut.get("crop_file")
+def _request(index: GraphIndex, cut: CutOptions, searching: _Searching, *, any_preset: bool) -> CutRequest:
+    preset, crop_file = cut.get("preset"), cut.get("crop_file")
     if crop_file is not None:
         crop = read_crop_file(crop_file)
         several = (f"{crop_file} has {crop.entries} entries; entry 0 is used",) if crop.entries > 1 else ()
-        return (*_named(index, crop.outputs, crop.inputs), f"crop file {crop_file}", several)
+        return CutRequest(*_named(index, crop.outputs, crop.inputs), f"crop file {crop_file}", several)
     outputs, inputs = cut.get("outputs"), cut.get("inputs")
     if outputs is not None or inputs is not None:
-        return (*_named(index, outputs, inputs), "named", ())
+        return CutRequest(*_named(index, outputs, inputs), "named")
     fitting = match(index) if any_preset else _preset(index, preset) if preset is not None else None
     if fitting is not None and fitting.targets:
-        return (*_named(index, fitting.targets, None), f"preset {fitting.preset.name}: {fitting.reason}", ())
-    note = "" if fitting is None else fitting.preset.note
-    return _searched(model, cut.get("affinity"), kept, searching, note)
+        return CutRequest(*_named(index, fitting.targets, None), f"preset {fitting.preset.name}: {fitting.reason}")
+    found = searching(affinity=read_affinity(cut.get("affinity")))
+    notes = () if fitting is None else (fitting.preset.note,)
+    return _alternating(found, notes) if cut.get("islands") else _searched(found, notes)
 
 
 def _named(index: GraphIndex, outputs: Names | Sequence[Names] | None, inputs: Names | None) -> tuple[tuple[Cut, ...], str]:
@@ -198,13 +202,18 @@ def _preset(index: GraphIndex, preset: str) -> Match:
     return fitting
 
 
-def _searched(
-    model: Model, affinity: str | PathLike[str] | None, kept: tuple[str, ...] | None, searching: _Searching, note: str
-) -> _Cuts:
+def _searched(found: Found, notes: tuple[str, ...]) -> CutRequest:
     """The automatic cut, or one section if there is nothing worth cutting off."""
-    crop, _ = searching(model, affinity=affinity, outputs=kept)
-    notes = (note,) if note else ()
-    if not crop.back:
-        return (), "main", crop.reason, notes
-    origin = f"automatic cut: the fewest bytes between the network and {crop.reason}"
-    return (_cut(model.index, "main", crop.back),), "post", origin, notes
+    best = found.search.best()
+    cuts, last = found.cuts()
+    if not cuts:
+        return CutRequest((), "main", best.reason, (*notes, *found.between))
+    return CutRequest(cuts, last, f"automatic cut: {found.why(best)}", (*notes, *found.between))
+
+
+def _alternating(found: Found, notes: tuple[str, ...]) -> CutRequest:
+    """Accelerator and host in turn, or the automatic cut where one chain holds every layer."""
+    cuts, last, devices = found.islands()
+    if not devices:
+        return _searched(found, (*notes, "no host op lies between layers, so there are no islands"))
+    return CutRequest(cuts, last, "islands: accelerator and host in turn", (*notes, *found.between), devices=devices)

@@ -59,7 +59,7 @@ def plan_whole(model: Model, *, outputs: Names | None = None) -> Plan:
 
 def _planned(model: Model, request: CutRequest) -> Plan:
     planned = plan_sections(model.index, request.cuts, last=request.last, outputs=request.outputs, repair=request.repair)
-    return replace(planned, origin=request.origin, notes=(*request.notes, *planned.notes))
+    return replace(planned, origin=request.origin, notes=(*request.notes, *planned.notes), devices=request.devices)
 
 
 def split(
@@ -148,7 +148,7 @@ def _part(model: Model, planned: Plan, number: int, specs: Mapping[str, TensorSp
     def ports(tensors: Iterable[str]) -> tuple[Port, ...]:
         return tuple(Port(t, names[t], specs[t].dtype, specs[t].shape) for t in tensors)
 
-    device = devices.get(section.name, default_device(section.name))
+    device = devices.get(section.name) or planned.devices.get(section.name, default_device(section.name))
     return Part(section.name, cropped, ports(section.inputs), ports(section.outputs), device)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from graphsplit.graph.index import Role
 
 if TYPE_CHECKING:
-    from graphsplit.formats.tflite.reader import Operator
+    from graphsplit.formats.tflite.validation import Operator
 
 __all__ = ["ROLES", "role_of"]
 
