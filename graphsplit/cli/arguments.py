@@ -155,8 +155,13 @@ def add_cut(parser: argparse.ArgumentParser) -> None:
     cut.add_argument(
         "--preset", metavar="NAME", help="the cut of a model family (graphsplit presets lists them), or FILE.json with your own"
     )
-    cut.add_argument("--autocrop", action="store_true", help="search for the cut: the fewest bytes between network and host ops")
+    cut.add_argument(
+        "--autocrop", action="store_true", help="search for the cut, even where a preset matches: main holds the network"
+    )
     cut.add_argument("--affinity", metavar="FILE", help='for that search: JSON {op: "accelerator"|"host"|"either"}')
+    cut.add_argument(
+        "--islands", action="store_true", help="that search: accelerator and host in turn where host ops lie between layers"
+    )
     cut.add_argument(
         "--crop-file", "--model_in_out", "--model-in-out", metavar="FILE", help='JSON: {"inputs": […], "outputs": […]}'
     )
@@ -179,6 +184,7 @@ def cut_of(args: argparse.Namespace) -> CutOptions:
         "preset": args.preset,
         "autocrop": args.autocrop,
         "affinity": args.affinity,
+        "islands": args.islands,
         "crop_file": args.crop_file,
         "model_outputs": args.model_outputs,
         "repair": args.repair,

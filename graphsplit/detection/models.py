@@ -15,7 +15,8 @@ from graphsplit.inference.shapes import infer
 from graphsplit.parts.parts import Parts, Port
 from graphsplit.planning.presets import match
 from graphsplit.rewrites.opening import check_no_cut, open_model_or_parts, open_parts, plan_model, whole_of
-from graphsplit.splitting.request import CutOptions, tensors_of
+from graphsplit.splitting.naming import tensors_of
+from graphsplit.splitting.request import CutOptions
 from graphsplit.splitting.surgery import split as make_parts
 
 if TYPE_CHECKING:

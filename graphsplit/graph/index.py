@@ -241,6 +241,8 @@ class GraphIndex:
 
         Raises TensorNotFoundError with the closest names.
         """
+        if name in self.producer:  # a TFLite name may begin or end with a blank
+            return name
         plain = name.strip().removeprefix("^")
         if plain in self.producer:
             return plain

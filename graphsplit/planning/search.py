@@ -31,19 +31,8 @@ __all__ = ["Crop", "Island", "Search", "Stuck"]
 _LOOPS = {"While", "StatelessWhile"}
 _SOFTMAX = {"Softmax", "SOFTMAX"}
 _VIEWS = frozenset(
-    {
-        "Identity",
-        "Reshape",
-        "Squeeze",
-        "ExpandDims",
-        "Transpose",
-        "RESHAPE",
-        "SQUEEZE",
-        "EXPAND_DIMS",
-        "TRANSPOSE",
-        "QUANTIZE",
-        "DEQUANTIZE",
-    }
+    {"Identity", "Reshape", "Squeeze", "ExpandDims", "Transpose", "ConcatV2", "Pack", "DepthToSpace"}
+    | {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "QUANTIZE", "DEQUANTIZE", "CONCATENATION", "PACK", "DEPTH_TO_SPACE"}
 )
 _ACTIVATIONS = frozenset({"Softmax", "Sigmoid", "Tanh", "LogSoftmax", "SOFTMAX", "LOGISTIC", "TANH", "LOG_SOFTMAX"})
 _SUMS = {"Add", "AddV2", "ADD"}
@@ -299,7 +288,7 @@ class Search:
     def heads(self) -> Crop:
         """The same as `best`, where nothing after the network is known to be the host's: main ends at the layers all the same.
 
-        Nothing is after main if only activations and views are behind the heads.
+        Nothing is after main if the outputs of the heads are only activated and laid out in another way.
         """
         tail = {u for u in self.units.members if u not in self.before_layers | self.fused | self._first}
         if not any(n.op not in _ACTIVATIONS | _VIEWS for u in tail for n in self.units.members[u]):

@@ -14,7 +14,7 @@ from graphsplit.planning.planner import plan_sections
 from graphsplit.rewrites.folding import fold_constants
 from graphsplit.rewrites.matching import Unfit
 from graphsplit.rewrites.registry import REGISTRY, Finding
-from graphsplit.splitting.request import Names, tensors_of
+from graphsplit.splitting.naming import Names, tensors_of
 
 __all__ = ["RewrittenModel", "fused", "rewrite", "rewrite_again"]
 

@@ -17,12 +17,10 @@ from graphsplit.planning.cuts import Cut, make_cut
 from graphsplit.planning.plan import Repair
 from graphsplit.planning.presets import Match, explain, match, read_presets, targets_for
 from graphsplit.splitting.crop_file import read_crop_file
+from graphsplit.splitting.naming import Names, tensors_of
 from graphsplit.splitting.searching import Found, search
 
-__all__ = ["CutOptions", "CutRequest", "Names", "named_options", "read_request", "tensors_of"]
-
-#: One name, several in one string with commas between, or an iterable of names.
-Names = str | Iterable[str]
+__all__ = ["CutOptions", "CutRequest", "named_options", "read_request"]
 
 
 class CutOptions(TypedDict, total=False):
@@ -77,25 +75,6 @@ class CutRequest:
 def named_options(options: Mapping[str, Any]) -> list[str]:
     """Those of the options that name a cut; an option that was left at its default names none."""
     return [k for k, v in options.items() if k != "repair" and v not in (None, False)]
-
-
-def tensors_of(index: GraphIndex, names: Names) -> tuple[str, ...]:
-    """Full names of tensors as users write them, each once. A string is one name, or several with commas between.
-
-    Raises:
-        TensorNotFoundError: with the closest names.
-    """
-    texts = list(names) if isinstance(names, Iterable) and not isinstance(names, (str, bytes)) else [names]
-    for text in texts:
-        if not isinstance(text, str):
-            raise OptionError(f"{text!r} is not the name of a tensor; names are strings", option="outputs")
-    return tuple(dict.fromkeys(tensor for text in texts for tensor in _tensors(index, text)))
-
-
-def _tensors(index: GraphIndex, text: str) -> list[str]:
-    if "," in text and text.strip() in index.producer:  # a name may hold commas
-        return [text.strip()]
-    return [index.tensor(part) for part in text.split(",") if part.strip()]
 
 
 def read_request(

@@ -63,7 +63,7 @@ class Found:
         sentence = (
             f"{first.op} ({first.place}) must stay on the host{why}, and lies between layers ({first.layer} is after it){more}. "
             f"Of the multiplications main holds {before:.0%} if it ends before it, {after:.0%} if it starts after it; "
-            f"islands=True gives {len(islands)} sections in turn, {accelerated} on the accelerator, with {every:.0%} there."
+            f"cut as islands, {len(islands)} sections in turn, {accelerated} on the accelerator, hold {every:.0%} there."
         )
         return (sentence,)
 

@@ -14,7 +14,8 @@ from graphsplit.inference.shapes import infer
 from graphsplit.parts.parts import Part, Parts, Port, Source, default_device
 from graphsplit.planning.plan import Plan
 from graphsplit.planning.planner import plan_sections
-from graphsplit.splitting.request import CutOptions, CutRequest, Names, named_options, read_request, tensors_of
+from graphsplit.splitting.naming import Names, tensors_of
+from graphsplit.splitting.request import CutOptions, CutRequest, named_options, read_request
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
