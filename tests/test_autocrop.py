@@ -9,7 +9,7 @@ import pytest
 
 from graphsplit.errors import FormatError
 from graphsplit.graph.index import Function, GraphIndex, Group, Node, TensorSpec
-from graphsplit.planning.affinity import read_affinity
+from graphsplit.planning.affinity import read_affinity, refusing
 from graphsplit.planning.search import Crop, Search
 from graphsplit.planning.units import Units
 
@@ -294,3 +294,21 @@ def test_a_table_that_is_none_is_refused(tmp_path, content, message):
         read_affinity(path)
     with pytest.raises(FormatError, match="cannot be read"):
         read_affinity(tmp_path / "none.json")
+
+
+def test_a_compiler_that_was_asked_has_the_last_word():
+    """It takes TopKV2, which the tables call a host op, and refuses one of two layers and one of two Sigmoids."""
+    index = graph(
+        "conv Conv2D image w1",
+        "sig Sigmoid conv",
+        "top TopKV2 sig",
+        "late Sigmoid top",
+        "odd Conv2D late w2",
+        outputs=["odd"],
+    )
+    found = search(index, affinity=refusing({"odd": "the kernel is too large"}), weights={"odd": 1, "conv": 3})
+    assert (found.best().back, found.best().share) == (("late:0",), 0.75)
+    found = search(index, affinity=refusing({"late": "the range is too small"}), weights={"odd": 1, "conv": 3})
+    assert found.best().back == ("top:0",)
+    assert [(s.op, s.place, s.layer, s.reason) for s in found.stuck] == [("Sigmoid", "late", "odd", "the range is too small")]
+    assert search(index, affinity=refusing({})).best().cuts is False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from os import PathLike
 from pathlib import Path
@@ -18,7 +18,7 @@ from graphsplit.graph.index import Role
 from graphsplit.graph.json_input import entry_error, read_json
 from graphsplit.graph.options import check_path
 
-__all__ = ["Affinity", "Side", "overlaid", "read_affinity"]
+__all__ = ["Affinity", "Side", "read_affinity", "refusing"]
 
 Side = Literal["accelerator", "host", "either"]
 _LIMIT = 4 * 2**20  # bytes
@@ -37,8 +37,8 @@ class Affinity:
         compiled: Starts of the names of ops that a compiler made for its accelerator.
         own: Ops that the user's table names.
         layers: The layers of networks, which are what an accelerator is for.
-        unknown: The side of ops that nothing names.
         tied: Node → why it must stay on the host, whatever its op.
+        complete: Whether `tied` names every such node, as a compiler does that was asked; then the tables do not count.
     """
 
     sides: Mapping[str, Side]
@@ -46,27 +46,25 @@ class Affinity:
     compiled: tuple[str, ...] = ()
     own: frozenset[str] = field(default=frozenset())
     layers: frozenset[str] = field(default=frozenset())
-    unknown: Side = "either"
     tied: Mapping[str, str] = field(default_factory=dict)
+    complete: bool = False
 
     def side(self, op: str, role: Role = "", dtypes: frozenset[str | None] = frozenset()) -> Side:
-        """Where an op belongs.
+        """Where an op belongs, as far as that depends on the op.
 
         Args:
             op: Its name.
             role: Its role; a custom op is the host's unless the table names it.
             dtypes: Of the tensors that it reads and outputs; strings and handles are the host's.
         """
-        if op in self.own:
-            return self.sides[op]
-        if op.startswith(self.compiled):
-            return "accelerator"
-        if role == "custom" or op.startswith(_FLEX) or dtypes & _HOST_DTYPES:
+        if self.complete or op.startswith(self.compiled):
+            return "accelerator" if op not in self.own else self.sides[op]
+        if op not in self.own and (role == "custom" or op.startswith(_FLEX) or dtypes & _HOST_DTYPES):
             return self.sides.get(op, "host")
-        return self.sides.get(op, self.unknown)
+        return self.sides.get(op, "either")
 
     def is_layer(self, op: str) -> bool:
-        """Whether an op is a layer of a network that the accelerator takes."""
+        """Whether an op is a layer of a network, or holds layers, and nothing says that the accelerator refuses it."""
         return (op in self.layers or op.startswith(self.compiled)) and self.side(op) != "host"
 
     def is_certain(self, op: str) -> bool:
@@ -101,24 +99,15 @@ def read_affinity(path: str | PathLike[str] | None = None) -> Affinity:
     for op, side in content.items():
         if side not in get_args(Side):
             raise entry_error(f"$.{op[:60]}", f"{side!r:.40} is not one of {', '.join(get_args(Side))}", path=where)
-    return overlaid(cast(dict[str, Side], content))
+    own = cast(dict[str, Side], content)
+    return replace(built_in, sides={**built_in.sides, **own}, fused=built_in.fused - own.keys(), own=frozenset(own))
 
 
-def overlaid(own: Mapping[str, Side], *, unknown: Side = "either", tied: Mapping[str, str] | None = None) -> Affinity:
-    """The built-in table, overlaid with another.
+def refusing(tied: Mapping[str, str]) -> Affinity:
+    """The answer of a compiler, or of a table that speaks of every node.
 
     Args:
-        own: Op → side.
-        unknown: The side of ops that it does not name; "either": what the built-in table says.
-        tied: Node → why it must stay on the host.
+        tied: The nodes that it refuses → why.
     """
     built_in = _built_in()
-    return Affinity(
-        sides={**built_in.sides, **own} if unknown == "either" else own,
-        fused=built_in.fused - own.keys(),
-        compiled=built_in.compiled,
-        own=frozenset(own),
-        layers=built_in.layers,
-        unknown=unknown,
-        tied=tied or {},
-    )
+    return Affinity({}, built_in.fused, built_in.compiled, layers=built_in.layers, tied=tied, complete=True)

@@ -134,20 +134,14 @@ class Search:
         return False
 
     def _is_refused(self, nodes: list[Node]) -> bool:
-        """Whether a unit is for the host: it holds a host op, or is a loop, and holds no layer.
-
-        A compiler that was asked, or a table that speaks of every op, has the last word over a unit with layers, too.
-        """
-        if any(n.name in self.affinity.tied for n in nodes):
-            return True
-        hosted = any("host" in self._sides(n) for n in nodes)
-        if self.affinity.unknown == "host" and hosted:
-            return True
+        """Whether a unit is for the host: it holds a host op, or is a loop, and holds no layer."""
+        if any(n.name in self.affinity.tied for n in nodes) or self.affinity.complete:
+            return any(n.name in self.affinity.tied for n in nodes)
         if any(self._is_layer(n) for n in nodes):
             return False
         group = nodes[0].group
         loop = group is not None and self.units.index.groups[group].kind == "loop"
-        return hosted or loop or any(n.op in _LOOPS for n in nodes)
+        return loop or any("host" in self._sides(n) or n.op in _LOOPS for n in nodes)
 
     def _sides(self, node: Node) -> set[str]:
         index = self.units.index
