@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from graphsplit.cli.arguments import Subparsers, add_command, add_model
 from graphsplit.cli.printing import print_json, say, table
@@ -11,9 +14,13 @@ from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
 from graphsplit.graph.text import list_text, shortened
 
+if TYPE_CHECKING:
+    from graphsplit.compilers.answer import Refused
+
 __all__ = ["add"]
 
 _LONGEST = 160  # characters of a reason in the table
+_BRACKETS = re.compile(r"\([^()]*\)")
 
 
 def add(commands: Subparsers) -> None:
@@ -39,17 +46,30 @@ def run(args: argparse.Namespace) -> int:
         from graphsplit.compilers import check
 
         answer = check(args.model, target=args.target, compile=not args.no_ask, trust=args.trust)
+    said = f"{answer.summary()}{f' ({answer.reason})' if answer.reason else ''}"
     if args.json:
         print_json(answer.json())
-    else:
-        groups: dict[tuple[str, str], list[str]] = {}
-        for refused in answer.refused:
-            groups.setdefault((refused.op, refused.reason), []).append(refused.tensor)
-        if groups:
-            rows = [(op, len(names), list_text(names), shortened(reason, _LONGEST)) for (op, reason), names in groups.items()]
-            table("Refused", ["op", "count", "tensors", "reason"], rows)
-        say(answer.summary() + (f" ({answer.reason})" if answer.reason else ""))
-    if not answer.whole:
-        print(f"graphsplit: refused: {answer.summary()}{f'; {answer.reason}' if answer.reason else ''}", file=sys.stderr)
-        return 3
-    return 0
+    elif len(answer.refused) == 1 and answer.refused[0].reason == answer.reason:
+        pass  # one sentence about the whole model
+    elif answer.refused:
+        table("Refused", ["op", "count", "tensors", "reason"], _rows(answer.refused))
+    if answer.whole:
+        if not args.json:
+            say(said)
+        return 0
+    print(f"graphsplit: {said}", file=sys.stderr)
+    return 3
+
+
+def _rows(refused: Iterable[Refused]) -> Iterator[tuple[str, int, str, str]]:
+    """A row for each op and reason; reasons that differ in what is in brackets, such as names, are one."""
+    groups: dict[tuple[str, str], list[Refused]] = {}
+    for entry in refused:
+        groups.setdefault((entry.op, _BRACKETS.sub("(…)", entry.reason)), []).append(entry)
+    for (op, reason), entries in groups.items():
+        text = reason if len({e.reason for e in entries}) > 1 else entries[0].reason
+        yield op, len(entries), list_text(dict.fromkeys(e.tensor for e in entries)), _plain(shortened(text, _LONGEST))
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)

@@ -92,7 +92,7 @@ class Constraint:
         return ""
 
     def _because(self, fact: str) -> str:
-        return f"{self.reason.rstrip('.')}; {fact}"
+        return f"{self.reason.rstrip('.')} ({fact})"
 
 
 def _name(spec: TensorSpec) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable
 from functools import cache
 from os import PathLike
 from pathlib import Path
@@ -49,7 +50,7 @@ def read_target(target: str | PathLike[str] | Target) -> Target:
         return _built_in(target)
     path = Path(target)
     if isinstance(target, str) and path.suffix != ".json" and not path.exists():
-        close = difflib.get_close_matches(target, known, n=2, cutoff=0.5)
+        close = difflib.get_close_matches(target, known, n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}, or the path of a .json file"
         raise OptionError(f"no target named {target!r:.100}; {hint}", option="target")
     return _read(path)
@@ -124,8 +125,7 @@ def _check_compiler(compiler: Compiler, path: Path) -> None:
             raise fault(key, r"the pattern has no group, such as (\d+)")
 
 
-def _pattern(key: str, text: str, fault: object) -> re.Pattern[str]:
-    assert callable(fault)
+def _pattern(key: str, text: str, fault: Callable[[str, str], FormatError]) -> re.Pattern[str]:
     if len(text) > _LONGEST:
         raise fault(key, f"a pattern of {len(text)} characters; at most {_LONGEST}")
     if not text:

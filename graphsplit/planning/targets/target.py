@@ -145,7 +145,7 @@ class Target:
             return why
         for spec in (*operands.inputs, *operands.outputs):
             if spec.dtype not in _INDICES and spec.dtype not in self.dtypes:
-                return f"{spec.name} is {spec.dtype}, and {self.name} takes {', '.join(self.dtypes)}"
+                return f"{self.name} takes {', '.join(self.dtypes)} ({spec.name} is {spec.dtype})"
         return ""
 
 
