@@ -22,6 +22,7 @@ from graphsplit.planning.targets import Compiler, Target
 __all__ = ["ask", "ask_table", "installed"]
 
 _LONGEST = 200  # characters of a line that is quoted
+_SPARE = 4  # times the size of the model that a compiler may write, besides what every program may
 _PYTHON = "{python}"
 
 
@@ -60,9 +61,9 @@ def ask_table(model: Model, target: Target, *, specs: Mapping[str, TensorSpec] |
         Refused(nodes[name].op, nodes[name].outputs[0] if nodes[name].outputs else name, reason)
         for name, reason in target.refusals(index, specs or {}).items()
     )
-    note = "from the table"
-    if target.compiler is not None:
-        note += f"; install graphsplit[{target.compiler.extra}] to ask" if target.compiler.extra else ", without asking"
+    compiler, note = target.compiler, "from the table"
+    if compiler is not None and compiler.extra and _version(compiler) is None:
+        note += f"; install graphsplit[{compiler.extra}] to ask"
     return Answer(target.name, None, None, asked - len(refused), asked, refused, note)
 
 
@@ -138,7 +139,7 @@ def _run(model: Model, compiler: Compiler) -> Ran:
         else:
             words[0] = found_program(words[0]) or words[0]
         try:
-            return run_command(words, folder, seconds=compiler.seconds, env=env)
+            return run_command(words, folder, seconds=compiler.seconds, spare=_SPARE * model.nbytes, env=env)
         except (OSError, ValueError) as error:
             raise FormatError(f"{compiler.name} cannot be started: {error}") from error
 

@@ -27,9 +27,9 @@ from graphsplit.inference.child_process import memory_limit
 
 __all__ = ["Ran", "environment", "found_program", "run_command"]
 
-_DISK = 2**30  # bytes that it may write
+_DISK = 10**9  # bytes that it may write, besides `spare`
 _FILES = 20_000  # files that it may write
-_OUTPUT = 16 * 2**20  # bytes that it may print
+_OUTPUT = 16 * 10**6  # bytes that it may print
 _TICK, _LOOK = 0.02, 0.5  # seconds between looks at the process, and at its folder
 _MARK = "GRAPHSPLIT_COMPILER"  # in the environment of all that it starts
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|COOKIE|AUTH|API_?KEY|ACCESS_?KEY|PRIVATE|SIGNING", re.IGNORECASE)
@@ -77,22 +77,25 @@ class Ran:
     problem: str = ""
 
 
-def run_command(command: Sequence[str], folder: Path, *, seconds: float, env: Mapping[str, str] | None = None) -> Ran:
+def run_command(
+    command: Sequence[str], folder: Path, *, seconds: float, spare: int = 0, env: Mapping[str, str] | None = None
+) -> Ran:
     """Run a program to its end.
 
     Args:
         command: Path of the program, and its arguments.
         folder: Where it runs, and where it may write; removed by the caller.
         seconds: How long it may take.
+        spare: Bytes that it may write beyond what every program may.
         env: Its environment; None: `environment`.
     """
     mark = uuid.uuid4().hex
     start = time.monotonic()
-    before = _written(folder)[0]
+    disk, before = _DISK + spare, _written(folder)[0]
     words = list(command)
     if os.name == "posix":
         # -I -S: nothing of the environment or the folder is imported. The limits are those of the compiler alone.
-        limits = [str(_DISK), str(memory_limit()), str(os.getpid())]
+        limits = [str(disk), str(memory_limit()), str(os.getpid())]
         words = [sys.executable, "-I", "-S", "-c", _LAUNCHER, *limits, *words]
     process = subprocess.Popen(
         words,
@@ -113,16 +116,16 @@ def run_command(command: Sequence[str], folder: Path, *, seconds: float, env: Ma
             elif reader.full:
                 problem = f"printed more than {bytes_text(_OUTPUT)}"
             elif now - looked > _LOOK:
-                problem, looked = _too_much(folder, before), now
+                problem, looked = _too_much(folder, before, disk), now
             with suppress(subprocess.TimeoutExpired):
                 process.wait(0 if problem else _TICK)
     finally:
         _end(process, mark)
         reader.join(2)
     status = process.returncode
-    problem = problem or _too_much(folder, before) or (f"printed more than {bytes_text(_OUTPUT)}" if reader.full else "")
+    problem = problem or _too_much(folder, before, disk) or (f"printed more than {bytes_text(_OUTPUT)}" if reader.full else "")
     if status == -getattr(signal, "SIGXFSZ", 25):
-        problem = problem or f"wrote more than {bytes_text(_DISK)}"
+        problem = problem or f"wrote more than {bytes_text(disk)}"
     return Ran(None if problem else status, reader.text, problem)
 
 
@@ -160,10 +163,10 @@ class _Reader(Thread):
         return b"".join(list(self._pieces)).decode(errors="replace").replace("\r\n", "\n")
 
 
-def _too_much(folder: Path, before: int) -> str:
+def _too_much(folder: Path, before: int, disk: int) -> str:
     size, files = _written(folder)
-    if size - before >= _DISK:
-        return f"wrote more than {bytes_text(_DISK)}"
+    if size - before >= disk:
+        return f"wrote more than {bytes_text(disk)}"
     return f"wrote more than {_FILES:,} files" if files > _FILES else ""
 
 
