@@ -84,7 +84,7 @@ def ask(model: Model, target: Target, *, name: str = "the model") -> Answer:
     """
     target.check_format(model.section_format, path=model.path)
     compiler = target.compiler
-    if compiler is None or not installed(target) or target.unsuited(model.index):
+    if compiler is None or target.unsuited(model.index) or not installed(target):
         return ask_table(model, target)
     ran = _run(model, compiler)
     said = _each_once(read_output(ran.output, compiler, target.path), model)

@@ -213,6 +213,7 @@ def _marked(mark: str) -> list[int]:
 
 
 def found_program(word: str) -> str | None:
-    """The path of a program, as a shell would find it; beside this interpreter, too."""
-    here = Path(sys.executable).with_name(word)
-    return shutil.which(word) or (str(here) if os.sep not in word and os.access(here, os.X_OK) and here.is_file() else None)
+    """The absolute path of a program, as a shell would find it, or beside this interpreter."""
+    beside = os.path.dirname(sys.executable)
+    found = shutil.which(word) or (shutil.which(word, path=beside) if os.path.basename(word) == word else None)
+    return None if found is None else os.path.abspath(found)
