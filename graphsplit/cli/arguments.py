@@ -39,8 +39,8 @@ __all__ = [
 
 Command = Callable[[argparse.Namespace], int]
 _COMMANDS = (
-    *("show", "suggest", "plan", "split", "verify", "rewrite", "presets", "detect", "batch", "bench", "export", "fetch", "view"),
-    *("worker", "demo"),
+    *("show", "suggest", "check", "plan", "split", "verify", "rewrite", "presets", "detect", "batch", "bench", "export", "fetch"),
+    *("view", "worker", "demo"),
 )
 
 
@@ -70,7 +70,8 @@ def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
         prog="graphsplit",
         description="Cut TensorFlow inference graphs into sections, prove them equal to the whole, place each on its device.",
         epilog="graphsplit COMMAND --help explains a command. "
-        "Exit status: 0 fine, 1 an error, 2 wrong usage, 3 verification differs, 4 some inputs were rejected, 130 interrupted.",
+        "Exit status: 0 fine, 1 an error, 2 wrong usage, 3 verification differs or a compiler refuses ops, "
+        "4 some inputs were rejected, 130 interrupted.",
         parents=[_common(suppress=False)],
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
