@@ -35,7 +35,6 @@ from graphsplit.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from graphsplit.benchmark.measure import bench
-    from graphsplit.compilers.answer import Answer
     from graphsplit.compilers.checking import check
     from graphsplit.detection import Detector
     from graphsplit.diagram.notebook import Shell
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     from graphsplit.planning.plan import Plan, Section
     from graphsplit.planning.presets import Preset
     from graphsplit.planning.targets import Target
+    from graphsplit.planning.targets.answer import Answer
     from graphsplit.rewrites import rewrite
     from graphsplit.splitting.suggestions import suggest
     from graphsplit.splitting.surgery import plan, split
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
 # Exported name → the module that has it; looked up when the name is first used.
 _LAZY = {
-    "Answer": "compilers.answer",
+    "Answer": "planning.targets.answer",
     "Detector": "detection",
     "AsyncRunner": "execution.callbacks",
     "Exported": "exports",

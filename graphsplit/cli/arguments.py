@@ -12,7 +12,7 @@ from graphsplit.planning.plan import Repair
 from graphsplit.version import VERSION
 
 if TYPE_CHECKING:
-    from graphsplit.splitting.request import CutOptions
+    from graphsplit.splitting.request import CutOptions, PlanOptions
 
 __all__ = [
     "Command",
@@ -174,6 +174,22 @@ def add_cut(parser: argparse.ArgumentParser) -> None:
         help="tensors that cross without being named: recompute shape arithmetic and let the rest cross (auto), recompute "
         "everything stateless (replicate), let all of them cross (border), refuse (error)",
     )
+
+
+def add_target(parser: Container, *, asks: bool = True) -> None:
+    """The option that names an accelerator's compiler."""
+    from graphsplit.planning.targets import target_names
+
+    names = f"{', '.join(target_names())}, or FILE.json with your own"
+    done = "cut until it takes all of main" if asks else "its table says what stays on the host"
+    parser.add_argument("--target", metavar="NAME|FILE", help=f"an accelerator's compiler ({names}): {done}")
+    if asks:
+        parser.add_argument("--no-ask", action="store_true", help="with --target: its table alone, no compiler runs")
+
+
+def plan_options_of(args: argparse.Namespace) -> PlanOptions:
+    """The options of `add_cut` and `add_target` as options of `graphsplit.plan`."""
+    return {**cut_of(args), "target": args.target, "ask": not args.no_ask}
 
 
 def cut_of(args: argparse.Namespace) -> CutOptions:

@@ -15,7 +15,7 @@ from graphsplit.cli.quiet import quiet_tensorflow
 from graphsplit.graph.text import list_text, shortened
 
 if TYPE_CHECKING:
-    from graphsplit.compilers.answer import Refused
+    from graphsplit.planning.targets.answer import Refused
 
 __all__ = ["add"]
 

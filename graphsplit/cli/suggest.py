@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 
-from graphsplit.cli.arguments import Subparsers, add_command, add_model, count
+from graphsplit.cli.arguments import Subparsers, add_command, add_model, add_target, count
 from graphsplit.cli.child import prestart
 from graphsplit.cli.printing import bytes_text, print_json, say, shape_text, spec_json, table
 from graphsplit.cli.progress import working
@@ -25,6 +25,7 @@ def add(commands: Subparsers) -> None:
     add_model(parser)
     parser.add_argument("--limit", type=count, default=5, metavar="N", help="how many (default 5)")
     parser.add_argument("--affinity", metavar="FILE", help='JSON {op: "accelerator"|"host"|"either"}: what your compiler takes')
+    add_target(parser, asks=False)
     parser.add_argument("--no-shapes", action="store_true", help="leave sizes unknown that the file does not state")
 
 
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     with quiet_tensorflow(args.verbose):
         model = load(args.model, trust=args.trust)
     with quiet_tensorflow(args.verbose), working("inferring sizes, searching for cuts"):
-        suggestions = suggest(model, limit=args.limit, affinity=args.affinity, shapes=not args.no_shapes)
+        suggestions = suggest(model, limit=args.limit, affinity=args.affinity, target=args.target, shapes=not args.no_shapes)
     if args.json:
         print_json({"cuts": [_cut_json(c) for c in suggestions], "reason": suggestions.reason})
         return 0

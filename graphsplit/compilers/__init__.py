@@ -5,9 +5,9 @@ table ──▶ split ──▶ ask about the bytes of main ──▶ what is re
 
 from __future__ import annotations
 
-from graphsplit.compilers.answer import Answer, Refused, Round
 from graphsplit.compilers.asking import ask
 from graphsplit.compilers.checking import check
 from graphsplit.compilers.fitting import Make, fit
+from graphsplit.planning.targets.answer import Answer, Refused, Round
 
 __all__ = ["Answer", "Make", "Refused", "Round", "ask", "check", "fit"]

@@ -10,7 +10,6 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from graphsplit.compilers.answer import Answer, Refused
 from graphsplit.compilers.patterns import Said, read_output
 from graphsplit.compilers.process import Ran, environment, found_program, run_command
 from graphsplit.errors import FormatError
@@ -18,6 +17,7 @@ from graphsplit.formats import Model
 from graphsplit.graph.index import TensorSpec
 from graphsplit.graph.json_input import entry_error
 from graphsplit.planning.targets import Compiler, Target
+from graphsplit.planning.targets.answer import Answer, Refused
 
 __all__ = ["ask", "ask_table", "installed"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from os import PathLike
 
-from graphsplit.compilers.answer import Answer, joined
 from graphsplit.compilers.asking import ask, ask_table
 from graphsplit.errors import CutError
 from graphsplit.formats import Model, ModelLike, as_model
 from graphsplit.parts.manifest import find_manifest, load_parts
 from graphsplit.parts.parts import Part, Parts
 from graphsplit.planning.targets import Target, read_target
+from graphsplit.planning.targets.answer import Answer, joined
 
 __all__ = ["ask_section", "ask_sections", "check", "sections_of"]
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from graphsplit.compilers.answer import Answer, Refused, Round, joined
 from graphsplit.compilers.checking import ask_section, sections_of
 from graphsplit.errors import CutError
 from graphsplit.formats import Model
@@ -18,6 +17,7 @@ from graphsplit.graph.index import GraphIndex, Node, TensorSpec
 from graphsplit.graph.text import count_text, list_text
 from graphsplit.parts.parts import Part, Parts
 from graphsplit.planning.targets import Target
+from graphsplit.planning.targets.answer import Answer, Refused, Round, joined
 
 __all__ = ["Make", "find_nodes", "fit"]
 

@@ -13,10 +13,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from graphsplit.compilers.answer import Refused
 from graphsplit.errors import FormatError
 from graphsplit.graph.json_input import entry_error
 from graphsplit.planning.targets import Compiler
+from graphsplit.planning.targets.answer import Refused
 
 __all__ = ["Said", "read_output"]
 

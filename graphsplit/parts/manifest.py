@@ -17,6 +17,7 @@ from graphsplit.graph.json_input import as_type, entry_error, read_json
 from graphsplit.graph.options import check_path
 from graphsplit.parts.parts import Part, Parts, Port, Source
 from graphsplit.planning.plan import Added
+from graphsplit.planning.targets.answer import Answer
 from graphsplit.version import VERSION
 
 __all__ = [
@@ -90,6 +91,7 @@ def manifest_json(parts: Parts, sums: Mapping[str, str], directory: Path) -> dic
         "added": [added_json(a) for a in parts.added],
         "replicated": list(parts.replicated),
         "rewrites": [dict(r) for r in parts.rewrites],
+        **({"target": parts.target.json()} if parts.target is not None else {}),
     }
 
 
@@ -138,6 +140,7 @@ class _Manifest:
     added: tuple[Added, ...]
     replicated: tuple[str, ...]
     rewrites: tuple[dict[str, object], ...]
+    target: Answer | None = None
 
 
 def find_manifest(path: str | PathLike[str]) -> Path | None:
@@ -223,6 +226,7 @@ class _Reader:
             added=content.added,
             replicated=content.replicated,
             rewrites=content.rewrites,
+            stated_target=content.target,
         )
 
     def check_names(self, entries: Sequence[_Section]) -> None:

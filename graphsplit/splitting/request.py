@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from os import PathLike
 from typing import Any, TypedDict, cast
 
@@ -12,15 +11,16 @@ from graphsplit.errors import CutError, OptionError
 from graphsplit.formats import Model
 from graphsplit.graph.index import GraphIndex
 from graphsplit.graph.options import check_options
-from graphsplit.planning.affinity import read_affinity
+from graphsplit.planning.affinity import Affinity, read_affinity
 from graphsplit.planning.cuts import Cut, make_cut
 from graphsplit.planning.plan import Repair
 from graphsplit.planning.presets import Match, explain, match, read_presets, targets_for
+from graphsplit.planning.targets import Target, read_target
 from graphsplit.splitting.crop_file import read_crop_file
 from graphsplit.splitting.naming import Names, tensors_of
-from graphsplit.splitting.searching import Found, search
+from graphsplit.splitting.searching import Finder, Found
 
-__all__ = ["CutOptions", "CutRequest", "named_options", "read_request"]
+__all__ = ["CutOptions", "CutRequest", "PlanOptions", "named_options", "read_request"]
 
 
 class CutOptions(TypedDict, total=False):
@@ -49,6 +49,19 @@ class CutOptions(TypedDict, total=False):
     repair: Repair
 
 
+class PlanOptions(CutOptions, total=False):
+    """The same, or a compiler that is asked. `CutOptions` explains the other options.
+
+    Attributes:
+        target: Name of a target, or path of a ``.json`` file, whose compiler is asked until it takes all of main; see
+            `graphsplit.compilers`.
+        ask: False: the target's table alone, no compiler runs.
+    """
+
+    target: str | PathLike[str] | Target | None
+    ask: bool
+
+
 @dataclass(frozen=True, slots=True)
 class CutRequest:
     """Where to cut a particular model.
@@ -61,6 +74,9 @@ class CutRequest:
         outputs: Outputs of the whole to keep; None: all.
         repair: What to do with tensors that cross without being named.
         devices: Section → device, where the search decided that.
+        target: Whose compiler has to take main, if one was named; then the cuts are found by `again`.
+        again: Searches once more, for what an accelerator takes.
+        ask: Whether the compiler is asked.
     """
 
     cuts: tuple[Cut, ...]
@@ -70,22 +86,30 @@ class CutRequest:
     outputs: tuple[str, ...] | None = None
     repair: Repair = "auto"
     devices: Mapping[str, str] = field(default_factory=dict)
+    target: Target | None = None
+    again: Callable[[Affinity], CutRequest] | None = None
+    ask: bool = True
 
 
 def named_options(options: Mapping[str, Any]) -> list[str]:
     """Those of the options that name a cut; an option that was left at its default names none."""
-    return [k for k, v in options.items() if k != "repair" and v not in (None, False)]
+    return [k for k, v in options.items() if k not in ("repair", "ask") and v not in (None, False)]
 
 
 def read_request(
-    function: Callable[..., object], model: Model, options: Mapping[str, Any], *, shapes: bool = True, isolate: bool = True
+    function: Callable[..., object],
+    model: Model,
+    options: Mapping[str, Any],
+    *,
+    shapes: bool = True,
+    isolate: bool = True,
 ) -> CutRequest:
     """Find out where to cut a model.
 
     Args:
         function: The function that took the options, for errors.
         model: The model.
-        options: See `CutOptions`.
+        options: See `CutOptions` and `PlanOptions`.
         shapes: Whether a search for the cut may ask TensorFlow for the sizes of tensors.
         isolate: Whether it is asked in a child process.
 
@@ -95,12 +119,13 @@ def read_request(
         TensorNotFoundError: for a name that the model does not have.
         FormatError: for a crop file, preset file or table that cannot be read.
     """
-    check_options(function, options, CutOptions)
-    cut = CutOptions(**options)  # type: ignore[typeddict-item]  # checked above
+    check_options(function, options, PlanOptions)
+    cut = PlanOptions(**options)  # type: ignore[typeddict-item]  # checked above
+    searched = any(cut.get(way) not in (None, False) for way in ("autocrop", "affinity", "islands", "target"))
     ways = {
         "outputs/inputs": cut.get("outputs") is not None or cut.get("inputs") is not None,
         "preset": cut.get("preset") is not None,
-        "autocrop": bool(cut.get("autocrop") or cut.get("islands")) or cut.get("affinity") is not None,
+        "autocrop": searched,
         "crop_file": cut.get("crop_file") is not None,
     }
     chosen = [name for name, asked in ways.items() if asked]
@@ -108,15 +133,14 @@ def read_request(
         raise CutError(f"{' and '.join(chosen)} both say where to cut; pass one of them")
     kept = cut.get("model_outputs")
     outputs = None if kept is None else tensors_of(model.index, kept)
-    searching = partial(search, model, outputs=outputs, shapes=shapes, isolate=isolate)
-    request = _request(model.index, cut, searching, any_preset=not chosen)
+    if cut.get("target") is not None and cut.get("affinity") is not None:
+        raise CutError("affinity and target both say what the accelerator takes; pass one of them")
+    finder = Finder(model, outputs=outputs, shapes=shapes, isolate=isolate)
+    request = _request(model.index, cut, finder, any_preset=not chosen)
     return replace(request, outputs=outputs, repair=cut.get("repair", "auto"))
 
 
-_Searching = Callable[..., Found]  # `search`
-
-
-def _request(index: GraphIndex, cut: CutOptions, searching: _Searching, *, any_preset: bool) -> CutRequest:
+def _request(index: GraphIndex, cut: PlanOptions, finder: Finder, *, any_preset: bool) -> CutRequest:
     preset, crop_file = cut.get("preset"), cut.get("crop_file")
     if crop_file is not None:
         crop = read_crop_file(crop_file)
@@ -128,9 +152,16 @@ def _request(index: GraphIndex, cut: CutOptions, searching: _Searching, *, any_p
     fitting = match(index) if any_preset else _preset(index, preset) if preset is not None else None
     if fitting is not None and fitting.targets:
         return CutRequest(*_named(index, fitting.targets, None), f"preset {fitting.preset.name}: {fitting.reason}")
-    found = searching(affinity=read_affinity(cut.get("affinity")))
     notes = () if fitting is None else (fitting.preset.note,)
-    return _alternating(found, notes) if cut.get("islands") else _searched(found, notes)
+
+    def again(affinity: Affinity) -> CutRequest:
+        found = finder.search(affinity)
+        return _alternating(found, notes) if cut.get("islands") else _searched(found, notes)
+
+    target = cut.get("target")
+    if target is None:
+        return again(read_affinity(cut.get("affinity")))
+    return CutRequest((), "main", "", target=read_target(target), again=again, ask=cut.get("ask", True))
 
 
 def _named(index: GraphIndex, outputs: Names | Sequence[Names] | None, inputs: Names | None) -> tuple[tuple[Cut, ...], str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from graphsplit.formats import Model
 from graphsplit.graph.text import list_text
@@ -16,7 +16,7 @@ from graphsplit.planning.cuts import Cut
 from graphsplit.planning.search import Crop, Search
 from graphsplit.planning.units import Units
 
-__all__ = ["Found", "search"]
+__all__ = ["Finder", "Found"]
 
 _UNKNOWN = 4096  # bytes of a tensor whose shape nobody knows
 
@@ -82,27 +82,31 @@ class Found:
         return cuts, f"part_{len(islands) - 1}", devices
 
 
-def search(
-    model: Model,
-    *,
-    affinity: Affinity,
-    outputs: Sequence[str] | None = None,
-    shapes: bool = True,
-    isolate: bool = True,
-) -> Found:
-    """Prepare the search for a cut.
+class Finder:
+    """Searches of one model, for several accelerators: the sizes of its tensors are found once.
 
     Args:
         model: The model.
-        affinity: Which op belongs where.
         outputs: Outputs of the whole to keep (default: all).
         shapes: Whether to infer sizes (needs TensorFlow); without, all tensors count the same.
         isolate: Infer them in a child process.
-
-    Raises:
-        FormatError: TensorFlow does not survive the graph.
     """
-    index = model.index
-    sizes = frame_bytes(model, isolate=isolate) if shapes else {}
-    units = Units(index, index.outputs if outputs is None else outputs)
-    return Found(Search(units, lambda t: sizes.get(t, _UNKNOWN), lambda n: multiplications(index, n, sizes), affinity), sizes)
+
+    def __init__(self, model: Model, *, outputs: Sequence[str] | None = None, shapes: bool = True, isolate: bool = True) -> None:
+        self._model, self._outputs, self._shapes, self._isolate = model, outputs, shapes, isolate
+
+    @cached_property
+    def sizes(self) -> Mapping[str, int]:
+        """Bytes of tensors for one frame. Raises FormatError if TensorFlow does not survive the graph."""
+        return frame_bytes(self._model, isolate=self._isolate) if self._shapes else {}
+
+    @cached_property
+    def _units(self) -> Units:
+        index = self._model.index
+        return Units(index, index.outputs if self._outputs is None else self._outputs)
+
+    def search(self, affinity: Affinity) -> Found:
+        """The search for one accelerator. Raises what `sizes` raises."""
+        index, sizes = self._model.index, self.sizes
+        weight = partial(multiplications, index, sizes=sizes)
+        return Found(Search(self._units, lambda t: sizes.get(t, _UNKNOWN), weight, affinity), sizes)

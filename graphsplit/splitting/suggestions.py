@@ -13,11 +13,12 @@ from graphsplit.graph.index import TensorSpec
 from graphsplit.graph.options import check_count
 from graphsplit.graph.text import bytes_text, count_text, list_text
 from graphsplit.inference.shapes import infer
-from graphsplit.planning.affinity import read_affinity
+from graphsplit.planning.affinity import read_affinity, refusing
 from graphsplit.planning.cuts import Cut
 from graphsplit.planning.planner import plan_sections
 from graphsplit.planning.presets import match
-from graphsplit.splitting.searching import Found, search
+from graphsplit.planning.targets import Target, read_target
+from graphsplit.splitting.searching import Finder, Found
 
 __all__ = ["Suggestion", "Suggestions", "suggest"]
 
@@ -83,6 +84,7 @@ def suggest(
     *,
     limit: int = 5,
     affinity: str | PathLike[str] | None = None,
+    target: str | PathLike[str] | Target | None = None,
     shapes: bool = True,
     trust: bool = False,
     isolate: bool = True,
@@ -93,18 +95,30 @@ def suggest(
         model: A model, or anything that `graphsplit.load` takes.
         limit: How many at most.
         affinity: Path of a table of the ops that your compiler takes, see `graphsplit.planning.affinity`.
+        target: Name of a target, or path of a ``.json`` file: what its table refuses stays on the host. Its compiler is not
+            asked; `graphsplit.plan` and `graphsplit.split` do that.
         shapes: Whether to infer the sizes of tensors; without, all count the same.
         trust: Load a SavedModel that reaches files, the network or Python.
         isolate: Infer in a child process, which a model can crash without harm; False: in this one.
 
     Raises:
         FormatError: for a model or a table that cannot be read, and a graph that TensorFlow does not survive.
-        OptionError: for a limit below 1.
+        OptionError: for a limit below 1, and a target that does not exist.
+        CutError: for a table and a target together.
     """
     check_count("limit", limit)
     model = as_model(model, trust=trust)
     index = model.index
-    found = search(model, affinity=read_affinity(affinity), shapes=shapes, isolate=isolate)
+    taken = read_affinity(affinity)
+    if target is not None:
+        if affinity is not None:
+            raise CutError("affinity and target both say what the accelerator takes; pass one of them")
+        known = read_target(target)
+        known.check_format(model.section_format, path=model.path)
+        if unsuited := known.unsuited(index):
+            return Suggestions((), unsuited)
+        taken = refusing(known.refusals(index))
+    found = Finder(model, shapes=shapes, isolate=isolate).search(taken)
     asked = _asked(found)
     best = found.search.best()
     preset = match(index)
@@ -114,7 +128,7 @@ def suggest(
         if best.front:
             familiar.append(_Asked("autocrop", "front", best.front, targets, f"{best.before}; main starts after it"))
         # The user's own table says more than what is usual in a family.
-        asked = [*familiar, *asked] if affinity is None else [*asked, *familiar]
+        asked = [*asked, *familiar] if affinity is not None or target is not None else [*familiar, *asked]
     # Once for all cuts: each time costs an import of the graph.
     ends = dict.fromkeys(t for one in asked for t in one.outputs)
     specs = infer(model, ends, isolate=isolate) if shapes else {t: index.tensors[t] for t in ends}
