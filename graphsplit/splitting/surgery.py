@@ -118,6 +118,7 @@ def split(
         replicated=planned.replicated,
         rewrites=model.rewrites,
         plan=planned,
+        signature=model.signature.kept(planned.inputs, planned.outputs),
     )
 
 
