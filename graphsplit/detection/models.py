@@ -85,11 +85,12 @@ def detectable(
     if isinstance(opened, Parts):
         if split:
             parts = open_parts(opened, fuse_nms=fuse_nms, trust=trust, **cut)
-            return Detectable(parts, recognise(parts.outputs), "as it was split")
+            return Detectable(parts, recognise(parts.outputs, parts.signature.outputs), "as it was split")
         check_no_cut(cut)
         opened = whole_of(opened, trust=trust)
     kept = cut.get("model_outputs")
-    layout = recognise(opened.index.outputs if kept is None else tensors_of(opened.index, kept))
+    outputs = opened.index.outputs if kept is None else tensors_of(opened.index, kept)
+    layout = recognise(outputs, opened.signature.outputs)
     cut["model_outputs"] = layout.tensors if kept is None else kept
     planned = plan_model(opened, fuse_nms=fuse_nms, whole=not split, **cut)
     notes = planned.plan.notes

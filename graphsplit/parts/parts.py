@@ -10,6 +10,7 @@ from typing import Any
 from graphsplit.errors import CutError, SectionNotFoundError
 from graphsplit.formats import Model, as_graphdef
 from graphsplit.graph.index import Shape
+from graphsplit.graph.signature import Signature
 from graphsplit.graph.text import count_text, flow_text
 from graphsplit.planning.plan import Added, Plan
 from graphsplit.planning.targets.answer import Answer
@@ -119,6 +120,7 @@ class Parts:
         rewrites: What was replaced in the model before it was split.
         plan: What was planned; None for parts that were loaded from a folder.
         stated_target: What their manifest states of a target; see `target`.
+        signature: The keys by which the file of the whole names inputs and outputs, of those that are left.
     """
 
     sections: tuple[Part, ...]
@@ -130,6 +132,7 @@ class Parts:
     rewrites: tuple[Mapping[str, Any], ...] = ()
     plan: Plan | None = field(default=None, repr=False)
     stated_target: Answer | None = field(default=None, repr=False)
+    signature: Signature = field(default_factory=Signature, repr=False)
 
     def __repr__(self) -> str:
         sections = [(f"{p.name} on {p.device}", [i.tensor for i in p.inputs], [o.tensor for o in p.outputs]) for p in self.sections]

@@ -41,7 +41,9 @@ class RewrittenModel(GraphDefModel):
         found: Sequence[tuple[str, Finding]] = (),
         replaced: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(chunks, path=original.path, format=original.format, output_names=output_names)
+        super().__init__(
+            chunks, path=original.path, format=original.format, output_names=output_names, signature=original.signature
+        )
         self._original = original
         self.rewrites = tuple(rewrites)
         self.left_alone, self.found = tuple(left_alone), tuple(found)

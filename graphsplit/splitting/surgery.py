@@ -146,6 +146,7 @@ def _parts(model: Model, planned: Plan, specs: Mapping[str, TensorSpec], devices
         replicated=planned.replicated,
         rewrites=model.rewrites,
         plan=planned,
+        signature=model.signature.kept(planned.inputs, planned.outputs),
     )
 
 
