@@ -28,8 +28,11 @@ import json, re, sys
 asked = json.load(sys.stdin)
 text, found = asked["text"], []
 for match in re.finditer(asked["refused"], text, re.MULTILINE):
-    found.append([(match[group] or "").strip()[:asked["longest"]] for group in ("op", "tensor", "reason")])
+    entry = [(match[group] or "").strip()[:asked["longest"]] for group in ("op", "tensor", "reason")]
+    count = match.groupdict().get("count") or "1"
+    found += [entry] * (min(int(count), asked["most"]) if count.isascii() and count.isdigit() and len(count) < 9 else 1)
     if len(found) >= asked["most"]:
+        del found[asked["most"]:]
         break
 last = {}
 for key in ("taken", "left", "version"):

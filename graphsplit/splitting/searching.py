@@ -37,9 +37,13 @@ class Found:
         """Why main starts and ends where it does."""
         parts = [
             crop.before,
-            f"main ends right after the last layer of each head, before {crop.reason}" if crop.back else crop.reason,
+            f"main ends {self._where}, before {crop.reason}" if crop.back else crop.reason,
         ]
         return "; ".join(part for part in parts if part)
+
+    @property
+    def _where(self) -> str:
+        return "where the fewest bytes cross" if self.search.affinity.complete else "right after the last layer of each head"
 
     def share(self, nodes: Iterable[str]) -> float | None:
         """Part of the multiplications of all layers that some nodes hold; None if there are no layers."""

@@ -12,7 +12,7 @@ import pytest
 
 import graphsplit as gs
 from graphsplit.formats.tflite.schema import op_name
-from graphsplit.graph.index import Function, GraphIndex, Node, TensorSpec
+from graphsplit.graph.index import Function, GraphIndex, Group, Node, TensorSpec
 from graphsplit.planning.targets import Compiler, Constraint, Target, is_compiled, read_target, target_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,6 +77,18 @@ def test_an_op_of_tensorflow_is_no_custom_op():
     nodes = (Node("x", "Placeholder", (), ("x:0",), kind="input"), Node("a", "Conv2D", ("x:0",), ("a:0",)))
     graph = GraphIndex(nodes, {t: TensorSpec(t) for t in ("x:0", "a:0")}, ("x:0",), ("a:0",))
     assert refusals(table(unknown="accelerator"), graph) == {}
+
+
+def test_handles_of_a_loop_are_no_state_of_the_host():
+    nodes = (
+        Node("x", "Placeholder", (), ("x:0",), kind="input"),
+        Node("array", "TensorArrayV3", ("x:0",), ("array:0",), group="g"),
+        Node("table", "HashTableV2", (), ("table:0",)),
+        Node("check", "Assert", ("x:0",)),
+    )
+    tensors = {t: TensorSpec(t, "resource") for t in ("array:0", "table:0")} | {"x:0": TensorSpec("x:0", "float32")}
+    graph = GraphIndex(nodes, tensors, ("x:0",), ("array:0",), groups={"g": Group("g", "TensorArray", ("array",))})
+    assert list(refusals(table(unknown="accelerator", dtypes=()), graph)) == ["table"]
 
 
 def test_a_call_is_refused_for_an_op_of_its_function():

@@ -23,6 +23,7 @@ _NOTHING: Mapping[str, TensorSpec] = MappingProxyType({})
 _COMPILED = re.compile(r"edgetpu-custom-op|ethos-u|DISPATCH_OP|XC_\w+|MTKEXT_\w+")
 _BUILTIN = re.compile(r"[A-Z][A-Z0-9_]*")  # how TFLite spells its own ops
 _HANDLES = {"string", "resource", "variant"}
+_INNER = {"loop", "cond", "TensorArray"}  # groups whose handles belong to one run
 _FLOATS = {"float16", "bfloat16", "float32", "float64"}
 _INDICES = {None, "bool", "int32", "int64", "uint32", "uint64"}  # shapes and indices, which say nothing of the network
 
@@ -35,7 +36,8 @@ class Compiler:
         name: What it is called in answers.
         command: Program and arguments, run without a shell. ``{model}`` is the file, ``{folder}`` an empty folder to write to,
             ``{python}`` the interpreter of this process.
-        refused: Pattern that matches once for each refused op, with the groups ``op``, ``tensor`` and ``reason``.
+        refused: Pattern that matches once for each refused op, with the groups ``op``, ``tensor`` and ``reason``; a group
+            ``count`` holds how many ops a match is about.
         taken: Pattern whose first group is the number of ops taken; empty: the ops of the model less the refused ones.
         left: Pattern whose first group is the number of ops left to the host; empty: as many as were refused.
         version: Pattern whose first group is the version, in what it prints; empty: that of the `package`.
@@ -123,20 +125,22 @@ class Target:
         Returns:
             Name of the node → reason, in file order.
         """
-        reasons = ((n.name, self._refusal(n, index, specs)) for n in index.nodes if n.kind == "op")
+        # In a TFLite file nodes are named after their first output.
+        tflite = next((n.outputs[0] == n.name for n in index.nodes if n.kind == "op" and n.outputs), False)
+        reasons = ((n.name, self._refusal(n, index, specs, tflite=tflite)) for n in index.nodes if n.kind == "op")
         return {name: reason for name, reason in reasons if reason}
 
-    def _refusal(self, node: Node, index: GraphIndex, specs: Mapping[str, TensorSpec]) -> str:
+    def _refusal(self, node: Node, index: GraphIndex, specs: Mapping[str, TensorSpec], *, tflite: bool) -> str:
         if is_compiled(node.op):
             return ""
-        custom = _tflite(node) and _BUILTIN.fullmatch(node.op) is None
         operands = Operands.of(node, index, specs)
         if node.op not in self.ops:
-            if custom:
+            if tflite and _BUILTIN.fullmatch(node.op) is None:
                 kind = "an op of TensorFlow" if node.op.startswith("Flex") else "a custom op"
                 return f"{node.op} is {kind}, which stays on the host"
             handle = next((t for t in (*operands.inputs, *operands.outputs) if t.dtype in _HANDLES), None)
-            if handle is not None:
+            inner = node.group is not None and index.groups[node.group].kind in _INNER  # TensorArrays hold nothing between runs
+            if handle is not None and not inner:
                 return f"{node.op} works on a {handle.dtype}, which stays on the host"
         for op in dict.fromkeys(index.ops_within(node)):
             if self.ops.get(op, self.unknown) == "host":
@@ -152,8 +156,3 @@ class Target:
 def is_compiled(op: str) -> bool:
     """Whether a compiler wrote the op: it stands for a network that is compiled already, and stays on the accelerator."""
     return _COMPILED.fullmatch(op) is not None
-
-
-def _tflite(node: Node) -> bool:
-    """Whether the node is one of a TFLite file, where nodes are named after their first output."""
-    return not node.outputs or node.outputs[0] == node.name
