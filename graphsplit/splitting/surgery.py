@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from graphsplit.compilers import fit
 from graphsplit.errors import CutError
 from graphsplit.formats import Model, ModelLike, as_model
 from graphsplit.graph.index import TensorSpec
@@ -70,6 +69,8 @@ def _planned(model: Model, request: CutRequest, *, shapes: bool = False, isolate
 
 def _fitted(model: Model, request: CutRequest, *, shapes: bool, isolate: bool) -> Plan:
     """The plan of which a target takes the accelerator's sections, as far as there is one; see `graphsplit.compilers.fit`."""
+    from graphsplit.compilers import fit  # imports NumPy, which --help does not need
+
     target, again = request.target, request.again
     assert target is not None
     assert again is not None
