@@ -52,9 +52,10 @@ class Detectable:
 
     @property
     def inputs(self) -> tuple[Port, ...]:
-        """The inputs of the whole."""
+        """The inputs of the whole that have to be fed; all of them if none has to be."""
         ports = {p.tensor: p for part in reversed(self.parts.sections) for p in part.inputs}
-        return tuple(ports[t] for t in self.parts.inputs if t in ports)
+        inputs = tuple(ports[t] for t in self.parts.inputs if t in ports)
+        return tuple(p for p in inputs if p.tensor not in self.parts.defaults) or inputs
 
 
 def detectable(

@@ -72,7 +72,11 @@ def test_no_ask_runs_nothing(call, model, tmp_path):
     [
         (["{model}"], 2, "--target"),
         (["{model}", "--target", "etos-u55"], 1, "no target named 'etos-u55'; did you mean ethos-u55"),
-        (["demo", "--target", "ethos-u55"], 1, "a graphdef model, and ethos-u55 reads tflite; graphsplit export --to tflite writes one"),
+        (
+            ["demo", "--target", "ethos-u55"],
+            1,
+            "a graphdef model, and ethos-u55 reads tflite; graphsplit export --to tflite writes one",
+        ),
         (["{model}", "--target", "none.json"], 1, "none.json: cannot be read"),
         (["nowhere.tflite", "--target", "ethos-u55"], 1, "nowhere.tflite"),
     ],

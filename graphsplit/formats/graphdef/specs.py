@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from graphsplit.errors import FormatError
+from graphsplit.formats.graphdef.defaults import OP as DEFAULTED
 from graphsplit.formats.graphdef.messages import Message, read_shape
 from graphsplit.formats.graphdef.ops import op_table, port_dtypes
 from graphsplit.formats.graphdef.reader import GraphDefReader
@@ -80,7 +81,7 @@ def _notation(arg: Message) -> str:
 def _shape(reader: GraphDefReader, node: NodeRange, port: int) -> Shape | None:
     if node.op == "Const":
         return _const_shape(reader, node)
-    if node.op in PLACEHOLDERS:
+    if node.op in PLACEHOLDERS or node.op == DEFAULTED:
         value = reader.attribute(node, "shape")
         if value is None:
             return None
