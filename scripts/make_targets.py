@@ -41,16 +41,17 @@ RULES: list[tuple[str, dict[str, Any]]] = [
     (r"IFM and OFM datatypes must match, and must be Int8 or Int16", {"inputs": ["int8", "int16"], "outputs": ["int8", "int16"]}),
     (r"IFM precision must be one of: \(Int8, UInt8, Int16\)", {"inputs": NARROW}),
     (r"IFM must be Int8 or Int16", {"inputs": ["int8", "int16"]}),
+    (r"Batch must be 1", {"batch": 1}),
     (r"Tensor dimension must be <= 8", {"ranks": [0, 8]}),
     (r"(?is)IF not \(IFM H == IFM W == 1\) AND not IFM Shape == OFM Shape.*2x/4x/8x",
      {"upscale": [2, 4, 8], "reason": "Scale-factor must be one of: 2x/4x/8x"}),
-    (r"Scale-factor must be an integer power of two", {"upscale": [2**n for n in range(1, 12)]}),
+    (r"Scale-factor must be an integer power of two", {"upscale": [2**n for n in range(12)]}),
 ]  # fmt: skip
 
 # What depends on attributes, values, quantisation or sizes that a table does not see: the compiler is asked.
 LEFT = r"""Tensors must have constant shape|Operations must have at least one|.*[Qq]uantization|.*[Zz]ero-points|Int64 bias|Bias |
 Kernel|kernel product|Stride|IF Matmul|Weigth sum|IFM depth|Operation must be performed|IFM and OFM shapes must match|Variable|
-FullyConnected weights|Both Input|Amount of reduced|Batch must be 1|Parameter tensors|Reduced axis|Reduction over|Params tensor|
+FullyConnected weights|Both Input|Amount of reduced|Parameter tensors|Reduced axis|Reduction over|Params tensor|
 Axis attribute|The product of|num_splits|Slice must|IF IFM is Int|Shape constraints|Gate |Implicit|Peephole|Projection|
 Shape tensor|axis must be|Scale-factor:|align_corners|Index tensor""".replace("\n", "")
 

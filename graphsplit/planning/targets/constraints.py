@@ -57,8 +57,10 @@ class Constraint:
         outputs: Dtypes that outputs may have.
         weights: Dtypes that the second input may have where it is a constant.
         ranks: Least and largest number of dimensions of inputs and outputs.
+        batch: Largest first dimension of inputs of four dimensions.
         static: Whether all dimensions must be known, except the first.
-        upscale: Factors by which height and width may grow; pictures are [batch, height, width, channels].
+        upscale: Factors by which height and width of [batch, height, width, channels] may grow; both by the same one, unless 1
+            is among them.
     """
 
     reason: str
@@ -68,6 +70,7 @@ class Constraint:
     outputs: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
     ranks: tuple[int, int] | None = None
+    batch: int | None = None
     static: bool = False
     upscale: tuple[int, ...] = ()
 
@@ -83,6 +86,9 @@ class Constraint:
         shaped = (*operands.inputs, *operands.outputs)
         if self.ranks is not None and (odd := _first(shaped, lambda s: not _within(self.ranks, len(s)))):
             return self._because(f"{_name(odd)} has {len(odd.shape or ())} dimensions")
+        most = self.batch
+        if most is not None and (odd := _first(operands.inputs, lambda s: len(s) == 4 and (s[0] or 0) > most)):
+            return self._because(f"{_name(odd)} is {shape_text(odd.shape)}")
         if self.static and (odd := _first(shaped, lambda s: None in s[1:])):
             return self._because(f"{_name(odd)} is {shape_text(odd.shape)}")
         if self.upscale and operands.inputs and operands.outputs:
@@ -108,12 +114,12 @@ def _within(limits: tuple[int, int] | None, rank: int) -> bool:
 
 
 def _scaled(before: Shape | None, after: Shape | None, factors: tuple[int, ...]) -> bool:
-    """Whether pictures grow by one of some factors: of sizes, or with aligned corners of sizes less one."""
+    """Whether pictures grow by one of some factors: of their sizes or, with aligned corners, of their sizes less one."""
     if before is None or after is None or len(before) != 4 or len(after) != 4 or before[1:3] in (after[1:3], (1, 1)):
         return True
-    for old, new in zip(before[1:3], after[1:3], strict=True):
-        if old is None or new is None or new == 1:
-            continue
-        if not any(new == old * f or (old > 1 and new - 1 == (old - 1) * f) for f in factors):
-            return False
-    return True
+    sizes = [(old, new) for old, new in zip(before[1:3], after[1:3], strict=True) if old is not None and new is not None]
+    sizes = [(old, new) for old, new in sizes if not old == new == 1]
+    aligned = [(old - 1, new - 1) for old, new in sizes if old > 1]
+    if 1 in factors:
+        return any(all(any(new == old * f for f in factors) for old, new in some) for some in (sizes, aligned))
+    return any(all(new == old * f for old, new in some) for some in (sizes, aligned) for f in factors)

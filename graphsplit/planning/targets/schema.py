@@ -17,6 +17,7 @@ class _Constraint(Struct, forbid_unknown_fields=True, kw_only=True):
     outputs: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
     ranks: tuple[int, int] | None = None
+    batch: int | None = None
     static: bool = False
     upscale: tuple[int, ...] = ()
 
