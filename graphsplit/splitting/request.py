@@ -12,6 +12,7 @@ from graphsplit.errors import CutError, OptionError
 from graphsplit.formats import Model
 from graphsplit.graph.index import GraphIndex
 from graphsplit.graph.options import check_options
+from graphsplit.inference.shapes import Sizes
 from graphsplit.planning.cuts import Cut, make_cut
 from graphsplit.planning.min_cut import Crop
 from graphsplit.planning.plan import Repair
@@ -60,6 +61,7 @@ class CutRequest:
         notes: What else was decided.
         outputs: Outputs of the whole to keep; None: all.
         repair: What to do with tensors that cross without being named.
+        firm: Whether somebody named the tensors of the cuts, so that these cross as they are.
     """
 
     cuts: tuple[Cut, ...]
@@ -68,6 +70,7 @@ class CutRequest:
     notes: tuple[str, ...] = ()
     outputs: tuple[str, ...] | None = None
     repair: Repair = "auto"
+    firm: bool = True
 
 
 def named_options(options: Mapping[str, Any]) -> list[str]:
@@ -94,17 +97,14 @@ def _tensors(index: GraphIndex, text: str) -> list[str]:
     return [index.tensor(part) for part in text.split(",") if part.strip()]
 
 
-def read_request(
-    function: Callable[..., object], model: Model, options: Mapping[str, Any], *, shapes: bool = True, isolate: bool = True
-) -> CutRequest:
+def read_request(function: Callable[..., object], model: Model, options: Mapping[str, Any], sizes: Sizes) -> CutRequest:
     """Find out where to cut a model.
 
     Args:
         function: The function that took the options, for errors.
         model: The model.
         options: See `CutOptions`.
-        shapes: Whether a search for the cut may ask TensorFlow for the sizes of tensors.
-        isolate: Whether it is asked in a child process.
+        sizes: Bytes of its tensors, for a search.
 
     Raises:
         OptionError: for an option that does not exist.
@@ -125,12 +125,13 @@ def read_request(
         raise CutError(f"{' and '.join(chosen)} both say where to cut; pass one of them")
     kept = cut.get("model_outputs")
     outputs = None if kept is None else tensors_of(model.index, kept)
-    cuts, last, origin, notes = _cuts(model, cut, outputs, partial(search, shapes=shapes, isolate=isolate), any_preset=not chosen)
-    return CutRequest(cuts, last, origin, notes, outputs, cut.get("repair", "auto"))
+    cuts, last, origin, notes = _cuts(model, cut, outputs, partial(search, sizes=sizes), any_preset=not chosen)
+    firm = "outputs/inputs" in chosen or "crop_file" in chosen
+    return CutRequest(cuts, last, origin, notes, outputs, cut.get("repair", "auto"), firm)
 
 
 _Cuts = tuple[tuple[Cut, ...], str, str, tuple[str, ...]]
-_Searching = Callable[..., tuple[Crop, dict[str, int]]]  # `search`
+_Searching = Callable[..., Crop]  # `search`
 
 
 def _cuts(model: Model, cut: CutOptions, kept: tuple[str, ...] | None, searching: _Searching, *, any_preset: bool) -> _Cuts:
@@ -202,7 +203,7 @@ def _searched(
     model: Model, affinity: str | PathLike[str] | None, kept: tuple[str, ...] | None, searching: _Searching, note: str
 ) -> _Cuts:
     """The automatic cut, or one section if there is nothing worth cutting off."""
-    crop, _ = searching(model, affinity=affinity, outputs=kept)
+    crop = searching(model, affinity=affinity, outputs=kept)
     notes = (note,) if note else ()
     if not crop.back:
         return (), "main", crop.reason, notes

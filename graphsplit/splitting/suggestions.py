@@ -12,7 +12,7 @@ from graphsplit.formats import Model, ModelLike, as_model
 from graphsplit.graph.index import TensorSpec
 from graphsplit.graph.options import check_count
 from graphsplit.graph.text import bytes_text, count_text, list_text
-from graphsplit.inference.shapes import frame_bytes, infer
+from graphsplit.inference.shapes import Sizes, infer
 from graphsplit.planning.affinity import read_affinity
 from graphsplit.planning.cuts import Cut
 from graphsplit.planning.min_cut import Crop, find_crop
@@ -20,8 +20,6 @@ from graphsplit.planning.planner import plan_sections
 from graphsplit.planning.presets import match
 
 __all__ = ["Suggestion", "Suggestions", "search", "suggest"]
-
-_UNKNOWN = 4096  # bytes of a tensor whose shape nobody knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +81,21 @@ def search(
     *,
     affinity: str | PathLike[str] | None = None,
     outputs: Sequence[str] | None = None,
-    shapes: bool = True,
-    isolate: bool = True,
-) -> tuple[Crop, dict[str, int]]:
-    """The automatic cut of a model, and the bytes of its tensors that the search used.
+    sizes: Sizes,
+) -> Crop:
+    """The automatic cut of a model.
 
     Args:
         model: The model.
         affinity: Path of a table of the ops that your compiler takes, see `graphsplit.planning.affinity`.
         outputs: Outputs of the whole to keep (default: all).
-        shapes: Whether to infer sizes (needs TensorFlow); without, all tensors count the same.
-        isolate: Infer them in a child process.
+        sizes: Bytes of its tensors.
+
+    Raises:
+        FormatError: TensorFlow does not survive the graph.
     """
-    sizes = frame_bytes(model, isolate=isolate) if shapes else {}
-    return find_crop(model.index, lambda t: sizes.get(t, _UNKNOWN), read_affinity(affinity), outputs), sizes
+    _ = sizes.known
+    return find_crop(model.index, sizes, read_affinity(affinity), outputs)
 
 
 def suggest(
@@ -125,7 +124,8 @@ def suggest(
     check_count("limit", limit)
     model = as_model(model, trust=trust)
     index = model.index
-    crop, sizes = search(model, affinity=affinity, shapes=shapes, isolate=isolate)
+    sizes = Sizes(model, shapes=shapes, isolate=isolate)
+    crop = search(model, affinity=affinity, sizes=sizes)
     asked: list[tuple[Literal["preset", "autocrop"], str, tuple[str, ...], tuple[str, ...], str]] = []
     preset = match(index)
     if preset is not None and preset.targets:
@@ -156,7 +156,7 @@ def suggest(
 
 def _planned(
     model: Model,
-    sizes: dict[str, int],
+    sizes: Sizes,
     source: Literal["preset", "autocrop"],
     name: str,
     inputs: tuple[str, ...],
@@ -168,7 +168,7 @@ def _planned(
     cuts = [Cut("pre", inputs)] if inputs else []
     cuts += [Cut("main", tuple(spec.name for spec in outputs))] if outputs else []
     try:
-        plan = plan_sections(index, cuts, last="post" if outputs else "main")
+        plan = plan_sections(index, cuts, last="post" if outputs else "main", nbytes=sizes)
     except CutError:
         return None
     crossing = plan["post"].inputs if any(s.name == "post" for s in plan.sections) else ()
@@ -177,7 +177,7 @@ def _planned(
         name=name,
         inputs=inputs,
         outputs=outputs,
-        nbytes=sum(sizes.get(t, 0) for t in crossing if t not in index.inputs),
+        nbytes=sum(sizes.known.get(t, 0) for t in crossing if t not in index.inputs),
         added=tuple(dict.fromkeys(a.tensor for a in plan.added)),
         nodes={s.name: len(s.nodes) for s in plan.sections},
         reason=reason,

@@ -10,7 +10,7 @@ from graphsplit.errors import CutError
 from graphsplit.formats import Model, ModelLike, as_model
 from graphsplit.graph.index import TensorSpec
 from graphsplit.inference.devices import check_devices, check_sections
-from graphsplit.inference.shapes import infer
+from graphsplit.inference.shapes import Sizes, infer
 from graphsplit.parts.parts import Part, Parts, Port, Source, default_device
 from graphsplit.planning.plan import Plan
 from graphsplit.planning.planner import plan_sections
@@ -23,14 +23,15 @@ __all__ = ["plan", "plan_whole", "split"]
 
 
 def plan(model: ModelLike, *, shapes: bool = True, trust: bool = False, isolate: bool = True, **cut: Unpack[CutOptions]) -> Plan:
-    """Decide what a split will do. Reads nothing but the index of the model and writes nothing.
+    """Decide what a split will do. Writes nothing, and reads nothing but the index, and sizes of tensors where these decide.
 
     If no cut is named, the preset that matches the graph is used, else the cut is searched for; if nothing is worth
     cutting off, the plan has one section ``main``, equal to the whole. `Plan.origin` says which.
 
     Args:
         model: A model, or anything that `graphsplit.load` takes.
-        shapes: Whether a search for the cut may infer the sizes of tensors (needs TensorFlow); without, all count alike.
+        shapes: Whether the search for the cut, or for the smallest border, may infer the sizes of tensors (needs
+            TensorFlow); without, all count alike.
         trust: Load a SavedModel that reaches files, the network or Python.
         isolate: Infer in a child process, which a model can crash without harm; False: in this one.
         **cut: Where to cut: `outputs`, `inputs`, `preset`, `autocrop`, `affinity`, `crop_file`, `model_outputs`, `repair`;
@@ -43,7 +44,8 @@ def plan(model: ModelLike, *, shapes: bool = True, trust: bool = False, isolate:
         FormatError: for a file that cannot be read.
     """
     model = as_model(model, trust=trust)
-    return _planned(model, read_request(plan, model, cut, shapes=shapes, isolate=isolate))
+    sizes = Sizes(model, shapes=shapes, isolate=isolate)
+    return _planned(model, read_request(plan, model, cut, sizes), sizes)
 
 
 def plan_whole(model: Model, *, outputs: Names | None = None) -> Plan:
@@ -54,11 +56,19 @@ def plan_whole(model: Model, *, outputs: Names | None = None) -> Plan:
         outputs: Outputs of the whole to keep (default: all).
     """
     kept = None if outputs is None else tensors_of(model.index, outputs)
-    return _planned(model, CutRequest((), "main", "whole, as one section", outputs=kept))
+    return _planned(model, CutRequest((), "main", "whole, as one section", outputs=kept), Sizes(model, shapes=False))
 
 
-def _planned(model: Model, request: CutRequest) -> Plan:
-    planned = plan_sections(model.index, request.cuts, last=request.last, outputs=request.outputs, repair=request.repair)
+def _planned(model: Model, request: CutRequest, sizes: Sizes) -> Plan:
+    planned = plan_sections(
+        model.index,
+        request.cuts,
+        last=request.last,
+        outputs=request.outputs,
+        repair=request.repair,
+        nbytes=sizes,
+        firm=request.firm,
+    )
     return replace(planned, origin=request.origin, notes=(*request.notes, *planned.notes))
 
 
@@ -104,7 +114,8 @@ def split(
             if cut.get("outputs") is not None:
                 raise CutError("the second argument and outputs both say where to cut; pass one of them")
             cut["outputs"] = at
-        planned = _planned(model, read_request(split, model, cut, shapes=shapes, isolate=isolate))
+        sizes = Sizes(model, shapes=shapes, isolate=isolate)
+        planned = _planned(model, read_request(split, model, cut, sizes), sizes)
     names = [s.name for s in planned.sections]
     check_sections("devices", devices, names)
     check_devices(devices or {})
