@@ -123,6 +123,7 @@ def check_structure(asked: Request, plan: Plan, repair: Repair) -> None:
     given, earlier = set(index.inputs), set()
     home: dict[str, str] = {}
     place: dict[str, int] = {}  # border tensor → when it is made
+    before: set[str] = set()  # the nodes of earlier sections
     for section in plan.sections:
         held = set(section.nodes)
         cut = next((c.tensors for c in asked.cuts if c.section == section.name), ())
@@ -149,7 +150,18 @@ def check_structure(asked: Request, plan: Plan, repair: Repair) -> None:
         again = held & earlier - {n for n in held if nodes[n].is_shared_constant}
         law("replicated nodes are listed", tuple(n for n in section.nodes if n in again) == section.replicated, section)
         mine = {n for n in held - again if not nodes[n].is_shared_constant}
-        law("the rule of the split", mine == owned[number[section.name]], (section, mine ^ owned[number[section.name]]))
+        moved = mine - owned[number[section.name]]
+        law("the rule of the split", owned[number[section.name]] <= mine | before, (section, owned[number[section.name]] - mine))
+        for name in moved:
+            free = repair in ("auto", "replicate") and not nodes[name].stateful and nodes[name].group is None
+            law("only free nodes move", free and name not in before, (section, name))
+            law("only to an earlier section", name in set().union(*owned[number[section.name] + 1 :]), (section, name))
+            law("layers move to main only", nodes[name].role != "neural" or section.name == "main", (section, name))
+            passed = {t for c in asked.cuts[number[section.name] :] for t in c.tensors}
+            law("what was named stays", passed.isdisjoint(nodes[name].outputs), (section, name))
+            ends = set(asked.cuts[number[section.name]].tensors)
+            law("what reads a border is after it", ends.isdisjoint(nodes[name].inputs), (section, name))
+        before |= mine
         lost = [
             (b, n) for n in held for b in nodes[n].control_inputs if b not in held and nodes[b].stateful and nodes[b].op != "Assert"
         ]
@@ -161,6 +173,7 @@ def check_structure(asked: Request, plan: Plan, repair: Repair) -> None:
         law("repair", repair != "auto" or not {nodes[n].op for n in again} & set(COSTLY), (section, again))
     present = {number[s.name] for s in plan.sections}
     law("the rule of the split", not any(mine for n, mine in enumerate(owned) if n not in present), "a section is missing")
+    law("nothing is left out", before == set().union(*owned), before ^ set().union(*owned))
     law("outputs are given", set(asked.wanted) <= home.keys(), set(asked.wanted) - home.keys())
     law("inputs of the plan", set(plan.inputs) == {t for s in plan.sections for t in s.inputs if t in index.inputs}, plan.inputs)
     law("replicated nodes are listed", set(plan.replicated) == {n for s in plan.sections for n in s.replicated}, plan.replicated)
@@ -303,4 +316,8 @@ def check_all_repairs(asked: Request) -> dict[Repair, Plan | None]:
     handles = any(t in asked.graph.handles for c in asked.cuts for t in c.tensors)
     law("repair", error is None or error == border, "error is border with nothing added")
     law("repair", error is not None or border is None or border.added or handles, "error refuses what needs no repair")
+    if border is not None and len(asked.cuts) == 1:
+        for repair in ("auto", "replicate"):
+            plan = plans[repair]
+            law("repair", plan is None or len(plan.borders) <= len(border.borders), f"{repair} lets more cross than border")
     return plans

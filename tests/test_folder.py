@@ -174,7 +174,7 @@ def test_the_manifest_holds_what_the_contract_says(parts: Parts, tmp_path: Path)
 
 
 def test_added_and_replicated_are_told(whole: GraphDefModel, tmp_path: Path) -> None:
-    save(split(whole, outputs="relu", shapes=False), tmp_path / "added")
+    save(split(whole, outputs="relu", shapes=False, repair="border"), tmp_path / "added")
     made = json_of(tmp_path / "added")
     assert [list(a.values())[:3] for a in made["added"]] == [["top:1", "post", "cast"], ["doubled:0", "post", "early"]]
     assert [list(a) for a in made["added"]] == [["tensor", "section", "consumer", "reason"]] * 2
@@ -182,6 +182,9 @@ def test_added_and_replicated_are_told(whole: GraphDefModel, tmp_path: Path) -> 
     save(split(whole, outputs="relu", shapes=False, repair="replicate"), tmp_path / "replicated")
     made = json_of(tmp_path / "replicated")
     assert (made["added"], made["replicated"]) == ([], ["doubled", "top"])
+    save(split(whole, outputs="relu", shapes=False), tmp_path / "moved")
+    made = json_of(tmp_path / "moved")
+    assert ([a["tensor"] for a in made["added"]], made["replicated"]) == (["top:1"], [])
 
 
 @pytest.mark.parametrize("directory", [".", "out", "out/deep/er", "../elsewhere", "models", "../{tmp}/models"])

@@ -551,7 +551,7 @@ REAL = [
 
 
 def planned(index: GraphIndex, targets: tuple[str, ...], outputs: tuple[str, ...] | None = None) -> Plan:
-    return plan_sections(index, [Cut("main", targets)], last="post", outputs=outputs)
+    return plan_sections(index, [Cut("main", targets)], last="post", outputs=outputs, repair="border")
 
 
 @pytest.mark.parametrize(("name", "preset", "targets", "raw"), REAL)

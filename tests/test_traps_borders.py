@@ -68,8 +68,8 @@ def test_repair_border_carries_the_scalar_across_instead() -> None:
 
 
 #     x ─▶ convert ─▶ t ║─▶ y          the 2018 SSD: `convert_scores` feeds `Slice`, which is the target,
-#             └─────────║─▶ raw        and a raw output as well
-#                       ║
+#             ├─────────║──▶ z ▲       is read after it, and is a raw output as well
+#             └─▶ raw   ║
 
 
 def converted_scores() -> GraphDefModel:
@@ -78,13 +78,14 @@ def converted_scores() -> GraphDefModel:
         node("convert", "Sigmoid", "x"),
         node("t", "Neg", "convert"),
         node("y", "Exp", "t"),
+        node("z", "Mul", "y", "convert"),
         node("raw", "Exp", "convert"),
     )
 
 
 def test_unnamed_tensor_read_behind_the_cut_is_added_with_its_consumer_and_a_reason() -> None:
     parts = proven(converted_scores(), outputs=["t"])
-    assert parts.added == (Added("convert:0", "post", "raw", "main and post both read it"),)
+    assert parts.added == (Added("convert:0", "post", "z", "main and post both read it"),)
     assert crossing(parts["post"]) == ["t:0", "convert:0"]
     assert parts.replicated == ()
 
@@ -96,9 +97,19 @@ def test_repair_replicate_computes_the_unnamed_tensor_again() -> None:
     assert crossing(parts["post"]) == ["x:0", "t:0"]
 
 
+def test_what_reads_an_unnamed_tensor_and_no_target_is_computed_before_the_border() -> None:
+    parts = proven(converted_scores(), outputs=["t"], model_outputs=["y", "raw"])
+    assert (parts.added, parts.replicated) == ((), ())
+    assert given(parts["main"]) == ["t:0", "raw:0"]
+    assert parts.plan is not None
+    assert parts.plan.notes == ("raw is computed in main: nothing crosses instead of 8 B (convert:0)",)
+    border = proven(converted_scores(), outputs=["t"], model_outputs=["y", "raw"], repair="border")
+    assert [a.tensor for a in border.added] == ["convert:0"]
+
+
 def test_repair_error_refuses_and_names_tensor_and_reader() -> None:
     with pytest.raises(
-        CutError, match=r"'convert:0' crosses from 'main' to 'post' without having been named: 'raw' reads it; name it"
+        CutError, match=r"'convert:0' crosses from 'main' to 'post' without having been named: 'z' reads it; name it"
     ) as e:
         plan(converted_scores(), outputs=["t"], repair="error")
     assert e.value.cut == ("convert:0",)

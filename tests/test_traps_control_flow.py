@@ -146,7 +146,7 @@ def test_target_inside_a_cond_is_refused_since_it_may_be_dead(inside: str) -> No
 @pytest.mark.parametrize("p", [False, True])
 def test_both_outputs_of_a_merge_are_legal_borders(p: bool) -> None:
     whole = branching()
-    parts = proven(whole, outputs=["c/m"])
+    parts = proven(whole, outputs=["c/m"], repair="border")
     assert [(port.tensor, port.name, port.dtype) for port in parts["post"].inputs] == [
         ("c/m:0", "c/m:0", "float32"),
         ("c/m:1", "c/m_port_1:0", "int32"),
@@ -228,7 +228,7 @@ def test_the_flow_through_a_merge_is_a_handle_and_the_number_of_its_branch_is_no
 @pytest.mark.parametrize("p", [False, True])
 def test_the_number_of_a_branch_crosses_and_the_flow_beside_it_stays(p: bool) -> None:
     whole = model(*MERGED)
-    parts = proven(whole, outputs=["c/m:1"])
+    parts = proven(whole, outputs=["c/m:1"], repair="border")
     assert [(port.tensor, port.dtype, port.shape) for port in parts["post"].inputs] == [
         ("c/m:1", "int32", ()),
         ("read:0", "float32", None),
@@ -313,7 +313,7 @@ def test_tensor_array_that_a_loop_reads_is_one_group_with_the_loop() -> None:
 
 def test_nodes_keep_the_order_of_the_file_and_placeholders_stand_where_their_makers_stood() -> None:
     whole = model(node("y", "Sub", "t", "a"), node("t", "Exp", "a"), placeholder("x"), node("a", "Neg", "x"))
-    parts = proven(whole, outputs=["t"])
+    parts = proven(whole, outputs=["t"], repair="border")
     assert names(parts["main"]) == ["t", "x", "a"]
     assert names(parts["post"]) == ["y", "t", "a"]
     assert parts.plan is not None

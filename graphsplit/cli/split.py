@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         from graphsplit.formats import as_graphdef
         from graphsplit.rewrites import fused
 
-        model, planned = fused(as_graphdef(model, "--fuse-nms"), planned)
+        model, planned = fused(as_graphdef(model, "--fuse-nms"), planned, shapes=not args.no_shapes)
     directory = Path(args.directory)
     devices = dict(args.device)
     parts = split(model, planned, shapes=False, devices=devices)  # costs nothing, and finds early what cannot be done

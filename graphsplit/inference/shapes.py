@@ -6,6 +6,7 @@ TensorFlow evaluates constants for that, so it does it in a child process, see `
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 
 from graphsplit.errors import FormatError
 from graphsplit.formats import Model, as_graphdef
@@ -13,13 +14,14 @@ from graphsplit.graph.index import Shape, TensorSpec
 from graphsplit.inference.adapters import runtime_of
 from graphsplit.inference.failures import ChildError
 
-__all__ = ["frame_bytes", "infer"]
+__all__ = ["Sizes", "frame_bytes", "infer"]
 
 # Two batch sizes: sizes that both agree on do not depend on the batch, the others stay unknown. Inference with an unknown
 # batch stops at every Reshape to [batch, -1, n], which would lose the number of anchors. These two differ in all that a
 # graph may compute from a batch: half of it, its remainder, its minimum or maximum with a constant.
 _BATCHES = (1, 60)
 
+_UNKNOWN_BYTES = 4096  # of a tensor whose shape nobody knows
 _GUESS = 64  # for a size that depends on the image
 _DEADLINE = 60.0  # seconds, and another one for each thousand of nodes; TensorFlow takes five for a hundred thousand
 _UNKNOWN = "(shapes=False leaves the shapes of border tensors unknown)"
@@ -139,6 +141,32 @@ def frame_bytes(model: Model, *, isolate: bool = True) -> dict[str, int]:
         except FormatError:
             return {}
     return {spec.name: size for spec in specs if (size := _guessed(spec).nbytes) is not None}
+
+
+class Sizes:
+    """Bytes of the tensors of a model for one frame; inferred when the first of them is asked for.
+
+    Args:
+        model: The model.
+        shapes: Whether to infer what the file does not state; without, all tensors count the same.
+        isolate: Whether TensorFlow does it in a child process; False: in this one.
+    """
+
+    def __init__(self, model: Model, *, shapes: bool = True, isolate: bool = True) -> None:
+        self._model, self.shapes, self.isolate = model, shapes, isolate
+
+    @cached_property
+    def known(self) -> dict[str, int]:
+        """Tensor → bytes, as of `frame_bytes`; empty without `shapes`. Raises FormatError as that does."""
+        return frame_bytes(self._model, isolate=self.isolate) if self.shapes else {}
+
+    def __call__(self, tensor: str) -> int:
+        """Bytes of a tensor; 4096 if they are unknown, also because TensorFlow does not survive the graph."""
+        try:
+            return self.known.get(tensor, _UNKNOWN_BYTES)
+        except FormatError:
+            self.known = {}  # once is enough
+            return _UNKNOWN_BYTES
 
 
 def _guessed(spec: TensorSpec) -> TensorSpec:

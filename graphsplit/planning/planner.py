@@ -16,7 +16,8 @@ TensorFlow 1, real cycles, need no special care beyond staying whole (`Node.grou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from functools import partial
 from typing import get_args
 
 from graphsplit.errors import CutError
@@ -24,7 +25,7 @@ from graphsplit.graph.index import GraphIndex
 from graphsplit.graph.traversal import reachable
 from graphsplit.planning.cuts import Cut, check_cut
 from graphsplit.planning.plan import Plan, Repair, Section
-from graphsplit.planning.repair import Border, Repairer
+from graphsplit.planning.repair import Reads, Repairer
 from graphsplit.planning.state import StateOrder
 
 __all__ = ["plan_sections"]
@@ -37,6 +38,9 @@ def plan_sections(
     last: str,
     outputs: Sequence[str] | None = None,
     repair: Repair = "auto",
+    nbytes: Callable[[str], int] = lambda _: 1,
+    fixed: Set[str] = frozenset(),
+    firm: bool = True,
 ) -> Plan:
     """Divide a graph at cuts, in order.
 
@@ -46,6 +50,11 @@ def plan_sections(
         last: Name of the section that owns what remains.
         outputs: Tensors that the whole is to produce (default: all); what none of them needs is pruned.
         repair: What to do with tensors that cross without having been named.
+        nbytes: Bytes of a tensor, for the smallest border; called only if there is something to decide. Default: all count
+            the same.
+        fixed: Nodes that repair does not move, such as those that a compiler refuses.
+        firm: Whether the cuts are to be made as they are. False, for cuts that nobody named: a tensor of a cut is replaced by
+            what it is computed from where that crosses anyway, see `_softened`.
 
     Raises:
         CutError: for a cut that cannot be made, or a section left with nothing.
@@ -62,7 +71,33 @@ def plan_sections(
         check_cut(index, cut, needed, set(wanted))
         if repair == "error" and (held := [t for t in cut.tensors if t in index.handles]):
             raise CutError(f"{held[0]!r} is a handle and cannot cross a border; name what reads it", cut=cut.tensors)
-    return _Planner(index, cuts, last, wanted, needed, repair).plan()
+    planner = partial(_Planner, index, last=last, wanted=wanted, needed=needed, repair=repair, nbytes=nbytes, fixed=fixed)
+    if not firm:
+        cuts = _softened(index, cuts, planner(cuts, firm=False).plan())
+    return planner(cuts).plan()
+
+
+def _softened(index: GraphIndex, cuts: Sequence[Cut], plan: Plan) -> list[Cut]:
+    """The cuts without the tensors that need not cross, and with those that cross instead.
+
+        scores ─┬─▶ slice ║─▶ …       The plan with a cut at slice lets scores alone cross and computes slice after the
+                └─────────║─▶ …       border, so the cut is at scores.
+
+    Args:
+        index: The graph.
+        cuts: The cuts.
+        plan: The plan made with them, in which what they name may be computed twice.
+    """
+    crossing, copied, softened = set(plan.borders), set(plan.replicated), []
+    added = list(dict.fromkeys(a.tensor for a in plan.added))
+    for cut in cuts:
+        spared = [t for t in cut.tensors if t not in crossing and index.producer[t] in copied]
+        # What the copies are computed from.
+        again = reachable((index.producer[t] for t in spared), lambda n: (e for e in index.edges[n] if e in copied))
+        instead = [t for t in added if any(t in index.name_to_node_map[n].inputs for n in again)]
+        kept = tuple(dict.fromkeys([*(t for t in cut.tensors if t not in spared), *instead]))
+        softened.append(Cut(cut.section, kept) if kept else cut)
+    return softened
 
 
 class _Planner:
@@ -76,6 +111,9 @@ class _Planner:
         wanted: tuple[str, ...],
         needed: Set[str],
         repair: Repair,
+        nbytes: Callable[[str], int],
+        fixed: Set[str],
+        firm: bool = True,
     ) -> None:
         self.index, self.repair, self.wanted, self.last = index, repair, wanted, last
         self.nodes = index.name_to_node_map
@@ -95,6 +133,7 @@ class _Planner:
         self.owner.update((n, len(cuts)) for n in needed - known if self._is_ownable(n))
         self._check_inputs_only()
         self.state = StateOrder(index, self.owner)
+        self.repairer = Repairer(index, self.owner, cuts, self.names, repair, self.state, nbytes, fixed, firm)
 
     def _is_ownable(self, name: str) -> bool:
         node = self.nodes[name]
@@ -122,8 +161,11 @@ class _Planner:
 
     def plan(self) -> Plan:
         index = self.index
-        borders, held = self._borders()
-        inputs = [border.inputs for border in borders]
+        self.repairer.repair_all()
+        self.notes += self.repairer.notes
+        copied = self.repairer.copied
+        reads, held = self._reads()
+        inputs = [read.inputs for read in reads]
         outputs = self._outputs(inputs)
         for number, tensors in enumerate(outputs):
             for tensor in tensors:  # an output that is a constant or an input of the whole
@@ -141,16 +183,16 @@ class _Planner:
                 # Inputs of the whole first, then border tensors in the order they are produced.
                 inputs=tuple(sorted(inputs[i], key=lambda t: position[t] if index.producer[t] in self.owner else -1)),
                 outputs=outputs[i],
-                replicated=tuple(n.name for n in index.nodes if n.name in borders[i].copied),
+                replicated=tuple(n.name for n in index.nodes if n.name in copied[i]),
             )
             for i in range(len(self.names))
             if held[i] or outputs[i]
         )
-        replicated = set().union(*(border.copied for border in borders))
+        replicated = set().union(*copied)
         used = {t for s in sections for t in s.inputs}
         return Plan(
             sections=sections,
-            added=tuple(added for border in borders for added in border.added),
+            added=tuple(added for read in reads for added in read.added),
             replicated=tuple(n.name for n in index.nodes if n.name in replicated),
             inputs=tuple(t for t in index.inputs if t in used),
             outputs=self.wanted,
@@ -160,18 +202,14 @@ class _Planner:
             notes=tuple(self.notes),
         )
 
-    def _borders(self) -> tuple[list[Border], list[set[str]]]:
+    def _reads(self) -> tuple[list[Reads], list[set[str]]]:
         """For each section what it reads from outside, and the nodes that it holds."""
-        named = {t for cut in self.cuts for t in cut.tensors}
-        repairer = Repairer(self.index, self.owner, self.names, named, self.repair, self.state)
-        borders: list[Border] = []
-        held: list[set[str]] = []
-        for number in range(len(self.names)):
-            owned = {name for name, owner in self.owner.items() if owner == number}
-            border = repairer.border(number, [n for n in self.index.nodes if n.name in owned])
-            borders.append(border)
-            held.append(owned | border.copied | self._constants(owned | border.copied))
-        return borders, held
+        held = [set(copied) for copied in self.repairer.copied]
+        for name, owner in self.owner.items():
+            held[owner].add(name)
+        order = self.index.node_seq.__getitem__
+        reads = [self.repairer.reads(i, [self.nodes[n] for n in sorted(names, key=order)]) for i, names in enumerate(held)]
+        return reads, [names | self._constants(names) for names in held]
 
     def _constants(self, names: Iterable[str]) -> set[str]:
         """Constants that nodes read, and those that only pass an order on: constant folding leaves both."""

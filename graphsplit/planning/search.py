@@ -240,6 +240,12 @@ class Search:
         ordered = sorted(ops, key=lambda op: op not in self.affinity.own)
         return ", ".join(f"{op} ({ops[op]})" for op in ordered[:3]) + (" …" if len(ordered) > 3 else "")
 
+    @cached_property
+    def fixed(self) -> frozenset[str]:
+        """The nodes whose section is decided here: all but those that every section can compute for itself."""
+        own = self.measures | self.copies
+        return frozenset(n.name for n in self.units.nodes if self.units.of[n.name] not in own)
+
     # which host ops are before main
 
     @cached_property

@@ -74,7 +74,7 @@ def plan_model(
     else:
         planned = plan(model, shapes=shapes, isolate=False, **cut)  # what is opened is run in this process anyway
     if fuse_nms:
-        return Planned(*fused(as_graphdef(model, "fusing the non-maximum suppression"), planned))
+        return Planned(*fused(as_graphdef(model, "fusing the non-maximum suppression"), planned, shapes=shapes))
     return Planned(model, planned)
 
 

@@ -9,6 +9,7 @@ from graphsplit.errors import CutError
 from graphsplit.formats import GraphDefModel, ModelLike, as_graphdef, as_model
 from graphsplit.formats.graphdef.edit import NodeWriter, edited
 from graphsplit.formats.graphdef.writer import Chunk
+from graphsplit.inference.shapes import Sizes
 from graphsplit.planning.plan import Plan
 from graphsplit.planning.planner import plan_sections
 from graphsplit.rewrites.folding import fold_constants
@@ -147,12 +148,13 @@ def _rewrite(model: GraphDefModel, names: Sequence[str], model_outputs: Names | 
     )  # fmt: skip
 
 
-def fused(model: GraphDefModel, plan: Plan) -> tuple[RewrittenModel, Plan]:
+def fused(model: GraphDefModel, plan: Plan, *, shapes: bool = True) -> tuple[RewrittenModel, Plan]:
     """A model with its non-maximum suppression fused, and its plan with the same cuts; the notes say what was left alone.
 
     Args:
         model: The model as it was exported.
         plan: Its plan.
+        shapes: Whether sizes of tensors may be inferred for the smallest border.
 
     Raises:
         CutError: for a cut at a tensor that was replaced.
@@ -168,5 +170,6 @@ def fused(model: GraphDefModel, plan: Plan) -> tuple[RewrittenModel, Plan]:
     else:
         nodes = len(model.index.nodes) - len(index.nodes)
         notes.append(f"non-maximum suppression fused: {nodes:,} nodes fewer" if nodes > 0 else "non-maximum suppression fused")
-    planned = plan_sections(index, plan.cuts, last=plan.last, outputs=plan.outputs, repair=plan.repair)
+    sizes = Sizes(rewritten, shapes=shapes, isolate=False)  # what is fused is run in this process anyway
+    planned = plan_sections(index, plan.cuts, last=plan.last, outputs=plan.outputs, repair=plan.repair, nbytes=sizes)
     return rewritten, replace(planned, origin=plan.origin, notes=(*plan.notes, *notes))

@@ -11,6 +11,7 @@ from graphsplit.errors import CutError, OptionError
 from graphsplit.formats import Model
 from graphsplit.graph.index import GraphIndex
 from graphsplit.graph.options import check_options
+from graphsplit.inference.shapes import Sizes
 from graphsplit.planning.affinity import Affinity, read_affinity
 from graphsplit.planning.cuts import Cut, make_cut
 from graphsplit.planning.plan import Repair
@@ -77,6 +78,8 @@ class CutRequest:
         target: Whose compiler has to take main, if one was named; then the cuts are found by `again`.
         again: Searches once more, for what an accelerator takes.
         ask: Whether the compiler is asked.
+        firm: Whether the tensors of the cuts cross as they are, since somebody named them or the search chose them.
+        fixed: Nodes that the repair of borders does not move, since they belong where they are.
     """
 
     cuts: tuple[Cut, ...]
@@ -89,6 +92,8 @@ class CutRequest:
     target: Target | None = None
     again: Callable[[Affinity], CutRequest] | None = None
     ask: bool = True
+    firm: bool = True
+    fixed: frozenset[str] = frozenset()
 
 
 def named_options(options: Mapping[str, Any]) -> list[str]:
@@ -96,22 +101,14 @@ def named_options(options: Mapping[str, Any]) -> list[str]:
     return [k for k, v in options.items() if k not in ("repair", "ask") and v not in (None, False)]
 
 
-def read_request(
-    function: Callable[..., object],
-    model: Model,
-    options: Mapping[str, Any],
-    *,
-    shapes: bool = True,
-    isolate: bool = True,
-) -> CutRequest:
+def read_request(function: Callable[..., object], model: Model, options: Mapping[str, Any], sizes: Sizes) -> CutRequest:
     """Find out where to cut a model.
 
     Args:
         function: The function that took the options, for errors.
         model: The model.
         options: See `CutOptions` and `PlanOptions`.
-        shapes: Whether a search for the cut may ask TensorFlow for the sizes of tensors.
-        isolate: Whether it is asked in a child process.
+        sizes: Bytes of its tensors, for a search.
 
     Raises:
         OptionError: for an option that does not exist.
@@ -135,7 +132,7 @@ def read_request(
     outputs = None if kept is None else tensors_of(model.index, kept)
     if cut.get("target") is not None and cut.get("affinity") is not None:
         raise CutError("affinity and target both say what the accelerator takes; pass one of them")
-    finder = Finder(model, outputs=outputs, shapes=shapes, isolate=isolate)
+    finder = Finder(model, sizes, outputs=outputs)
     request = _request(model.index, cut, finder, any_preset=not chosen)
     return replace(request, outputs=outputs, repair=cut.get("repair", "auto"))
 
@@ -151,7 +148,7 @@ def _request(index: GraphIndex, cut: PlanOptions, finder: Finder, *, any_preset:
         return CutRequest(*_named(index, outputs, inputs), "named")
     fitting = match(index) if any_preset else _preset(index, preset) if preset is not None else None
     if fitting is not None and fitting.targets:
-        return CutRequest(*_named(index, fitting.targets, None), f"preset {fitting.preset.name}: {fitting.reason}")
+        return CutRequest(*_named(index, fitting.targets, None), f"preset {fitting.preset.name}: {fitting.reason}", firm=False)
     notes = () if fitting is None else (fitting.preset.note,)
 
     def again(affinity: Affinity) -> CutRequest:
@@ -218,7 +215,8 @@ def _searched(found: Found, notes: tuple[str, ...]) -> CutRequest:
     cuts, last = found.cuts()
     if not cuts:
         return CutRequest((), "main", best.reason, (*notes, *found.between))
-    return CutRequest(cuts, last, f"automatic cut: {found.why(best)}", (*notes, *found.between))
+    origin = f"automatic cut: {found.why(best)}"
+    return CutRequest(cuts, last, origin, (*notes, *found.between), fixed=found.search.fixed)
 
 
 def _alternating(found: Found, notes: tuple[str, ...]) -> CutRequest:
@@ -226,4 +224,6 @@ def _alternating(found: Found, notes: tuple[str, ...]) -> CutRequest:
     cuts, last, devices = found.islands()
     if not devices:
         return _searched(found, (*notes, "no host op lies between layers, so there are no islands"))
-    return CutRequest(cuts, last, "islands: accelerator and host in turn", (*notes, *found.between), devices=devices)
+    return CutRequest(
+        cuts, last, "islands: accelerator and host in turn", (*notes, *found.between), devices=devices, fixed=found.search.fixed
+    )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
 from graphsplit.formats import Model
 from graphsplit.graph.text import list_text
-from graphsplit.inference.shapes import frame_bytes
+from graphsplit.inference.shapes import Sizes
 from graphsplit.parts.parts import default_device
 from graphsplit.planning.affinity import Affinity
 from graphsplit.planning.cost import multiplications
@@ -18,8 +18,6 @@ from graphsplit.planning.units import Units
 
 __all__ = ["Finder", "Found"]
 
-_UNKNOWN = 4096  # bytes of a tensor whose shape nobody knows
-
 
 @dataclass(frozen=True)
 class Found:
@@ -27,11 +25,11 @@ class Found:
 
     Attributes:
         search: The search.
-        sizes: Bytes of tensors for one frame, as far as they are known.
+        nbytes: Bytes of its tensors for one frame.
     """
 
     search: Search
-    sizes: Mapping[str, int]
+    nbytes: Sizes
 
     def why(self, crop: Crop) -> str:
         """Why main starts and ends where it does."""
@@ -87,22 +85,16 @@ class Found:
 
 
 class Finder:
-    """Searches of one model, for several accelerators: the sizes of its tensors are found once.
+    """Searches of one model, for several accelerators.
 
     Args:
         model: The model.
+        sizes: Bytes of its tensors.
         outputs: Outputs of the whole to keep (default: all).
-        shapes: Whether to infer sizes (needs TensorFlow); without, all tensors count the same.
-        isolate: Infer them in a child process.
     """
 
-    def __init__(self, model: Model, *, outputs: Sequence[str] | None = None, shapes: bool = True, isolate: bool = True) -> None:
-        self._model, self._outputs, self._shapes, self._isolate = model, outputs, shapes, isolate
-
-    @cached_property
-    def sizes(self) -> Mapping[str, int]:
-        """Bytes of tensors for one frame. Raises FormatError if TensorFlow does not survive the graph."""
-        return frame_bytes(self._model, isolate=self._isolate) if self._shapes else {}
+    def __init__(self, model: Model, sizes: Sizes, *, outputs: Sequence[str] | None = None) -> None:
+        self._model, self._sizes, self._outputs = model, sizes, outputs
 
     @cached_property
     def _units(self) -> Units:
@@ -110,7 +102,7 @@ class Finder:
         return Units(index, index.outputs if self._outputs is None else self._outputs)
 
     def search(self, affinity: Affinity) -> Found:
-        """The search for one accelerator. Raises what `sizes` raises."""
-        index, sizes = self._model.index, self.sizes
-        weight = partial(multiplications, index, sizes=sizes)
-        return Found(Search(self._units, lambda t: sizes.get(t, _UNKNOWN), weight, affinity), sizes)
+        """The search for one accelerator. Raises FormatError if TensorFlow does not survive the graph."""
+        index, sizes = self._model.index, self._sizes
+        weight = partial(multiplications, index, sizes=sizes.known)
+        return Found(Search(self._units, sizes, weight, affinity), sizes)

@@ -12,7 +12,7 @@ from graphsplit.formats import Model, ModelLike, as_model
 from graphsplit.graph.index import TensorSpec
 from graphsplit.graph.options import check_count
 from graphsplit.graph.text import bytes_text, count_text, list_text
-from graphsplit.inference.shapes import infer
+from graphsplit.inference.shapes import Sizes, infer
 from graphsplit.planning.affinity import read_affinity, refusing
 from graphsplit.planning.cuts import Cut
 from graphsplit.planning.planner import plan_sections
@@ -118,15 +118,15 @@ def suggest(
         if unsuited := known.unsuited(index):
             return Suggestions((), unsuited)
         taken = refusing(known.refusals(index))
-    found = Finder(model, shapes=shapes, isolate=isolate).search(taken)
+    found = Finder(model, Sizes(model, shapes=shapes, isolate=isolate)).search(taken)
     asked = _asked(found)
     best = found.search.best()
     preset = match(index)
     if preset is not None and preset.targets:
         targets = tuple(index.tensor(t) for t in preset.targets)
-        familiar = [_Asked("preset", preset.preset.name, (), targets, preset.reason)]
+        familiar = [_Asked("preset", preset.preset.name, (), targets, preset.reason, firm=False)]
         if best.front:
-            familiar.append(_Asked("autocrop", "front", best.front, targets, f"{best.before}; main starts after it"))
+            familiar.append(_Asked("autocrop", "front", best.front, targets, f"{best.before}; main starts after it", firm=False))
         # The user's own table says more than what is usual in a family.
         asked = [*asked, *familiar] if affinity is not None or target is not None else [*familiar, *asked]
     # Once for all cuts: each time costs an import of the graph.
@@ -143,13 +143,14 @@ def suggest(
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A cut to plan; the attributes are those of `Suggestion`."""
+    """A cut to plan; the attributes are those of `Suggestion`, and `firm` as of `graphsplit.planning.planner.plan_sections`."""
 
     source: Literal["preset", "autocrop"]
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     reason: str
+    firm: bool = True
 
 
 def _asked(found: Found) -> list[_Asked]:
@@ -173,7 +174,14 @@ def _planned(model: Model, found: Found, asked: _Asked, outputs: tuple[TensorSpe
     cuts = [Cut("pre", asked.inputs)] if asked.inputs else []
     cuts += [Cut("main", asked.outputs)] if asked.outputs else []
     try:
-        plan = plan_sections(model.index, cuts, last="post" if outputs else "main")
+        plan = plan_sections(
+            model.index,
+            cuts,
+            last="post" if outputs else "main",
+            nbytes=found.nbytes,
+            firm=asked.firm,
+            fixed=found.search.fixed if asked.firm else frozenset(),
+        )
     except CutError:
         return None
     main = next((s.nodes for s in plan.sections if s.name == "main"), ())
@@ -182,7 +190,7 @@ def _planned(model: Model, found: Found, asked: _Asked, outputs: tuple[TensorSpe
         name=asked.name,
         inputs=asked.inputs,
         outputs=outputs,
-        nbytes=sum(found.sizes.get(t, 0) for t in plan.borders),
+        nbytes=sum(found.nbytes.known.get(t, 0) for t in plan.borders),
         added=tuple(dict.fromkeys(a.tensor for a in plan.added)),
         nodes={s.name: len(s.nodes) for s in plan.sections},
         reason=asked.reason,

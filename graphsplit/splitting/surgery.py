@@ -10,7 +10,7 @@ from graphsplit.errors import CutError
 from graphsplit.formats import Model, ModelLike, as_model
 from graphsplit.graph.index import TensorSpec
 from graphsplit.inference.devices import check_devices, check_sections
-from graphsplit.inference.shapes import infer
+from graphsplit.inference.shapes import Sizes, infer
 from graphsplit.parts.parts import Part, Parts, Port, Source, default_device
 from graphsplit.planning.affinity import refusing
 from graphsplit.planning.plan import Plan
@@ -25,14 +25,15 @@ __all__ = ["plan", "plan_whole", "split"]
 
 
 def plan(model: ModelLike, *, shapes: bool = True, trust: bool = False, isolate: bool = True, **cut: Unpack[PlanOptions]) -> Plan:
-    """Decide what a split will do. Reads nothing but the index of the model and writes nothing.
+    """Decide what a split will do. Writes nothing, and reads nothing but the index, and sizes of tensors where these decide.
 
     If no cut is named, the preset that matches the graph is used, else the cut is searched for; if nothing is worth
     cutting off, the plan has one section ``main``, equal to the whole. `Plan.origin` says which.
 
     Args:
         model: A model, or anything that `graphsplit.load` takes.
-        shapes: Whether a search for the cut may infer the sizes of tensors (needs TensorFlow); without, all count alike.
+        shapes: Whether the search for the cut, or for the smallest border, may infer the sizes of tensors (needs
+            TensorFlow); without, all count alike.
         trust: Load a SavedModel that reaches files, the network or Python.
         isolate: Infer in a child process, which a model can crash without harm; False: in this one.
         **cut: Where to cut: `outputs`, `inputs`, `preset`, `autocrop`, `affinity`, `islands`, `crop_file`, `model_outputs`,
@@ -46,7 +47,8 @@ def plan(model: ModelLike, *, shapes: bool = True, trust: bool = False, isolate:
         FormatError: for a file that cannot be read.
     """
     model = as_model(model, trust=trust)
-    return _planned(model, read_request(plan, model, cut, shapes=shapes, isolate=isolate), shapes=shapes, isolate=isolate)
+    sizes = Sizes(model, shapes=shapes, isolate=isolate)
+    return _planned(model, read_request(plan, model, cut, sizes), sizes)
 
 
 def plan_whole(model: Model, *, outputs: Names | None = None) -> Plan:
@@ -57,17 +59,26 @@ def plan_whole(model: Model, *, outputs: Names | None = None) -> Plan:
         outputs: Outputs of the whole to keep (default: all).
     """
     kept = None if outputs is None else tensors_of(model.index, outputs)
-    return _planned(model, CutRequest((), "main", "whole, as one section", outputs=kept))
+    return _planned(model, CutRequest((), "main", "whole, as one section", outputs=kept), Sizes(model, shapes=False))
 
 
-def _planned(model: Model, request: CutRequest, *, shapes: bool = False, isolate: bool = True) -> Plan:
+def _planned(model: Model, request: CutRequest, sizes: Sizes) -> Plan:
     if request.target is not None:
-        return _fitted(model, request, shapes=shapes, isolate=isolate)
-    planned = plan_sections(model.index, request.cuts, last=request.last, outputs=request.outputs, repair=request.repair)
+        return _fitted(model, request, sizes)
+    planned = plan_sections(
+        model.index,
+        request.cuts,
+        last=request.last,
+        outputs=request.outputs,
+        repair=request.repair,
+        nbytes=sizes,
+        fixed=request.fixed,
+        firm=request.firm,
+    )
     return replace(planned, origin=request.origin, notes=(*request.notes, *planned.notes), devices=request.devices)
 
 
-def _fitted(model: Model, request: CutRequest, *, shapes: bool, isolate: bool) -> Plan:
+def _fitted(model: Model, request: CutRequest, sizes: Sizes) -> Plan:
     """The plan of which a target takes the accelerator's sections, as far as there is one; see `graphsplit.compilers.fit`."""
     from graphsplit.compilers import fit  # imports NumPy, which --help does not need
 
@@ -77,8 +88,8 @@ def _fitted(model: Model, request: CutRequest, *, shapes: bool, isolate: bool) -
 
     def make(tied: Mapping[str, str]) -> Parts:
         found = replace(again(refusing(tied)), outputs=request.outputs, repair=request.repair)
-        planned = _planned(model, found)
-        return _parts(model, planned, border_specs(model, planned, shapes=shapes, isolate=isolate), {})
+        planned = _planned(model, found, sizes)
+        return _parts(model, planned, border_specs(model, planned, shapes=sizes.shapes, isolate=sizes.isolate), {})
 
     parts, answer = fit(model, target, make, compile=request.ask)
     assert parts.plan is not None
@@ -128,8 +139,8 @@ def split(
             if cut.get("outputs") is not None:
                 raise CutError("the second argument and outputs both say where to cut; pass one of them")
             cut["outputs"] = at
-        request = read_request(split, model, cut, shapes=shapes, isolate=isolate)
-        planned = _planned(model, request, shapes=shapes, isolate=isolate)
+        sizes = Sizes(model, shapes=shapes, isolate=isolate)
+        planned = _planned(model, read_request(split, model, cut, sizes), sizes)
     names = [s.name for s in planned.sections]
     check_sections("devices", devices, names)
     check_devices(devices or {})
