@@ -17,6 +17,8 @@ from graphsplit.planning.state import StateOrder
 
 __all__ = ["Reads", "Repairer"]
 
+_LARGE = 1024  # bytes of a named tensor for which it is worth to cut elsewhere than is usual in a family
+
 
 @dataclass(frozen=True, slots=True)
 class Reads:
@@ -81,7 +83,7 @@ class Repairer:
             owned = {n for n, owner in self.owner.items() if owner == number}
             again = self._needed(owned, waiting) - owned
             after = {n for n, owner in self.owner.items() if owner > number} | (waiting - again)
-            if after and owned and self.repair in ("auto", "replicate"):
+            if number < len(self.cuts) and after and owned and self.repair in ("auto", "replicate"):
                 after, moved = self._settle(number, owned | again, after)
                 again |= moved & waiting
                 self.owner.update(dict.fromkeys(moved - waiting, number))
@@ -132,7 +134,8 @@ class Repairer:
 
     def _is_replicable(self, node: Node) -> bool:
         cheap = self.repair == "replicate" or node.role in ("shape", "arithmetic")
-        return cheap and self._is_loose(node) and not (self.firm and not self.named.isdisjoint(node.outputs))
+        named = [t for t in node.outputs if t in self.named]
+        return cheap and self._is_loose(node) and (not named or (not self.firm and min(map(self.nbytes, named)) >= _LARGE))
 
     def _is_loose(self, node: Node) -> bool:
         """Whether a node can be computed elsewhere, or twice: it neither holds state nor waits for it."""
