@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Literal, overload
 
 from graphsplit.errors import CutError
 from graphsplit.formats import Model, ModelLike, as_model
-from graphsplit.graph.index import TensorSpec
+from graphsplit.graph.index import GraphIndex, TensorSpec
 from graphsplit.graph.options import check_count
 from graphsplit.graph.text import bytes_text, count_text, list_text
 from graphsplit.inference.shapes import Sizes, infer
 from graphsplit.planning.affinity import read_affinity
 from graphsplit.planning.cuts import Cut
 from graphsplit.planning.min_cut import Crop, find_crop
+from graphsplit.planning.plan import Plan
 from graphsplit.planning.planner import plan_sections
 from graphsplit.planning.presets import match
 
@@ -140,44 +141,40 @@ def suggest(
         asked.append(("autocrop", "front", crop.front, back, f"{crop.before}; main starts after it"))
     if affinity is not None:  # the user's own table says more than what is usual in a family
         asked.sort(key=lambda a: a[0] == "preset")
-    full = [tuple(index.tensor(t) for t in a[3]) for a in asked]
+    plans = [_plan(index, sizes, inputs, tuple(map(index.tensor, tensors))) for _, _, inputs, tensors, _ in asked]
     # Once for all cuts: each time costs an import of the graph.
-    ends = dict.fromkeys(t for tensors in full for t in tensors)
+    ends = dict.fromkeys(t for plan in plans if plan is not None for cut in plan.cuts for t in cut.tensors)
     specs = infer(model, ends, isolate=isolate) if shapes else {t: index.tensors[t] for t in ends}
-    unique: dict[tuple[str, ...], Suggestion] = {}
-    for (source, name, inputs, _, reason), tensors in zip(asked, full, strict=True):
-        key = (*inputs, "", *tensors)
-        outputs = tuple(specs[t] for t in tensors)
-        if key not in unique and (suggestion := _planned(model, sizes, source, name, inputs, outputs, reason)) is not None:
-            unique[key] = suggestion
+    unique: dict[tuple[Cut, ...], Suggestion] = {}
+    for (source, name, _, _, reason), plan in zip(asked, plans, strict=True):
+        if plan is not None and plan.cuts not in unique:
+            unique[plan.cuts] = _suggestion(plan, sizes, specs, source, name, reason)
     cuts = tuple(unique.values())[:limit]
     return Suggestions(cuts, cuts[0].reason if cuts else crop.reason)
 
 
-def _planned(
-    model: Model,
-    sizes: Sizes,
-    source: Literal["preset", "autocrop"],
-    name: str,
-    inputs: tuple[str, ...],
-    outputs: tuple[TensorSpec, ...],
-    reason: str,
-) -> Suggestion | None:
-    """The suggestion with its border as the planner computes it; None if the planner refuses the cut."""
-    index = model.index
+def _plan(index: GraphIndex, sizes: Sizes, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Plan | None:
+    """The plan of a cut, with the smallest border; None if the planner refuses the cut."""
     cuts = [Cut("pre", inputs)] if inputs else []
-    cuts += [Cut("main", tuple(spec.name for spec in outputs))] if outputs else []
+    cuts += [Cut("main", outputs)] if outputs else []
     try:
-        plan = plan_sections(index, cuts, last="post" if outputs else "main", nbytes=sizes)
+        return plan_sections(index, cuts, last="post" if outputs else "main", nbytes=sizes, firm=False)
     except CutError:
         return None
+
+
+def _suggestion(
+    plan: Plan, sizes: Sizes, specs: Mapping[str, TensorSpec], source: Literal["preset", "autocrop"], name: str, reason: str
+) -> Suggestion:
+    """The suggestion with its border as the planner computes it."""
+    ends = {cut.section: cut.tensors for cut in plan.cuts}
     crossing = plan["post"].inputs if any(s.name == "post" for s in plan.sections) else ()
     return Suggestion(
         source=source,
         name=name,
-        inputs=inputs,
-        outputs=outputs,
-        nbytes=sum(sizes.known.get(t, 0) for t in crossing if t not in index.inputs),
+        inputs=ends.get("pre", ()),
+        outputs=tuple(specs[t] for t in ends.get("main", ())),
+        nbytes=sum(sizes.known.get(t, 0) for t in crossing if t in plan.borders),
         added=tuple(dict.fromkeys(a.tensor for a in plan.added)),
         nodes={s.name: len(s.nodes) for s in plan.sections},
         reason=reason,
