@@ -14,7 +14,7 @@ import tensorflow as tf
 from graphsplit.formats import GraphDefModel
 from graphsplit.parts.parts import Parts
 from graphsplit.planning.cuts import Cut
-from graphsplit.planning.plan import Plan
+from graphsplit.planning.plan import Added, Plan
 from graphsplit.planning.planner import plan_sections
 from graphsplit.splitting.suggestions import suggest
 from graphsplit.splitting.surgery import plan
@@ -54,7 +54,7 @@ def heads() -> GraphDefModel:
 def test_shape_arithmetic_moves_to_the_feature_map_that_it_reads() -> None:
     parts = proven(heads(), outputs=["head"])
     assert crossing(parts["post"]) == ["head:0", "batch:0"]
-    assert [a.tensor for a in parts.added] == ["batch:0"]
+    assert parts.added == (Added("batch:0", "post", "dims", "main computes it so that fewer bytes cross"),)
     assert {"shape", "batch"} <= set(names(parts["main"]))
     assert parts.plan is not None
     assert parts.plan.notes == ("shape, batch are computed in main: 4 B cross instead of 768 B (f:0)",)

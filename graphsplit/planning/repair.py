@@ -75,6 +75,7 @@ class Repairer:
         self.copied: list[set[str]] = [set() for _ in sections]  # of each section, the nodes that an earlier one holds as well
         self.notes: list[str] = []
         self._crossing: set[str] = set()
+        self._moved: set[str] = set()
 
     def repair_all(self) -> None:
         """Decide what moves and what is copied. Changes `owner`, `copied` and `notes`."""
@@ -87,6 +88,7 @@ class Repairer:
                 after, moved = self._settle(number, owned | again, after)
                 again |= moved & waiting
                 self.owner.update(dict.fromkeys(moved - waiting, number))
+                self._moved |= moved
             self.copied[number] = again
             self._crossing |= set(crossing_tensors(self.index, after))
             waiting = {n for n in after if self.owner[n] <= number}
@@ -191,6 +193,8 @@ class Repairer:
         if named:
             dtype = index.tensors[named[0]].dtype
             why = f"{named[0]} is a handle ({dtype}) and cannot cross, so what reads it stays in {earlier}"
+        elif producer.name in self._moved:
+            why = f"{earlier} computes it so that fewer bytes cross"
         elif any(self.owner[n] < number for n in index.consumers[tensor] if n in self.owner):
             why = f"{earlier} and {section} both read it"
         else:
