@@ -6,6 +6,7 @@ The models lie beside the repository; where they are not, these tests are skippe
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterable
 from contextlib import ExitStack
 from functools import cache
@@ -16,6 +17,7 @@ import tensorflow as tf
 
 import graphsplit as gs
 from graphsplit.formats import GraphDefModel
+from graphsplit.graph.index import TensorSpec
 from graphsplit.inference.feeds import image_feeds, picture
 from graphsplit.runtimes.tensorflow import TensorFlowSession
 from graphsplit.verification.compare import compare
@@ -43,15 +45,8 @@ PRESET_CUTS = {
         "map_2/TensorArrayStack/TensorArrayGatherV3:0": (None, 100, 4),
     },
 }  # fmt: skip
-# Raw outputs read tensors directly that the preset's cut leaves behind.
-ADDED = {
-    "tiny_ssd_mobilenet_v1_2017": ("concat_1:0", "raw_detection_scores"),
-    "tiny_ssd_mobilenet_v1_2018": ("concat_1:0", "raw_detection_scores"),
-    "ssd_mobilenet_v1_face_2017": ("concat_1:0", "raw_detection_scores"),
-    "ssd_mobilenet_v1_coco_2017": ("concat_1:0", "raw_detection_scores"),
-    "ssd_mobilenet_v1_face_2018": (IN_2017, "Postprocessor/BatchMultiClassNonMaxSuppression/map/TensorArrayUnstack_5/Shape"),
-    "ssd_mobilenet_v1_coco_2018": (IN_2017, "Postprocessor/BatchMultiClassNonMaxSuppression/map/TensorArrayUnstack_5/Shape"),
-}
+# Where both the scores and the slice without the background class are read after the border, the scores alone cross.
+BOTH_READ = ["ssd_mobilenet_v1_face_2018", "ssd_mobilenet_v1_coco_2018"]
 CENTERNET_HEADS = ["tower_0/CenternetHead/centernet_cls_output/BiasAdd", "tower_0/CenternetHead/centernet_wh_output/BiasAdd"]
 TINY = ["tiny_ssd_mobilenet_v1_2017", "tiny_ssd_mobilenet_v1_2018"]
 FACES = ["ssd_mobilenet_v1_face_2017", "ssd_mobilenet_v1_face_2018"]
@@ -90,21 +85,38 @@ def test_at_its_presets_targets_a_model_is_bit_equal_to_its_sections(name):
     parts = gs.split(model)
     wanted = PRESET_CUTS[name]
     assert [p.name for p in parts] == ["main", "post"]
+    if name in BOTH_READ:
+        with_background = {IN_2017: (None, wanted[IN_2018][1], wanted[IN_2018][2] + 1)}
+        wanted = {ENCODINGS: wanted[ENCODINGS], WINDOW: wanted[WINDOW], **with_background}
     assert {p.tensor: p.shape for p in parts.keep.outputs[: len(wanted)]} == wanted
     assert [p.tensor for p in parts.keep.inputs] == ["image_tensor:0"]
-    assert {a.tensor for a in parts.added} == {ADDED[name][0]} if name in ADDED else not parts.added
-    assert set(parts.borders) == {*wanted, *(a.tensor for a in parts.added)}
+    assert parts.added == ()
+    assert set(parts.borders) == set(wanted)
     report = gs.verify(model, parts)
     assert_bit_equal(report, runs=2)
     assert [o.tensor for o in report.outputs] == list(model.index.outputs)
     assert report.feeds[1].startswith("image_tensor:0 uint8[2, ")
 
 
-@pytest.mark.parametrize("name", ADDED)
-def test_what_is_added_is_reported_with_its_consumer_and_the_reason(name):
-    (added,) = gs.plan(load(name)).added
-    assert (added.tensor, added.consumer) == ADDED[name]
-    assert (added.section, added.reason) == ("post", "main and post both read it")
+@pytest.mark.parametrize("name", BOTH_READ)
+def test_a_named_tensor_crosses_beside_what_it_is_a_part_of(name):
+    plan = gs.plan(load(name), outputs=list(PRESET_CUTS[name]))
+    (added,) = plan.added
+    assert (added.tensor, added.section, added.reason) == (IN_2017, "post", "main and post both read it")
+    assert set(plan.borders) == {*PRESET_CUTS[name], IN_2017}
+
+
+@pytest.mark.parametrize("name", ["tiny_ssd_mobilenet_v1_2018", "ssd_mobilenet_v1_face_2018"])
+def test_what_reads_feature_maps_for_their_shapes_alone_is_computed_in_main(name):
+    model = load(name)
+    (heads,) = [c for c in gs.suggest(model) if c.name == "heads"]
+    ends = [spec.name for spec in heads.outputs]
+    assert len(ends) == 12
+    parts = gs.split(model, outputs=ends)
+    sizes = {p.tensor: TensorSpec(p.tensor, p.dtype, p.shape).frame().nbytes for p in parts.keep.outputs}
+    assert sum(sizes[t] for t in parts.borders if t not in ends) < 100
+    assert re.search(r"BoxPredictor_0/Shape.* are computed in main: 56 B cross instead of .* [KM]B", parts.plan.notes[0])
+    assert_bit_equal(gs.verify(model, parts, one_picture(200, 320, batch=2)), runs=1)
 
 
 @pytest.mark.parametrize("name", SSD_2018)
@@ -143,8 +155,7 @@ def test_however_a_border_is_repaired_the_sections_equal_the_whole(name, repair)
     if repair == "border":
         assert parts.replicated == ()
     else:
-        assert parts.replicated
-        assert len(crossing) < len(gs.plan(model, outputs=target, repair="border").added)
+        assert parts.plan.notes, "what moved is told"
     assert_bit_equal(gs.verify(model, parts, one_picture(300, 300, batch=2)), runs=1)
 
 
@@ -183,7 +194,7 @@ SECOND_STAGE = [
     "BatchMultiClassNonMaxSuppression/map/TensorArrayStack_4/TensorArrayGatherV3",
 ]
 MASK_HEAD_READS = {
-    "Reshape_5:0": "strided_slice_19",
+    "ArgMax:0": "ExpandDims_7",  # itself of Reshape_5, which is 91 times as large
     "Preprocessor/map/TensorArrayStack_1/TensorArrayGatherV3:0": "map_3/TensorArrayUnstack_1/Shape",
     "FirstStageFeatureExtractor/InceptionV2/InceptionV2/Mixed_4e/concat:0": "CropAndResize_1/CropAndResize",
 }
@@ -197,7 +208,9 @@ def test_a_mask_rcnn_has_no_fixed_cut_and_says_what_to_do():
 def test_a_mask_rcnn_cut_before_its_second_suppression_is_repaired_and_every_repair_reported():
     plan = gs.plan(load("mask_rcnn_inception_v2_coco_2018"), outputs=SECOND_STAGE)
     assert {a.tensor: a.consumer for a in plan.added} == MASK_HEAD_READS
-    assert {(a.section, a.reason) for a in plan.added} == {("post", "main and post both read it")}
+    reasons = {a.tensor: a.reason for a in plan.added}
+    assert reasons.pop("ArgMax:0") == "main computes it so that fewer bytes cross"
+    assert set(reasons.values()) == {"main and post both read it"}
     assert set(plan.borders) == {*(f"{t}:0" for t in SECOND_STAGE), *MASK_HEAD_READS}
     # The mask head shares its weights with the box head: constants are copied, and so are the Identity nodes behind them.
     assert len(plan.replicated) == 95

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from itertools import product
 from types import MappingProxyType
 
+import numpy as np
 import pytest
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import lil_matrix
 
 from graphsplit.graph.index import GraphIndex, Group, Node, TensorSpec
 from graphsplit.planning.cuts import Cut
@@ -185,6 +188,59 @@ def test_on_small_graphs_no_other_border_is_smaller() -> None:
     assert sum(bool(k) for k in kinds) > 400
     assert sum("copied" in k for k in kinds) > 50
     assert sum("moved" in k for k in kinds) > 30
+
+
+def least_bytes(rules: Rules) -> int:
+    """The fewest bytes, by an integer program: HiGHS, through SciPy."""
+    places = rules.choices()
+    ops, sizes = list(places), rules.asked.sizes
+    tensors = [t for t in rules.index.consumers if rules.index.producer[t] in places]
+    before = {n: i for i, n in enumerate(ops)}
+    after = {n: len(ops) + i for i, n in enumerate(ops)}
+    crosses = {t: 2 * len(ops) + i for i, t in enumerate(tensors)}
+    rows: list[tuple[dict[int, int], float]] = []  # sum of coefficients times variables is at least the bound
+    low, high = np.zeros(2 * len(ops) + len(tensors)), np.ones(2 * len(ops) + len(tensors))
+    for name, some in places.items():
+        rows.append(({before[name]: 1, after[name]: 1}, 1))
+        if (True, True) not in some:
+            rows.append(({before[name]: -1, after[name]: -1}, -1))
+        for column, values in ((before[name], {b for b, _ in some}), (after[name], {a for _, a in some})):
+            low[column], high[column] = min(values), max(values)
+    for name in rules.free:
+        rows += [
+            ({before[p]: 1, before[name]: -1}, 0) for t in rules.nodes[name].inputs if (p := rules.index.producer[t]) in places
+        ]
+    for tensor in tensors:
+        maker = rules.index.producer[tensor]
+        rows += [({crosses[tensor]: 1, after[r]: -1, after[maker]: 1}, 0) for r in rules.index.consumers[tensor] if r in places]
+    matrix = lil_matrix((len(rows), len(low)))
+    for i, (row, _) in enumerate(rows):
+        for column, value in row.items():
+            matrix[i, column] += value
+    costs = np.zeros(len(low))
+    costs[list(crosses.values())] = [sizes[t] for t in tensors]
+    bounds = LinearConstraint(matrix.tocsr(), lb=np.array([bound for _, bound in rows]))
+    answer = milp(costs, constraints=bounds, integrality=np.ones(len(low)), bounds=Bounds(low, high))
+    assert answer.success, answer.message
+    return round(answer.fun)
+
+
+def compare_with_a_program(seed: int, most: int) -> int:
+    """How many bytes the planner saved; it lets no more cross than the integer program."""
+    asked = case(seed, most)
+    rules = Rules(asked)
+    nbytes, _, _ = rules.of_plan(asked.plan())
+    assert nbytes == least_bytes(rules), f"seed {seed}"
+    return rules.of_plan(asked.plan("border"))[0] - nbytes
+
+
+def test_on_larger_graphs_an_integer_program_finds_no_smaller_border() -> None:
+    assert sum(compare_with_a_program(seed, 150) > 0 for seed in range(40)) > 5
+
+
+@pytest.mark.slow
+def test_on_thousands_of_larger_graphs_an_integer_program_finds_no_smaller_border() -> None:
+    assert sum(compare_with_a_program(seed, 300) > 0 for seed in range(10_000, 12_000)) > 300
 
 
 @pytest.mark.slow

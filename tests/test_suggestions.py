@@ -53,7 +53,7 @@ def test_the_cut_of_the_family_is_first_and_no_cut_stands_twice() -> None:
     cuts = gs.suggest(gs.load(str(demo_data.model())), limit=10)
     assert (cuts[0].source, cuts[0].name) == ("preset", "ssd_2018")
     assert sorted(outputs(cuts[0])) == sorted(CLASSIC)
-    assert cuts[0].nbytes == 4 * 2152 * (8 + 4) + 8
+    assert cuts[0].nbytes == 4 * 2152 * (8 + 4) + 16
     assert sum(cuts[0].nodes.values()) >= len([n for n in gs.load(str(demo_data.model())).index.nodes if n.kind == "op"])
     asked = [(c.inputs, outputs(c)) for c in cuts]
     assert len(set(asked)) == len(asked) > 1

@@ -17,9 +17,12 @@ from dataclasses import dataclass
 
 from graphsplit.graph.index import GraphIndex
 from graphsplit.graph.traversal import reachable
-from graphsplit.planning.flow import SINK, SOURCE, Network
+from graphsplit.planning.flow import SINK, SOURCE
+from graphsplit.planning.ranked import RankedNetwork
 
 __all__ = ["Border", "Choice", "crossing_tensors"]
+
+_BYTES, _COPIES, _MOVES = range(3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +103,15 @@ class Border:
 
     def _cut(self, region: Set[str], nbytes: Callable[[str], int]) -> Choice:
         index, nodes = self.index, self.index.name_to_node_map
-        network = Network()
-        copy = len(region) + 1  # outweighs all moves
-        byte = copy * copy  # outweighs all copies and moves
+        network = RankedNetwork(3)
         tensors: dict[str, None] = {}
         for name in region:
             early, only = self._early(name, region), self._only(name, region)
             if name in self.twice:
                 network.bind(only, early)
-                network.cost(early, only, copy)
+                network.cost(early, only, 1, rank=_COPIES)
             if name in self.free:
-                network.cost(early, SINK, 1)
+                network.cost(early, SINK, 1, rank=_MOVES)
                 for tensor in nodes[name].inputs:
                     if index.producer[tensor] in region:
                         network.bind(early, self._early(index.producer[tensor], region))
@@ -122,7 +123,7 @@ class Border:
                 continue
             # One vertex stands for the tensor, so that many readers cost no more than one.
             crosses: Hashable = SINK if SINK in sinks else ("tensor", tensor)
-            network.cost(source, crosses, max(1, nbytes(tensor)) * byte)
+            network.cost(source, crosses, max(1, nbytes(tensor)), rank=_BYTES)
             for sink in sinks if crosses != SINK else ():
                 network.bind(crosses, sink)
         before = network.smallest_source()

@@ -14,8 +14,8 @@ from graphsplit.planning.targets.answer import Answer
 __all__ = ["Added", "Plan", "Repair", "Section"]
 
 #: What happens to a tensor that crosses a border without having been named:
-#: "auto" recomputes shape arithmetic in the section that reads it and adds anything else to the border, "replicate"
-#: recomputes every stateless chain, "border" adds everything to the border, "error" refuses.
+#: "auto" moves stateless nodes before the border, and computes shape arithmetic on both sides, so that the fewest bytes
+#: cross; "replicate" does so with every stateless node; "border" adds everything to the border; "error" refuses.
 Repair = Literal["auto", "replicate", "border", "error"]
 
 

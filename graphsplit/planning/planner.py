@@ -1,7 +1,7 @@
 """The split: cuts → sections. One algorithm for every file format.
 
 *A section owns what its cut needs and no earlier cut needed; the last section owns the rest; whatever is read across a
-border becomes an input of the reader; constants are copied.*
+border becomes an input of the reader; constants are copied.* Repair then makes each border as small as it can be.
 
         image ─▶ ToFloat ─▶ Conv ─▶ scores ─┬─▶ NMS ─▶ boxes        cut: scores
                     │                       │    ▲

@@ -17,6 +17,8 @@ from graphsplit.planning.state import StateOrder
 
 __all__ = ["Reads", "Repairer"]
 
+_LARGE = 1024  # bytes of a named tensor for which it is worth to cut elsewhere than is usual in a family
+
 
 @dataclass(frozen=True, slots=True)
 class Reads:
@@ -73,6 +75,7 @@ class Repairer:
         self.copied: list[set[str]] = [set() for _ in sections]  # of each section, the nodes that an earlier one holds as well
         self.notes: list[str] = []
         self._crossing: set[str] = set()
+        self._moved: set[str] = set()
 
     def repair_all(self) -> None:
         """Decide what moves and what is copied. Changes `owner`, `copied` and `notes`."""
@@ -81,10 +84,11 @@ class Repairer:
             owned = {n for n, owner in self.owner.items() if owner == number}
             again = self._needed(owned, waiting) - owned
             after = {n for n, owner in self.owner.items() if owner > number} | (waiting - again)
-            if after and owned and self.repair in ("auto", "replicate"):
+            if number < len(self.cuts) and after and owned and self.repair in ("auto", "replicate"):
                 after, moved = self._settle(number, owned | again, after)
                 again |= moved & waiting
                 self.owner.update(dict.fromkeys(moved - waiting, number))
+                self._moved |= moved
             self.copied[number] = again
             self._crossing |= set(crossing_tensors(self.index, after))
             waiting = {n for n in after if self.owner[n] <= number}
@@ -132,7 +136,8 @@ class Repairer:
 
     def _is_replicable(self, node: Node) -> bool:
         cheap = self.repair == "replicate" or node.role in ("shape", "arithmetic")
-        return cheap and self._is_loose(node) and not (self.firm and not self.named.isdisjoint(node.outputs))
+        named = [t for t in node.outputs if t in self.named]
+        return cheap and self._is_loose(node) and (not named or (not self.firm and min(map(self.nbytes, named)) >= _LARGE))
 
     def _is_loose(self, node: Node) -> bool:
         """Whether a node can be computed elsewhere, or twice: it neither holds state nor waits for it."""
@@ -188,6 +193,8 @@ class Repairer:
         if named:
             dtype = index.tensors[named[0]].dtype
             why = f"{named[0]} is a handle ({dtype}) and cannot cross, so what reads it stays in {earlier}"
+        elif producer.name in self._moved:
+            why = f"{earlier} computes it so that fewer bytes cross"
         elif any(self.owner[n] < number for n in index.consumers[tensor] if n in self.owner):
             why = f"{earlier} and {section} both read it"
         else:

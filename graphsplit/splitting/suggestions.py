@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Literal, overload
 
 from graphsplit.errors import CutError
-from graphsplit.formats import Model, ModelLike, as_model
-from graphsplit.graph.index import TensorSpec
+from graphsplit.formats import ModelLike, as_model
+from graphsplit.graph.index import GraphIndex, TensorSpec
 from graphsplit.graph.options import check_count
 from graphsplit.graph.text import bytes_text, count_text, list_text
 from graphsplit.inference.shapes import Sizes, infer
 from graphsplit.planning.affinity import read_affinity, refusing
 from graphsplit.planning.cuts import Cut
+from graphsplit.planning.plan import Plan
 from graphsplit.planning.planner import plan_sections
 from graphsplit.planning.presets import match
 from graphsplit.planning.targets import Target, read_target
@@ -129,14 +130,15 @@ def suggest(
             familiar.append(_Asked("autocrop", "front", best.front, targets, f"{best.before}; main starts after it", firm=False))
         # The user's own table says more than what is usual in a family.
         asked = [*asked, *familiar] if affinity is not None or target is not None else [*familiar, *asked]
+    plans = [_plan(index, found, one) for one in asked]
     # Once for all cuts: each time costs an import of the graph.
-    ends = dict.fromkeys(t for one in asked for t in one.outputs)
+    ends = dict.fromkeys(t for plan in plans if plan is not None for cut in plan.cuts for t in cut.tensors)
     specs = infer(model, ends, isolate=isolate) if shapes else {t: index.tensors[t] for t in ends}
-    unique: dict[tuple[tuple[str, ...], tuple[str, ...]], Suggestion] = {}
-    for one in asked:
-        key = (one.inputs, tuple(sorted(one.outputs)))
-        if key not in unique and (suggestion := _planned(model, found, one, tuple(specs[t] for t in one.outputs))) is not None:
-            unique[key] = suggestion
+    unique: dict[frozenset[tuple[str, frozenset[str]]], Suggestion] = {}
+    for one, plan in zip(asked, plans, strict=True):
+        if plan is not None:
+            key = frozenset((cut.section, frozenset(cut.tensors)) for cut in plan.cuts)
+            unique.setdefault(key, _suggestion(plan, found, specs, one))
     cuts = tuple(unique.values())[:limit]
     return Suggestions(cuts, cuts[0].reason if cuts else best.reason)
 
@@ -169,27 +171,32 @@ def _asked(found: Found) -> list[_Asked]:
     return [_Asked("autocrop", name, crop.front, crop.back, reason) for name, crop, reason in crops if crop.cuts]
 
 
-def _planned(model: Model, found: Found, asked: _Asked, outputs: tuple[TensorSpec, ...]) -> Suggestion | None:
-    """The suggestion with its border as the planner computes it; None if the planner refuses the cut."""
+def _plan(index: GraphIndex, found: Found, asked: _Asked) -> Plan | None:
+    """The plan of a cut, with the smallest border; None if the planner refuses the cut."""
     cuts = [Cut("pre", asked.inputs)] if asked.inputs else []
     cuts += [Cut("main", asked.outputs)] if asked.outputs else []
     try:
-        plan = plan_sections(
-            model.index,
+        return plan_sections(
+            index,
             cuts,
-            last="post" if outputs else "main",
+            last="post" if asked.outputs else "main",
             nbytes=found.nbytes,
             firm=asked.firm,
             fixed=found.search.fixed if asked.firm else frozenset(),
         )
     except CutError:
         return None
+
+
+def _suggestion(plan: Plan, found: Found, specs: Mapping[str, TensorSpec], asked: _Asked) -> Suggestion:
+    """The suggestion with its border as the planner computes it."""
+    ends = {cut.section: cut.tensors for cut in plan.cuts}
     main = next((s.nodes for s in plan.sections if s.name == "main"), ())
     return Suggestion(
         source=asked.source,
         name=asked.name,
-        inputs=asked.inputs,
-        outputs=outputs,
+        inputs=ends.get("pre", ()),
+        outputs=tuple(specs[t] for t in ends.get("main", ())),
         nbytes=sum(found.nbytes.known.get(t, 0) for t in plan.borders),
         added=tuple(dict.fromkeys(a.tensor for a in plan.added)),
         nodes={s.name: len(s.nodes) for s in plan.sections},

@@ -70,7 +70,7 @@ def test_plan_writes_nothing_and_says_what_was_added_for_whom(call, detector, tm
     assert list(tmp_path.iterdir()) == []
     text = call("plan", detector, "--at", "scores").out
     assert "Added to the border" in text
-    assert "main and post both read it" in text
+    assert "main computes it so that fewer bytes cross" in text
 
 
 def test_three_way_and_n_way_cuts_are_named_as_promised(call, detector, tmp_path):
