@@ -12,6 +12,7 @@ REMEDIES: dict[str, tuple[str, str]] = {
     r"split\(\) runs nothing": ("split --no-verify runs nothing", ""),
     r"split\(.*?, inputs=…, outputs=…\)": ("graphsplit split --inputs A,B,… --outputs A,B,…", ""),
     r"export\(.*?, section=\"main\"\)": ("export --section main", ""),
+    r"export\(…, to=\"tflite\"\)": ("graphsplit export --to tflite", ""),
     r"overwrite=True": ("--overwrite", "split"),
     r"trust=True": ("--trust", "split"),
     r"resume=True": ("--resume", "batch"),

@@ -31,6 +31,7 @@ CUT = (
 CONTRACT = {
     "show": "--node --shapes",
     "suggest": "--limit --affinity",
+    "check": "--target --no-ask --trust",
     "plan": CUT,
     "split": f"{CUT} -o --no-verify --no-shapes --fuse-nms --overwrite --trust --device",
     "verify": "--model --image --runs --rtol --atol --trust",
@@ -80,9 +81,21 @@ def test_a_flag_takes_the_values_that_scripts_rely_on(command, flag):
 
 
 def test_commands_that_take_a_model_are_these():
-    assert {"show", "suggest", "plan", "split", "verify", "rewrite", "presets", "detect", "batch", "bench", "export", "view"} == {
-        *WITH_MODEL
-    }
+    assert {
+        "show",
+        "suggest",
+        "check",
+        "plan",
+        "split",
+        "verify",
+        "rewrite",
+        "presets",
+        "detect",
+        "batch",
+        "bench",
+        "export",
+        "view",
+    } == {*WITH_MODEL}
 
 
 @pytest.mark.parametrize("command", WITH_MODEL)

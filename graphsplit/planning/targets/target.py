@@ -94,7 +94,7 @@ class Target:
             FormatError: says which formats it reads.
         """
         if format not in self.formats:
-            hint = "; write one with graphsplit export --to tflite" if self.formats == ("tflite",) else ""
+            hint = '; write one with export(…, to="tflite")' if self.formats == ("tflite",) else ""
             raise FormatError(f"a {format} model, and {self.name} reads {' and '.join(self.formats)}{hint}", path=path)
 
     def unsuited(self, index: GraphIndex, specs: Mapping[str, TensorSpec] = _NOTHING) -> str:
