@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     with quiet_tensorflow(args.verbose), working("asking the compiler"):
         from graphsplit.compilers import check
 
-        answer = check(args.model, target=args.target, compile=not args.no_ask, trust=args.trust)
+        answer = check(args.model, target=args.target, ask=not args.no_ask, trust=args.trust)
     said = _plain(f"{answer.summary()}{f' ({answer.reason})' if answer.reason else ''}")
     if args.json:
         print_json(answer.json())

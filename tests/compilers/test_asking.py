@@ -132,7 +132,7 @@ def test_without_the_package_the_table_answers(model, tmp_path):
 
 def test_the_table_answers_where_there_is_no_compiler_or_none_is_wanted(model, tmp_path):
     assert check(model, target=target_file(tmp_path)).reason == "from the table"
-    answer = check(model, target=target_file(tmp_path, "raise SystemExit"), compile=False)
+    answer = check(model, target=target_file(tmp_path, "raise SystemExit"), ask=False)
     assert (answer.compiler, answer.reason) == (None, "from the table")
 
 
