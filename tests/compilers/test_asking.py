@@ -121,6 +121,12 @@ def test_a_refusal_counts_although_the_compiler_failed(model, tmp_path):
     assert [r.tensor for r in answer.refused] == ["y"]
 
 
+def test_a_crash_after_a_refusal_is_told(model, tmp_path):
+    program = "import os; print('no CUSTOM y: bad', flush=True); os.kill(os.getpid(), 11)"
+    answer = check(model, target=target_file(tmp_path, program))
+    assert (answer.taken, answer.asked, answer.reason) == (2, 3, "fake crashed on net.tflite: signal 11")
+
+
 def test_without_the_package_the_table_answers(model, tmp_path):
     target = target_file(tmp_path, SAYS, compiler={"package": "no-such-package", "extra": "ethos-u"})
     answer = check(model, target=target)

@@ -153,6 +153,8 @@ def test_a_float_model_gets_one_sentence():
     assert table(dtypes=("int8", "float16")).unsuited(graph) == ""
     mixed = index(source(), op("a", "CONV_2D", "x"), op("b", "CONV_2D", "a"), x=("float32", None), a=("float32", None))
     assert table().unsuited(mixed) == ""
+    compiled = index(source(), op("a", "edgetpu-custom-op", "x"), op("b", "CONV_2D", "a"), b=("float32", None))
+    assert table().unsuited(compiled) == ""
 
 
 # built in
