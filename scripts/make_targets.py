@@ -91,7 +91,7 @@ def ethos_u(name: str) -> dict[str, Any]:
             "name": "vela",
             "command": ["{python}", "-m", "ethosu.vela", "{model}", "--output-dir", "{folder}", "--accelerator-config",
                         CONFIGURATIONS[name]],
-            "refused": r"^Warning \(supported operators\) operator: (?P<op>.*), ofm: '(?P<tensor>.*)' *\n"
+            "refused": r"^Warning \(supported operators\) operator: (?P<op>\w+), ofm: '(?P<tensor>.*)' *\n"
                        r"Reason: (?P<reason>.*(?:\n.+)*)",
             "taken": r"^NPU operators = (\d+)",
             "left": r"^CPU operators = (\d+)",

@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
     with quiet_tensorflow(args.verbose), working("asking the compiler"):
         from graphsplit.compilers import check
 
-        answer = check(args.model, target=args.target, compile=not args.no_ask, trust=args.trust)
-    said = f"{answer.summary()}{f' ({answer.reason})' if answer.reason else ''}"
+        answer = check(args.model, target=args.target, ask=not args.no_ask, trust=args.trust)
+    said = _plain(f"{answer.summary()}{f' ({answer.reason})' if answer.reason else ''}")
     if args.json:
         print_json(answer.json())
     elif len(answer.refused) == 1 and answer.refused[0].reason == answer.reason:
@@ -68,7 +68,8 @@ def _rows(refused: Iterable[Refused]) -> Iterator[tuple[str, int, str, str]]:
         groups.setdefault((entry.op, _BRACKETS.sub("(…)", entry.reason)), []).append(entry)
     for (op, reason), entries in groups.items():
         text = reason if len({e.reason for e in entries}) > 1 else entries[0].reason
-        yield op, len(entries), list_text(dict.fromkeys(e.tensor for e in entries)), _plain(shortened(text, _LONGEST))
+        tensors = list_text(dict.fromkeys(e.tensor for e in entries))
+        yield _plain(op), len(entries), _plain(tensors), _plain(shortened(text, _LONGEST))
 
 
 def _plain(text: str) -> str:

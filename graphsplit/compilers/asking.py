@@ -99,7 +99,8 @@ def ask(model: Model, target: Target, *, name: str = "the model") -> Answer:
             what = f"matches nothing in what {compiler.name} printed, though its exit status is {ran.status}: {_last_line(ran)}"
             raise entry_error("$.compiler.refused", what, path=target.path)
         return Answer(target.name, compiler.name, stated, 0, nodes, (), crash)
-    return _counted(target, compiler, stated, said, nodes, failed=bool(ran.status))
+    answer = _counted(target, compiler, stated, said, nodes, failed=bool(ran.status))
+    return replace(answer, reason=f"{who} crashed on {name}: {_last_line(ran)}") if (ran.status or 0) < 0 else answer
 
 
 def _each_once(said: Said, model: Model) -> Said:

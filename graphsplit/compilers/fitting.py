@@ -33,7 +33,7 @@ def fit(
     make: Make,
     *,
     rounds: int = 8,
-    compile: bool = True,
+    ask: bool = True,
     specs: Mapping[str, TensorSpec] | None = None,
 ) -> tuple[Parts, Answer]:
     """Split a model so that a target takes all of the accelerator's sections, as far as this is possible.
@@ -43,7 +43,7 @@ def fit(
         target: The target.
         make: Splits the model with the named nodes on the host. Called once for each round.
         rounds: How often it is split at most.
-        compile: Ask the compiler; False: the table alone, in one round.
+        ask: Ask the compiler; False: the table alone, in one round.
         specs: Tensors of which more is known than the file states.
 
     Returns:
@@ -65,23 +65,28 @@ def fit(
         if not sections:
             none = Answer(target.name, None, None, 0, 0, _described(tied, index), "no section is left for the accelerator")
             return parts, replace(none, rounds=tuple(asked))
-        answers = [ask_section(part, target, compile=compile) for part in sections]
+        answers = [ask_section(part, target, ask=ask) for part in sections]
         answer = joined(answers)
         refused = {} if answer.whole else _refused_nodes(sections, answers, index)
         new = {name: reason for name, reason in refused.items() if name not in tied}
-        reason = answer.reason
-        if not answer.whole and not reason:
-            if not new:
-                what = list_text(dict.fromkeys(f"{r.op} ({r.tensor})" for r in answer.refused)) or "an op that it does not name"
-                reason = f"{answer.who} still refuses {what}, which the cut leaves in {', '.join(answer.sections)}"
-            elif len(asked) + 1 >= rounds:
-                reason = f"not all is taken after {count_text(rounds, 'round')}"
-        if answer.whole or not new or len(asked) + 1 >= rounds:
+        last = len(asked) + 1 >= rounds
+        if answer.whole or not new or last:
+            why = answer.reason, "" if answer.whole else _why_ended(answer, rounds if new else 0)
             asked.append(Round(answer.taken, answer.asked, ()))
             everything = _described(tied | new, index)
-            return parts, replace(answer, refused=everything, reason=reason, rounds=tuple(asked))
+            return parts, replace(answer, refused=everything, reason="; ".join(filter(None, why)), rounds=tuple(asked))
         asked.append(Round(answer.taken, answer.asked, _described(new, index)))
         tied |= new
+
+
+def _why_ended(answer: Answer, rounds: int) -> str:
+    """Why a search ends although not all is taken: after a number of rounds, or because nothing more can be tied."""
+    if rounds:
+        return f"not all is taken after {count_text(rounds, 'round')}"
+    if not answer.refused:  # it crashed, for example
+        return "" if answer.reason else f"{answer.who} does not say which ops it refuses"
+    what = list_text(dict.fromkeys(f"{r.op} ({r.tensor})" for r in answer.refused))
+    return f"{answer.who} still refuses {what}, which the cut leaves in {', '.join(answer.sections)}"
 
 
 def _described(reasons: Mapping[str, str], index: GraphIndex) -> tuple[Refused, ...]:

@@ -6,7 +6,6 @@ here; it is what the caller is told.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -31,6 +30,7 @@ _DISK = 10**9  # bytes that it may write, besides `spare`
 _FILES = 20_000  # files that it may write
 _OUTPUT = 16 * 10**6  # bytes that it may print
 _TICK, _LOOK = 0.02, 0.5  # seconds between looks at the process, and at its folder
+_PATIENCE = 100  # ticks for processes that were killed to end
 _MARK = "GRAPHSPLIT_COMPILER"  # in the environment of all that it starts
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|COOKIE|AUTH|API_?KEY|ACCESS_?KEY|PRIVATE|SIGNING", re.IGNORECASE)
 
@@ -186,18 +186,19 @@ def _written(folder: Path) -> tuple[int, int]:
 def _end(process: subprocess.Popen[bytes], mark: str) -> None:
     """End a process and all that it started, also what has left its group."""
     if os.name == "posix":
-        for _ in range(3):  # what is being forked meanwhile is found the next time
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        for _ in range(_PATIENCE):  # what was being forked is found the next time, and what is dying takes its time
             marked = _marked(mark)
             for pid in marked:
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
             if not marked:
                 break
+            time.sleep(_TICK)
     else:
         process.kill()
-    with contextlib.suppress(subprocess.TimeoutExpired):
+    with suppress(subprocess.TimeoutExpired):
         process.wait(10)
 
 

@@ -91,7 +91,7 @@ def _fitted(model: Model, request: CutRequest, sizes: Sizes) -> Plan:
         planned = _planned(model, found, sizes)
         return _parts(model, planned, border_specs(model, planned, shapes=sizes.shapes, isolate=sizes.isolate), {})
 
-    parts, answer = fit(model, target, make, compile=request.ask)
+    parts, answer = fit(model, target, make, ask=request.ask)
     assert parts.plan is not None
     said = f"{answer.summary()}{f' ({answer.reason})' if answer.reason else ''}"
     return replace(parts.plan, origin=f"target {target.name}: {parts.plan.origin}", notes=(*parts.plan.notes, said), target=answer)

@@ -45,6 +45,13 @@ def test_reasons_that_differ_in_names_are_one_row(call, model, tmp_path):
     assert "a, b" in out
 
 
+def test_what_a_compiler_prints_does_not_reach_the_terminal(call, model, tmp_path):
+    program = r"print('taken 1'); print('no \x1b[31mFC a\x1b[0m: \x1b]0;title\x07bad')"
+    answer = call("check", model, "--target", target_file(tmp_path, program))
+    assert "bad" in answer.out
+    assert "\x1b" not in answer.out + answer.err
+
+
 def test_a_split_is_asked_about_main(call, model, tmp_path):
     assert call("split", model, "--at", "b", "-o", tmp_path / "out", "--no-verify").status == 0
     answer = call("check", tmp_path / "out", "--target", target_file(tmp_path, "print('taken 2')"))
@@ -75,7 +82,7 @@ def test_no_ask_runs_nothing(call, model, tmp_path):
         (
             ["demo", "--target", "ethos-u55"],
             1,
-            "a graphdef model, and ethos-u55 reads tflite; graphsplit export --to tflite writes one",
+            "a graphdef model, and ethos-u55 reads tflite; write one with graphsplit export",
         ),
         (["{model}", "--target", "none.json"], 1, "none.json: cannot be read"),
         (["nowhere.tflite", "--target", "ethos-u55"], 1, "nowhere.tflite"),

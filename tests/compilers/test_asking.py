@@ -121,6 +121,12 @@ def test_a_refusal_counts_although_the_compiler_failed(model, tmp_path):
     assert [r.tensor for r in answer.refused] == ["y"]
 
 
+def test_a_crash_after_a_refusal_is_told(model, tmp_path):
+    program = "import os; print('no CUSTOM y: bad', flush=True); os.kill(os.getpid(), 11)"
+    answer = check(model, target=target_file(tmp_path, program))
+    assert (answer.taken, answer.asked, answer.reason) == (2, 3, "fake crashed on net.tflite: signal 11")
+
+
 def test_without_the_package_the_table_answers(model, tmp_path):
     target = target_file(tmp_path, SAYS, compiler={"package": "no-such-package", "extra": "ethos-u"})
     answer = check(model, target=target)
@@ -132,7 +138,7 @@ def test_without_the_package_the_table_answers(model, tmp_path):
 
 def test_the_table_answers_where_there_is_no_compiler_or_none_is_wanted(model, tmp_path):
     assert check(model, target=target_file(tmp_path)).reason == "from the table"
-    answer = check(model, target=target_file(tmp_path, "raise SystemExit"), compile=False)
+    answer = check(model, target=target_file(tmp_path, "raise SystemExit"), ask=False)
     assert (answer.compiler, answer.reason) == (None, "from the table")
 
 
@@ -147,7 +153,7 @@ def test_a_float_model_is_not_asked_about(tmp_path):
 
 
 def test_a_model_of_another_format_is_refused(tmp_path):
-    with pytest.raises(gs.FormatError, match="a graphdef model, and mine reads tflite; export"):
+    with pytest.raises(gs.FormatError, match=r"a graphdef model, and mine reads tflite; write one with export\("):
         check("demo", target=target_file(tmp_path, SAYS))
 
 

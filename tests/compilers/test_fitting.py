@@ -128,8 +128,20 @@ def test_without_a_compiler_the_table_is_the_answer(model, tmp_path):
     assert [sorted(s) for s in seen] == [["y"]]
     assert answer
     assert (answer.compiler, answer.taken, answer.asked, answer.reason) == (None, 4, 4, "from the table")
-    _, answer, _ = run(model, tmp_path, "delta", compile=False)
+    _, answer, _ = run(model, tmp_path, "delta", ask=False)
     assert (answer.compiler, answer.whole) == (None, True)
+
+
+def test_a_table_that_is_not_heeded_says_so(model, tmp_path):
+    _, answer = fit(model, read_target(target_file(tmp_path)), lambda tied: gs.split(model, outputs=["y"]))
+    assert not answer
+    assert answer.reason.startswith("from the table; the table of mine still refuses Decoder (y), which the cut leaves in main")
+
+
+def test_a_count_without_names_ends_it(model, tmp_path):
+    target = target_file(tmp_path, "print('taken 3'); print('left 1')", compiler={"left": r"left (\d+)"})
+    _, answer = fit(model, read_target(target), cutter(model, []))
+    assert (answer.taken, answer.asked, answer.reason) == (3, 4, "fake does not say which ops it refuses")
 
 
 def test_make_cannot_change_what_is_tied(model, tmp_path):

@@ -52,7 +52,7 @@ def test_vela_and_the_table_agree_on_float_ends(tmp_path):
     built.main.ends([x], [y])
     path = tmp_path / "ends.tflite"
     path.write_bytes(built.bytes())
-    asked, table = check(path, target="ethos-u55"), check(path, target="ethos-u55", compile=False)
+    asked, table = check(path, target="ethos-u55"), check(path, target="ethos-u55", ask=False)
     assert {r.tensor for r in asked.refused} == {r.tensor for r in table.refused} == {"q", "y"}
 
 

@@ -94,7 +94,7 @@ class Target:
             FormatError: says which formats it reads.
         """
         if format not in self.formats:
-            hint = '; export(…, to="tflite") writes one' if self.formats == ("tflite",) else ""
+            hint = '; write one with export(…, to="tflite")' if self.formats == ("tflite",) else ""
             raise FormatError(f"a {format} model, and {self.name} reads {' and '.join(self.formats)}{hint}", path=path)
 
     def unsuited(self, index: GraphIndex, specs: Mapping[str, TensorSpec] = _NOTHING) -> str:
@@ -110,7 +110,7 @@ class Target:
         nodes = [n for n in index.nodes if n.kind == "op" and n.outputs]
         neural = [n for n in nodes if affinity.side(n.op) == "accelerator"] or nodes
         dtypes = {(specs[n.outputs[0]] if n.outputs[0] in specs else index.tensors[n.outputs[0]]).dtype for n in neural}
-        if not neural or not dtypes <= _FLOATS:
+        if not neural or not dtypes <= _FLOATS or any(is_compiled(n.op) for n in nodes):
             return ""
         found = list_text(sorted(d for d in dtypes if d))
         return f"the network computes in {found}, and {self.name} takes {', '.join(self.dtypes)}: quantise the model first"
