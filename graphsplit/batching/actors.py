@@ -83,9 +83,7 @@ class Reader(_Sections):
                     frames.append(({"end": asdict(event)}, {}))
                 else:
                     info: FrameInfo = {"source": int(source), "frame": event.number, "size": list(event.image.shape[:2])}
-                    frames.append(
-                        (info, self.run({**self.work.parts.defaults, self.work.input.tensor: self.work.input.feed(event.image)}))
-                    )
+                    frames.append((info, self.run({self.work.input.tensor: self.work.input.feed(event.image)})))
                     held += event.image.nbytes
                 if len(frames) == self.batch_size or held > _BYTES:
                     yield pack(frames, self.travel)

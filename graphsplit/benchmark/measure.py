@@ -123,9 +123,7 @@ def bench(
     for part in parts:
         check_runnable(part.model, trust)
     unused = [s.name for s in whole_model.inputs if s.name not in parts.inputs]
-    fed = check_feeds(
-        whole_model.inputs, made_feeds(whole_model)[0] if feeds is None else feeds, optional=unused, defaults=whole_model.defaults
-    )
+    fed = check_feeds(whole_model.inputs, made_feeds(whole_model)[0] if feeds is None else feeds, optional=unused)
     each = max(2, frames // _ROUNDS)
     modes = ["whole", *names, "sequential", "pipelined"]
     runs: dict[str, list[Run]] = {mode: [] for mode in modes}

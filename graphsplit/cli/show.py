@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     ops = Counter(n.op for n in index.nodes)
     answer = {
         "format": model.format,
-        "inputs": [spec_json(s) | ({"optional": True} if s.name in model.defaults else {}) for s in model.inputs],
+        "inputs": [spec_json(s) for s in model.inputs],
         "outputs": [spec_json(s) for s in outputs],
         "signature": dict(model.signature),
         "nodes": len(index.nodes),
@@ -88,9 +88,7 @@ def _print(path: str, model: Model, answer: dict[str, Any], outputs: tuple[Tenso
     say(f": {answer['format']}, {answer['nodes']:,} nodes, {model.nbytes:,} bytes", bold=path)
     say(f"family: {family or 'unknown; name a cut: graphsplit split MODEL --outputs A,B,…'}")
     keys = {t: ", ".join(k for k, of in model.signature.items() if of == t) for t in model.signature.values()}
-    named = [("optional input" if s.name in model.defaults else "input", s) for s in model.inputs] + [
-        ("output", s) for s in outputs
-    ]
+    named = [("input", s) for s in model.inputs] + [("output", s) for s in outputs]
     rows = [(kind, s.name, s.dtype or "?", shape_text(s.shape), keys.get(s.name, "")) for kind, s in named]
     table("Inputs and outputs", ["", "tensor", "dtype", "shape", "key"][: 5 if keys else 4], [r[: 5 if keys else 4] for r in rows])
     table("Ops", ["op", "count"], _most(answer["ops"]))

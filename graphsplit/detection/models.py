@@ -52,10 +52,9 @@ class Detectable:
 
     @property
     def inputs(self) -> tuple[Port, ...]:
-        """The inputs of the whole that have to be fed; all of them if none has to be."""
+        """The inputs of the whole."""
         ports = {p.tensor: p for part in reversed(self.parts.sections) for p in part.inputs}
-        inputs = tuple(ports[t] for t in self.parts.inputs if t in ports)
-        return tuple(p for p in inputs if p.tensor not in self.parts.defaults) or inputs
+        return tuple(ports[t] for t in self.parts.inputs if t in ports)
 
 
 def detectable(

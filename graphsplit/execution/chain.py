@@ -82,24 +82,16 @@ class Chain:
         self._sections[role] = part
 
     def feeds(self, values: object) -> dict[str, Array]:
-        """Feeds by name, of one array or of a list or tuple with one for each input, or for each that has to be fed.
-
-        A leading 1 may be omitted.
+        """Feeds by name, of one array or of a list or tuple with one for each input; a leading 1 may be omitted.
 
         Raises:
             FeedError: The number of arrays differs from that of the inputs.
         """
         ports = self.inputs
         arrays = [as_array(v) for v in values] if isinstance(values, (list, tuple)) else [as_array(values)]
-        needed = tuple(p for p in ports if not self._has_default(p.tensor))
-        if len(arrays) == len(needed):
-            ports = needed
         if len(arrays) != len(ports):
             raise FeedError([f"got {len(arrays)} arrays for {len(ports)} inputs: {_names(ports)}"])
         return {port.tensor: _batched(port, array) for port, array in zip(ports, arrays, strict=True)}
-
-    def _has_default(self, tensor: str) -> bool:
-        return any(p.tensor == tensor and p.name in s.model.defaults for s in self.sections for p in s.inputs)
 
     def _part(self, section: SectionLike, role: Role) -> Part:
         """A part; of a path the section that the manifest beside it describes, or a whole model if there is none."""

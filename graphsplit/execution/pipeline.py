@@ -112,7 +112,6 @@ class Pipeline:
         self.statistics = Statistics(tuple(s.name for s in self.stages))
         self._depth = 2 * len(self.stages) if depth is None else depth
         self._specs = fed_specs(self.stages, self.inputs, self.outputs)
-        self._defaults = {t: value for stage in self.stages for t, value in stage.defaults.items()}
         self._doors: list[SimpleQueue[Frame | None]] = [SimpleQueue() for _ in self.stages]
         self._done: SimpleQueue[Frame] = SimpleQueue()
         self._drop = last_uses(self.stages, self.outputs)
@@ -155,7 +154,7 @@ class Pipeline:
         """
         with self._exclusive():
             asked = perf_counter()
-            values = check_feeds(self._specs, feeds, defaults=self._defaults, copy=True)
+            values = check_feeds(self._specs, feeds, copy=True)
             try:
                 self._doors[0].put(Frame(0, values, FrameTimes(asked, perf_counter())))
                 frame = self._done.get()
@@ -207,7 +206,7 @@ class Pipeline:
             SectionRunError: A section failed; the pipeline is closed.
         """
         with self._exclusive():
-            fed = check_feeds(self._specs, feeds, defaults=self._defaults)
+            fed = check_feeds(self._specs, feeds)
             threads = [
                 threading.Thread(target=_try, args=(stage, values), daemon=True)
                 for stage in self.stages
@@ -310,7 +309,7 @@ class Pipeline:
     def _copies(self, feeds: Iterable[Mapping[str, object]]) -> Iterator[Feeds]:
         """Checked copies of feeds, so that the source may reuse its buffers for the next ones."""
         for feed in feeds:
-            yield check_feeds(self._specs, feed, defaults=self._defaults, copy=True)
+            yield check_feeds(self._specs, feed, copy=True)
 
     def _drain(self) -> None:
         """Discard queued frames. A sentinel ends it, because an interrupt may have made the frame count wrong."""

@@ -81,9 +81,7 @@ class Placed:
             SectionRunError: TensorFlow fails.
         """
         ports = {p.tensor: p for part in self.parts for p in part.inputs}
-        fed = check_feeds(
-            [TensorSpec(t, ports[t].dtype, ports[t].shape) for t in self.parts.inputs], feeds, defaults=self.parts.defaults
-        )
+        fed = check_feeds([TensorSpec(t, ports[t].dtype, ports[t].shape) for t in self.parts.inputs], feeds)
         if session is None:
             with self.session() as own:
                 return self.run(fed, own)

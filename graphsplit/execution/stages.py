@@ -37,7 +37,6 @@ class Stage:
         call: Takes the values of `inputs` in order and returns those of `outputs`.
         close: Releases what it holds.
         specs: Input → what is known about it; feeds are checked against it.
-        defaults: Input → its value if it is not fed.
     """
 
     name: str
@@ -47,7 +46,6 @@ class Stage:
     call: Callable[[Sequence[Array]], Sequence[Array]]
     close: Callable[[], None] = field(default=lambda: None)
     specs: Mapping[str, TensorSpec] = field(default_factory=dict)
-    defaults: Mapping[str, Array] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Stage({self.name} {self.device}, {len(self.inputs)} in, {len(self.outputs)} out)"
@@ -127,5 +125,4 @@ def _stage(part: Part, device: str, session: Session) -> Stage:
         session.prepare([p.name for p in part.inputs], [p.name for p in part.outputs]),
         session.close,
         {p.tensor: TensorSpec(p.tensor, p.dtype, p.shape) for p in part.inputs},
-        {p.tensor: part.model.defaults[p.name] for p in part.inputs if p.name in part.model.defaults},
     )

@@ -57,9 +57,7 @@ def feeds_of(source: Source, feeds: Mapping[str, ArrayLike] | Iterable[Mapping[s
         if not several:
             raise FeedError(["no feeds, so nothing would be compared; pass at least one, or None for synthetic ones"])
         specs = [TensorSpec(p.tensor, p.dtype, p.shape) for p in source.inputs]
-        stated = source.model.defaults
-        defaults = {p.tensor: stated[p.name] for p in source.inputs if p.name in stated}
-        return [check_feeds(specs, feed, defaults=defaults) for feed in several]
+        return [check_feeds(specs, feed) for feed in several]
     # After a section that was exported to another format the others are not joined; the section gets synthetic inputs.
     if len(source.sections) < 2 or not all(runtime_of(p.model).imports_graphs for p in source.sections):
         tensors = {p.name: p.tensor for p in source.inputs}

@@ -70,11 +70,6 @@ class Model(Protocol):
         ...
 
     @property
-    def defaults(self) -> Mapping[str, Array]:
-        """Input → its value if it is not fed, for the inputs that need not be."""
-        ...
-
-    @property
     def reaches_outside(self) -> tuple[str, ...]:
         """Names of the nodes that reach files, the network, Python or unknown code."""
         ...

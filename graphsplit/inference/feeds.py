@@ -57,8 +57,7 @@ def made_feeds(model: Model, *, runs: int = 1) -> list[Feeds]:
 
     An input that looks like a picture (rank 4, three channels last) gets one, of the size of the input, else of the graph's
     own resizer, else 320×320; so does, as a JPEG, a string input of a model that decodes pictures. Other inputs get normally
-    distributed floats, zeros and ones, or empty strings, with 1 for unknown dimensions. An input with a default gets that, unless
-    it is a picture.
+    distributed floats, zeros and ones, or empty strings, with 1 for unknown dimensions.
 
     Raises:
         FeedError: An input is a resource or a variant, which has no values, or so large that it is not computed.
@@ -66,13 +65,11 @@ def made_feeds(model: Model, *, runs: int = 1) -> list[Feeds]:
     specs = model.inputs
     resized = _resized_to(model)
     decodes = _decodes(model)
-    default = {t: value for t, value in model.defaults.items() if not _is_picture(model.index.tensors[t])}
-    specs = tuple(s for s in specs if s.name not in default)
     free = all(s.shape is None or (len(s.shape) > 0 and s.shape[0] is None) for s in specs)
     for spec in specs:
         _check_size(spec, resized)
     return [
-        {s.name: _made(s, batch, resized, decodes, seed=1000 * run + batch) for s in specs} | default
+        {s.name: _made(s, batch, resized, decodes, seed=1000 * run + batch) for s in specs}
         for run in range(max(1, runs))
         for batch in ((1, 2) if free and specs else (1,))
     ]
@@ -88,9 +85,8 @@ def image_feeds(model: Model, paths: Sequence[str | PathLike[str]]) -> list[Feed
         FormatError: A file is not a picture.
     """
     decodes = _decodes(model)
-    needed = [s for s in model.inputs if s.name not in model.defaults] or list(model.inputs)
-    targets = [s for s in needed if _is_picture(s) or (decodes and s.dtype == "string")]
-    if len(targets) != 1 or len(needed) != 1:
+    targets = [s for s in model.inputs if _is_picture(s) or (decodes and s.dtype == "string")]
+    if len(targets) != 1 or len(model.inputs) != 1:
         inputs = ", ".join(f"{s.name} {s.dtype} {s.shape}" for s in model.inputs)
         raise FeedError([f"pictures need a model with one picture input; this one has {inputs or 'no input'}"])
     spec = targets[0]
@@ -107,12 +103,7 @@ def image_feeds(model: Model, paths: Sequence[str | PathLike[str]]) -> list[Feed
 
 
 def check_feeds(
-    inputs: Sequence[TensorSpec],
-    feeds: Mapping[str, object],
-    *,
-    optional: Collection[str] = (),
-    defaults: Mapping[str, Array] | None = None,
-    copy: bool = False,
+    inputs: Sequence[TensorSpec], feeds: Mapping[str, object], *, optional: Collection[str] = (), copy: bool = False
 ) -> Feeds:
     """Feeds as arrays by the full names of their inputs. Used by every entry point to a model.
 
@@ -120,7 +111,6 @@ def check_feeds(
         inputs: What may be fed. Of an input of unknown dtype and shape a value that is not an array is returned as it is.
         feeds: Tensor → value; ``name`` means ``name:0``. Neither the mapping nor the values are changed.
         optional: Inputs that need not be fed.
-        defaults: Input → its value if it is not fed.
         copy: Copy every array, so that the caller may reuse its buffers.
 
     Returns:
@@ -146,8 +136,6 @@ def check_feeds(
     for spec in inputs:
         if spec.name in fed:
             values[spec.name] = _value(spec, fed[spec.name], copy, wrong)
-        elif defaults is not None and spec.name in defaults:
-            values[spec.name] = defaults[spec.name]
         elif spec.name not in optional:
             wrong.append(f"{spec.name!r} is not fed")
     if wrong:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graphsplit.errors import CutError, SectionNotFoundError
 from graphsplit.formats import Model, as_graphdef
@@ -15,9 +14,6 @@ from graphsplit.graph.signature import Signature
 from graphsplit.graph.text import count_text, flow_text
 from graphsplit.planning.plan import Added, Plan
 from graphsplit.planning.targets.answer import Answer
-
-if TYPE_CHECKING:
-    from graphsplit.runtimes.arrays import Array
 
 __all__ = ["DEFAULT_DEVICES", "Part", "Parts", "Port", "Source", "default_device"]
 
@@ -180,12 +176,6 @@ class Parts:
         new = replace(part, model=model, inputs=ports(part.inputs), outputs=ports(part.outputs), device=device or part.device)
         sections = tuple(new if p is part else p for p in self.sections)
         return replace(self, sections=sections, plan=None)
-
-    @cached_property
-    def defaults(self) -> Mapping[str, Array]:
-        """Input of the whole → its value if it is not fed, for the inputs that need not be."""
-        ports = [(p, part.model.defaults) for part in self.sections for p in part.inputs if p.tensor in self.inputs]
-        return {p.tensor: defaults[p.name] for p, defaults in ports if p.name in defaults}
 
     @property
     def target(self) -> Answer | None:

@@ -84,7 +84,7 @@ def verify(
         check_runnable(part.model, trust)
     unused = [s.name for s in model.inputs if s.name not in parts.inputs]
     several = made_feeds(model, runs=runs) if feeds is None else _several(feeds)
-    several = [check_feeds(model.inputs, feed, optional=unused, defaults=model.defaults) for feed in several]
+    several = [check_feeds(model.inputs, feed, optional=unused) for feed in several]
     opening = partial(open_named, trust=trust, optimize=optimize, timeout=_TIMEOUT, isolate=isolate)
     try:
         return _compared(model, parts, several, opening, synthetic=feeds is None, rtol=rtol, atol=atol)

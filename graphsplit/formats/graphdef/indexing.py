@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence, Set
 from types import MappingProxyType
 
 from graphsplit.formats.graphdef.control_flow import find_groups
-from graphsplit.formats.graphdef.defaults import OP as DEFAULTED
-from graphsplit.formats.graphdef.defaults import default_nodes
 from graphsplit.formats.graphdef.library import CALLERS, Library
 from graphsplit.formats.graphdef.ops import op_table
 from graphsplit.formats.graphdef.reader import GraphDefReader
@@ -51,8 +49,7 @@ def index_graph(reader: GraphDefReader, outputs: tuple[str, ...] | None = None) 
         stateful = info is None or info.stateful
         if node.name in calls and (node.op in CALLERS or info is None):
             stateful = not reader.library.stateful.isdisjoint(calls[node.name])
-        entering = node.op in PLACEHOLDERS or (node.op == DEFAULTED and default_nodes(reader, node))
-        kind = "const" if node.op == "Const" else "input" if entering else "op"
+        kind = "const" if node.op == "Const" else "input" if node.op in PLACEHOLDERS else "op"
         nodes.append(Node(node.name, node.op, inputs, ports, control_inputs, stateful, kind, role=ROLES.get(node.op, "")))
     tensors = LazySpecs(reader, nodes)
     if missing := set(edges.canonical.values()) - tensors.producer.keys():

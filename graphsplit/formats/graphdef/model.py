@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, TypeVar
 from graphsplit.errors import FormatError, TrustError
 from graphsplit.formats.base import Stored
 from graphsplit.formats.graphdef.constants import tensor_value
-from graphsplit.formats.graphdef.defaults import default_nodes
 from graphsplit.formats.graphdef.indexing import index_graph
 from graphsplit.formats.graphdef.outside import unfrozen_node
 from graphsplit.formats.graphdef.payloads import check_size
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["GraphDefModel"]
 
 _T = TypeVar("_T")
-_LARGEST_DEFAULT = 2**28  # bytes of the value of an input that is not fed
 
 
 @contextmanager
@@ -189,14 +187,6 @@ class GraphDefModel(Stored):
             return None
         value = self._guard(lambda: self.reader.attribute(place, "value"))
         return None if value is None else tensor_value(value.tensor)
-
-    @cached_property
-    def defaults(self) -> Mapping[str, Array]:
-        """The values of inputs that may be left unfed, see `graphsplit.formats.model.Model.defaults`."""
-        by_name = self.reader.by_name
-        holders = {t: default_nodes(self.reader, by_name[self.index.producer[t]]) for t in self.index.inputs}
-        values = {t: self.constant(nodes[-1], limit=_LARGEST_DEFAULT) for t, nodes in holders.items() if nodes}
-        return {t: value for t, value in values.items() if value is not None}
 
     # surgery
 

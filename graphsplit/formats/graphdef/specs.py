@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from graphsplit.errors import FormatError
-from graphsplit.formats.graphdef.defaults import OP as DEFAULTED
 from graphsplit.formats.graphdef.messages import Message, read_shape
 from graphsplit.formats.graphdef.ops import op_table, port_dtypes
 from graphsplit.formats.graphdef.reader import GraphDefReader
@@ -81,7 +80,7 @@ def _notation(arg: Message) -> str:
 def _shape(reader: GraphDefReader, node: NodeRange, port: int) -> Shape | None:
     if node.op == "Const":
         return _const_shape(reader, node)
-    if node.op in PLACEHOLDERS or node.op == DEFAULTED:
+    if node.op in PLACEHOLDERS:
         value = reader.attribute(node, "shape")
         if value is None:
             return None

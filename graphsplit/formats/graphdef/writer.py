@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphsplit.errors import CutError
-from graphsplit.formats.graphdef.defaults import default_nodes
 from graphsplit.formats.graphdef.messages import dtype_number, message
 from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.formats.graphdef.wire import BYTES, NodeRange, attributes, encode_field, encode_varint, fields
@@ -60,10 +59,6 @@ def write_section(
         CutError: The dtype of an input is not known.
     """
     kept = set(nodes)
-    if own_placeholders:  # an input with a default keeps it, and may be left unfed
-        entered = {spec.name.rpartition(":")[0] for spec in inputs}
-        defaults = {n: default_nodes(reader, reader.by_name[n]) for n in entered - kept if n in reader.by_name}
-        kept |= {name for several in defaults.values() for name in several}
     entering: dict[str, list[TensorSpec]] = {}
     for spec in inputs:
         entering.setdefault(spec.name.rpartition(":")[0], []).append(spec)
@@ -82,11 +77,7 @@ def write_section(
 
     for node in reader.nodes:
         pieces: list[Chunk] | None = None
-        own = (
-            own_placeholders
-            and node.name in entering
-            and (node.op in ("Placeholder", "PlaceholderV2") or bool(defaults.get(node.name)))
-        )
+        own = own_placeholders and node.name in entering and node.op in ("Placeholder", "PlaceholderV2")
         if node.name in kept or own:
             pieces = _changed(reader, node, renamed, there, kept)
             if pieces is None:

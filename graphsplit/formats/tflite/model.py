@@ -114,11 +114,6 @@ class TFLiteModel(Stored):
                 path=self.path,
             )
 
-    @property
-    def defaults(self) -> Mapping[str, Array]:
-        """Empty: every input of a TFLite file has to be fed."""
-        return {}
-
     def check_ends(self, outputs: Sequence[str] | None = None) -> None:
         """Nothing: no TFLite operator waits for another."""
 
