@@ -122,6 +122,8 @@ class Repairer:
                 continue
             if node.kind == "input" or node.stateful or node.group is not None or not self._is_earlier(node, number):
                 return None
+            if any(t in self.index.defaults for t in node.outputs):  # a copy would not see what is fed
+                return None
             # What crosses must not be computed as well: that would be two nodes of one name.
             if not copyable or any(t in available for t in node.outputs):
                 return None
