@@ -88,5 +88,5 @@ def _texts(array: Array) -> Array:
         elif not where:
             raise ValueError(f"is not an array but a {type(text).__name__}")
         else:
-            raise ValueError(f"is an array of objects, with a {type(text).__name__} at {list(where)}; only texts are fed so")
+            raise ValueError(f"is an array of objects ({type(text).__name__} at {list(where)}); only texts are fed so")
     return texts
