@@ -16,6 +16,7 @@ from graphsplit.errors import CutError, FeedError, GraphSplitError, OptionError,
 from graphsplit.execution.callbacks import AsyncRunner, MultiStreamRunner
 from graphsplit.execution.streams import Stop, Turns
 from graphsplit.formats import GraphDefModel
+from graphsplit.inference.fed_arrays import fed_array
 
 
 @pytest.fixture(scope="module")
@@ -332,15 +333,18 @@ def test_turns_keep_copies_of_what_waits_for_its_turn():
             yield buffer
             read.release()  # the frame was taken from its slot, and perhaps not looked at yet
 
+    def fed_copy(value):
+        return fed_array(value, copy=True)
+
     taken = []
-    for _, value in Turns(frames, 1, stop):
+    for _, value in Turns(frames, fed_copy, 1, stop):
         if len(taken) < 2:
             assert read.acquire(timeout=60)
             time.sleep(0.01)  # now the next frame is in the buffer
         taken.append(float(value[0]))
     assert taken == [0.0, 1.0, 2.0]
-    strings = [value for _, value in Turns(lambda stream: iter([[b"ab\0"]]), 1, Stop())]
-    assert [[s.item() for s in frame] for frame in strings] == [[b"ab\0"]], "not as NumPy's own strings, which lose their zeros"
+    strings = [value for _, value in Turns(lambda stream: iter([[b"ab\0"]]), fed_copy, 1, Stop())]
+    assert [frame.tolist() for frame in strings] == [[b"ab\0"]], "not as NumPy's own strings, which lose their zeros"
 
 
 def test_stopping_does_not_wait_for_an_input_callback_that_blocks(parts):

@@ -58,7 +58,7 @@ class _Sections:
         """The tensors that were passed, and those that the sections compute."""
         computed = dict(values)
         for stage in self.stages:
-            inputs = cast(list[Array], [computed[t] for t in stage.inputs])  # a guarded stage takes `Failed` as well
+            inputs = stage.values(cast(dict[str, Array], computed))  # a guarded stage takes `Failed` as well
             computed.update(zip(stage.outputs, stage.call(inputs), strict=True))
         return computed
 

@@ -105,11 +105,11 @@ def guarded(stage: Stage) -> Stage:
     Lack of memory is not the fault of a frame and is raised.
     """
 
-    def call(values: Sequence[Array | Failed]) -> Sequence[Array | Failed]:
+    def call(values: Sequence[Array | Failed | None]) -> Sequence[Array | Failed]:
         failed = next((v for v in values if isinstance(v, Failed)), None)
         if failed is None:
             try:
-                return stage.call(cast(Sequence[Array], values))
+                return stage.call(cast(Sequence[Array | None], values))
             except Exception as error:
                 if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
                     raise
@@ -117,4 +117,4 @@ def guarded(stage: Stage) -> Stage:
         return [failed] * len(stage.outputs)
 
     # Between guarded stages a `Failed` travels like an array.
-    return replace(stage, call=cast(Callable[[Sequence[Array]], Sequence[Array]], call))
+    return replace(stage, call=cast(Callable[[Sequence[Array | None]], Sequence[Array]], call))

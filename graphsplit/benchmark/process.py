@@ -77,17 +77,17 @@ class _Sections:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # where sections really run is part of the answer
             self.pipeline = Pipeline(parts, **options)
-        self._feeds = {tensor: feeds[tensor] for tensor in parts.inputs}
+        self._feeds = {tensor: feeds[tensor] for tensor in parts.inputs if tensor in feeds}
         self._stages = {s.name: s for s in self.pipeline.stages}
         self.loaded = Loaded(devices={name: s.device for name, s in self._stages.items()}, transfer={})
         self.pipeline.warm_up(self._feeds)
-        self._values: dict[str, list[Array]] = {}
+        self._values: dict[str, list[Array | None]] = {}
         known = dict(self._feeds)
         for stage, part in zip(self.pipeline.stages, parts, strict=True):
-            self._values[stage.name] = [known[t] for t in stage.inputs]
+            self._values[stage.name] = stage.values(known)
             known.update(zip(stage.outputs, stage.call(self._values[stage.name]), strict=True))
             if "gpu" in stage.device.lower():
-                fed = {p.name: known[p.tensor] for p in part.inputs}
+                fed = {p.name: known[p.tensor] for p in part.inputs if p.tensor in known}
                 times = transfer_times(part.graph_def, stage.device, fed, [p.name for p in part.outputs])
                 self.loaded["transfer"][stage.name] = times
 

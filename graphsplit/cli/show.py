@@ -20,6 +20,7 @@ from graphsplit.planning.presets import match
 
 __all__ = ["add"]
 
+_FEW = 8  # numbers of a default that are printed
 _MOST = 15  # rows of a table on the terminal; --json has all
 
 
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     ops = Counter(n.op for n in index.nodes)
     answer = {
         "format": model.format,
-        "inputs": [spec_json(s) for s in model.inputs],
+        "inputs": [_input_json(model, s) for s in model.inputs],
         "outputs": [spec_json(s) for s in outputs],
         "signature": dict(model.signature),
         "nodes": len(index.nodes),
@@ -74,6 +75,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _input_json(model: Model, spec: TensorSpec) -> dict[str, object]:
+    """An input as JSON; of one that need not be fed also the default, if that is a constant of a few numbers."""
+    if not spec.optional:
+        return spec_json(spec)
+    constant = model.index.defaults[spec.name]
+    value = None if constant is None else model.constant(constant)
+    shown = value is not None and value.size <= _FEW and abs(value).max(initial=0) < float("inf")  # JSON has neither NaN nor ∞
+    return {**spec_json(spec), "optional": True, "default": value.tolist() if value is not None and shown else None}
+
+
+def _default_text(entry: dict[str, Any]) -> str:
+    if not entry.get("optional"):
+        return ""
+    return " (optional)" if entry["default"] is None else f" (optional, default {entry['default']})"
+
+
 def _load(path: str, trust: bool) -> Model:
     try:
         return load(path, trust=trust)
@@ -88,7 +105,8 @@ def _print(path: str, model: Model, answer: dict[str, Any], outputs: tuple[Tenso
     say(f": {answer['format']}, {answer['nodes']:,} nodes, {model.nbytes:,} bytes", bold=path)
     say(f"family: {family or 'unknown; name a cut: graphsplit split MODEL --outputs A,B,…'}")
     keys = {t: ", ".join(k for k, of in model.signature.items() if of == t) for t in model.signature.values()}
-    named = [("input", s) for s in model.inputs] + [("output", s) for s in outputs]
+    named = [(f"input{_default_text(i)}", s) for s, i in zip(model.inputs, answer["inputs"], strict=True)]
+    named += [("output", s) for s in outputs]
     rows = [(kind, s.name, s.dtype or "?", shape_text(s.shape), keys.get(s.name, "")) for kind, s in named]
     table("Inputs and outputs", ["", "tensor", "dtype", "shape", "key"][: 5 if keys else 4], [r[: 5 if keys else 4] for r in rows])
     table("Ops", ["op", "count"], _most(answer["ops"]))

@@ -175,12 +175,14 @@ def picture_input(
         quantised: Tensor → (scale, zero point), of inputs of 8 bits.
 
     Raises:
-        FeedError: if the model does not have exactly one input, or that input is not an image.
+        FeedError: if the model does not have exactly one input that must be fed (or, where all have defaults, exactly one that may
+            be an image), or that input is not an image.
     """
     listed = ", ".join(f"{p.tensor} {p.dtype} {shape_text(p.shape)}" for p in ports) or "nothing"
-    if len(ports) != 1:
+    needed = [p for p in ports if not p.optional] or [p for p in ports if p.shape is None or len(p.shape) == 4]
+    if len(needed) != 1:
         raise FeedError([f"a detector takes one image; this model takes {listed}"])
-    port = ports[0]
+    port = needed[0]
     if port.dtype not in ("uint8", "int8", *_FLOATS):
         raise FeedError([f"a detector takes an image, uint8, int8 or float; this model takes {listed}"])
     shape = port.shape if port.shape is not None else (None, None, None, 3)

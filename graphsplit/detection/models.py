@@ -53,8 +53,7 @@ class Detectable:
     @property
     def inputs(self) -> tuple[Port, ...]:
         """The inputs of the whole."""
-        ports = {p.tensor: p for part in reversed(self.parts.sections) for p in part.inputs}
-        return tuple(ports[t] for t in self.parts.inputs if t in ports)
+        return self.parts.input_ports
 
 
 def detectable(

@@ -112,8 +112,8 @@ class AsyncRunner:
 
         Args:
             callback: A function without arguments that returns an array, a list or tuple of arrays (one for each of `inputs`),
-                or an iterator of these; a leading batch of 1 may be omitted, and buffers may be reused. None or StopIteration
-                ends the stream.
+                or an iterator of these; a leading batch of 1 may be omitted, and buffers may be reused. In a list, None leaves an
+                input at its default, if it has one. None or StopIteration ends the stream.
 
         Raises:
             GraphSplitError: The stream is already running, or the runner is shut down.
@@ -280,8 +280,7 @@ class MultiStreamRunner:
         order: deque[int] = deque()
 
         def frames() -> Iterator[Mapping[str, Array]]:
-            for stream, value in Turns(in_callback, stream_count, runner._stop):
-                feeds = runner._chain.feeds(value)
+            for stream, feeds in Turns(in_callback, runner._chain.feeds, stream_count, runner._stop):
                 order.append(stream)
                 yield feeds
 

@@ -14,9 +14,10 @@ from typing import Literal
 from graphsplit.errors import CutError, FeedError
 from graphsplit.formats import load
 from graphsplit.graph.index import TensorSpec
+from graphsplit.inference.fed_arrays import fed_array
 from graphsplit.parts.manifest import MANIFEST, load_parts
 from graphsplit.parts.parts import Part, Port, default_device
-from graphsplit.runtimes.arrays import Array, as_array
+from graphsplit.runtimes.arrays import Array
 
 __all__ = ["Chain", "Role", "SectionLike"]
 
@@ -47,12 +48,13 @@ class Chain:
     @property
     def inputs(self) -> tuple[Port, ...]:
         """What no section computes, in order: the inputs of pre, then those of main, then those of post."""
-        computed = {p.tensor for s in self.sections for p in s.outputs}
+        computed: set[str] = set()
         inputs: dict[str, Port] = {}
         for section in self.sections:
             for port in section.inputs:
                 if port.tensor not in computed:
                     inputs.setdefault(port.tensor, port)
+            computed |= {p.tensor for p in section.outputs}
         return tuple(inputs.values())
 
     @property
@@ -82,16 +84,32 @@ class Chain:
         self._sections[role] = part
 
     def feeds(self, values: object) -> dict[str, Array]:
-        """Feeds by name, of one array or of a list or tuple with one for each input; a leading 1 may be omitted.
+        """Feeds by name, copied, of one array or of a list or tuple with one for each input; a leading 1 may be omitted.
+
+        Where some inputs have defaults, None in their place leaves them at that, and so does a list of the others only.
 
         Raises:
-            FeedError: The number of arrays differs from that of the inputs.
+            FeedError: The number of arrays differs from that of the inputs, or one of them is not an array.
         """
+        several = list(values) if isinstance(values, (list, tuple)) else [values]
         ports = self.inputs
-        arrays = [as_array(v) for v in values] if isinstance(values, (list, tuple)) else [as_array(values)]
-        if len(arrays) != len(ports):
-            raise FeedError([f"got {len(arrays)} arrays for {len(ports)} inputs: {_names(ports)}"])
-        return {port.tensor: _batched(port, array) for port, array in zip(ports, arrays, strict=True)}
+        needed = [p for p in ports if not p.optional]
+        if len(several) == len(needed):
+            ports = tuple(needed)
+        if len(several) != len(ports):
+            rest = "; None leaves an input at its default" if len(needed) < len(ports) else ""
+            raise FeedError([f"got {len(several)} arrays for {len(ports)} inputs: {_names(ports)}{rest}"])
+        fed = {p: v for p, v in zip(ports, several, strict=True) if v is not None or not p.optional}
+        wrong: list[str] = []
+        feeds: dict[str, Array] = {}
+        for port, value in fed.items():
+            try:
+                feeds[port.tensor] = _batched(port, fed_array(value, copy=True))
+            except ValueError as error:
+                wrong.append(f"{port.tensor!r} {error}")
+        if wrong:
+            raise FeedError(wrong)
+        return feeds
 
     def _part(self, section: SectionLike, role: Role) -> Part:
         """A part; of a path the section that the manifest beside it describes, or a whole model if there is none."""
@@ -114,7 +132,7 @@ def _batched(port: Port, array: Array) -> Array:
 
 
 def _ports(specs: Sequence[TensorSpec]) -> tuple[Port, ...]:
-    return tuple(Port(s.name, s.name, s.dtype, s.shape) for s in specs)
+    return tuple(Port(s.name, s.name, s.dtype, s.shape, s.optional) for s in specs)
 
 
 def _names(ports: Sequence[Port]) -> str:

@@ -24,15 +24,17 @@ def fed_specs(stages: Sequence[Stage], inputs: Sequence[str], outputs: Sequence[
     return tuple(known.get(tensor, TensorSpec(tensor)) for tensor in fed)
 
 
-def examples(stage: Stage, fed: Feeds) -> list[Array] | None:
-    """Values for the inputs of a stage: what is fed, or zeros; None if the shape of one is unknown."""
-    values = []
+def examples(stage: Stage, fed: Feeds) -> list[Array | None] | None:
+    """Values for the inputs of a stage: what is fed, or zeros, or a default; None if the shape of one is unknown."""
+    known = dict(fed)
     for tensor in stage.inputs:
-        value = fed[tensor] if tensor in fed else _zeros(stage.specs.get(tensor))
-        if value is None:
-            return None
-        values.append(value)
-    return values
+        spec = stage.specs.get(tensor)
+        if tensor not in known and (spec is None or not spec.optional):
+            value = _zeros(spec)
+            if value is None:
+                return None
+            known[tensor] = value
+    return stage.values(known)
 
 
 def last_uses(stages: Sequence[Stage], outputs: Sequence[str]) -> list[tuple[str, ...]]:

@@ -61,7 +61,7 @@ class Pipeline:
 
     Attributes:
         stages: The sections; `device` of each is where it really runs.
-        inputs: Tensors to feed.
+        inputs: Tensors to feed; those that have a default may be left out.
         outputs: Tensors that are returned.
         statistics: Times of the frames.
 
@@ -330,7 +330,7 @@ class Pipeline:
                 started = perf_counter()
                 try:
                     values = frame.values
-                    outputs = stage.call([values[t] for t in stage.inputs])
+                    outputs = stage.call(stage.values(values))
                     values.update(zip(stage.outputs, outputs, strict=True))
                     for tensor in self._drop[number]:
                         values.pop(tensor, None)
@@ -358,6 +358,6 @@ class Pipeline:
         return {t: frame.values[t] for t in self.outputs}
 
 
-def _try(stage: Stage, values: list[Array]) -> None:
+def _try(stage: Stage, values: list[Array | None]) -> None:
     with suppress(Exception):  # zeros may be invalid input; the real run that follows reports what is wrong
         stage.call(values)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from graphsplit.errors import PlacementError
 from graphsplit.formats import ModelLike, as_graphdef
-from graphsplit.graph.index import TensorSpec
 from graphsplit.graph.text import shortened
 from graphsplit.inference.devices import available_devices, check_devices, check_sections, is_available, pinned
 from graphsplit.inference.endpoints import ClusterLike, Site, common_site, devices_at
@@ -80,8 +79,7 @@ class Placed:
             FeedError: Feeds that do not fit.
             SectionRunError: TensorFlow fails.
         """
-        ports = {p.tensor: p for part in self.parts for p in part.inputs}
-        fed = check_feeds([TensorSpec(t, ports[t].dtype, ports[t].shape) for t in self.parts.inputs], feeds)
+        fed = check_feeds([p.spec for p in self.parts.input_ports], feeds)
         if session is None:
             with self.session() as own:
                 return self.run(fed, own)

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from graphsplit.execution.options import RunOptions
 from graphsplit.graph.index import TensorSpec
@@ -34,7 +34,7 @@ class Stage:
         device: Where it really runs.
         inputs: Tensors it reads, by their names in the whole.
         outputs: Tensors it computes.
-        call: Takes the values of `inputs` in order and returns those of `outputs`.
+        call: Takes the values of `inputs` in order, None for an optional one that is not fed, and returns those of `outputs`.
         close: Releases what it holds.
         specs: Input → what is known about it; feeds are checked against it.
     """
@@ -43,9 +43,16 @@ class Stage:
     device: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    call: Callable[[Sequence[Array]], Sequence[Array]]
+    call: Callable[[Sequence[Array | None]], Sequence[Array]]
     close: Callable[[], None] = field(default=lambda: None)
     specs: Mapping[str, TensorSpec] = field(default_factory=dict)
+
+    def values(self, there: Mapping[str, Array]) -> list[Array | None]:
+        """What `call` takes, of the tensors that are there. Raises KeyError for one that is missing and not optional."""
+        return [there[t] if t in there or not self._is_optional(t) else None for t in self.inputs]
+
+    def _is_optional(self, tensor: str) -> bool:
+        return tensor in self.specs and self.specs[tensor].optional
 
     def __repr__(self) -> str:
         return f"Stage({self.name} {self.device}, {len(self.inputs)} in, {len(self.outputs)} out)"
@@ -122,7 +129,26 @@ def _stage(part: Part, device: str, session: Session) -> Stage:
         device,
         tuple(p.tensor for p in part.inputs),
         tuple(p.tensor for p in part.outputs),
-        session.prepare([p.name for p in part.inputs], [p.name for p in part.outputs]),
+        _prepared(part, session),
         session.close,
-        {p.tensor: TensorSpec(p.tensor, p.dtype, p.shape) for p in part.inputs},
+        {p.tensor: p.spec for p in part.inputs},
     )
+
+
+def _prepared(part: Part, session: Session) -> Callable[[Sequence[Array | None]], Sequence[Array]]:
+    """A call of a section; where it has optional inputs, one for each choice of them that occurs."""
+    inputs, outputs = [p.name for p in part.inputs], [p.name for p in part.outputs]
+    if not any(p.optional for p in part.inputs):
+        return cast(Callable[[Sequence[Array | None]], Sequence[Array]], session.prepare(inputs, outputs))
+    calls: dict[tuple[str, ...], Callable[[Sequence[Array]], Sequence[Array]]] = {}
+
+    def call(values: Sequence[Array | None]) -> list[Array]:
+        fed = {name: value for name, value in zip(inputs, values, strict=True) if value is not None}
+        fetched = [name for name in outputs if name not in fed]  # what is fed cannot be fetched as well
+        names = tuple(fed)
+        if names not in calls:
+            calls[names] = session.prepare(names, fetched)
+        results = dict(zip(fetched, calls[names](list(fed.values())), strict=True)) if fetched else {}
+        return [fed[name] if name in fed else results[name] for name in outputs]
+
+    return call

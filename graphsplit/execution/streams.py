@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-
-from graphsplit.runtimes.arrays import as_array
+from typing import Generic, TypeVar
 
 __all__ = ["Stop", "Turns", "frames_of"]
+
+_T = TypeVar("_T")
 
 
 class Stop:
@@ -49,27 +50,28 @@ def frames_of(callback: Callable[[], object], stop: Stop) -> Iterator[object]:
         yield value
 
 
-class Turns:
+class Turns(Generic[_T]):
     """Frames of several streams: of those that have one ready, the stream whose turn it is goes first.
 
-    Each stream is read in its own thread, one frame ahead. Arrays are copied, since a callback may reuse its buffers.
+    Each stream is read in its own thread, one frame ahead.
 
     Args:
         callback: Takes the number of a stream; see `frames_of`.
+        take: Makes a frame of what the callback returned. It copies, since a callback may reuse its buffers.
         count: Number of streams.
         stop: Ends all of them.
     """
 
-    def __init__(self, callback: Callable[[int], object], count: int, stop: Stop) -> None:
-        self._stop, self._change = stop, stop.change
-        self._slots: list[list[object]] = [[] for _ in range(count)]
+    def __init__(self, callback: Callable[[int], object], take: Callable[[object], _T], count: int, stop: Stop) -> None:
+        self._stop, self._change, self._take = stop, stop.change, take
+        self._slots: list[list[_T]] = [[] for _ in range(count)]
         self._live = count
         self._error: BaseException | None = None
         for stream in range(count):
             reader = threading.Thread(target=self._read, args=(callback, stream), name=f"graphsplit-stream-{stream}", daemon=True)
             reader.start()
 
-    def __iter__(self) -> Iterator[tuple[int, object]]:
+    def __iter__(self) -> Iterator[tuple[int, _T]]:
         turn, count = 0, len(self._slots)
         while True:
             with self._change:
@@ -88,9 +90,9 @@ class Turns:
         slot = self._slots[stream]
         try:
             for value in frames_of(lambda: callback(stream), self._stop):
-                copy = [as_array(v).copy() for v in value] if isinstance(value, (list, tuple)) else as_array(value).copy()
+                frame = self._take(value)
                 with self._change:
-                    slot.append(copy)
+                    slot.append(frame)
                     self._change.notify_all()
                     self._change.wait_for(lambda: not slot or self._stop)
         except BaseException as error:

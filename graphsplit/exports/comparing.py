@@ -13,7 +13,6 @@ from graphsplit.errors import FeedError, SectionRunError
 from graphsplit.exports.joining import join
 from graphsplit.exports.sources import Source, Written
 from graphsplit.exports.targets import Target
-from graphsplit.graph.index import TensorSpec
 from graphsplit.inference.adapters import runtime_of
 from graphsplit.inference.feeds import Feeds, check_feeds, made_feeds
 from graphsplit.inference.sessions import NamedSession, open_named
@@ -56,7 +55,7 @@ def feeds_of(source: Source, feeds: Mapping[str, ArrayLike] | Iterable[Mapping[s
         several = [feeds] if isinstance(feeds, Mapping) else list(feeds)
         if not several:
             raise FeedError(["no feeds, so nothing would be compared; pass at least one, or None for synthetic ones"])
-        specs = [TensorSpec(p.tensor, p.dtype, p.shape) for p in source.inputs]
+        specs = [p.spec for p in source.inputs]
         return [check_feeds(specs, feed) for feed in several]
     # After a section that was exported to another format the others are not joined; the section gets synthetic inputs.
     if len(source.sections) < 2 or not all(runtime_of(p.model).imports_graphs for p in source.sections):
@@ -108,13 +107,17 @@ def compare_export(
         for feed in feeds:
             described = ", ".join(f"{t} {dtype_name(v)}{list(v.shape)}" for t, v in feed.items())
             try:
-                expected = whole.run({p.name: feed[p.tensor] for p in source.inputs}, [p.name for p in source.outputs])
+                given = {p.name: feed[p.tensor] for p in source.inputs if p.tensor in feed}
+                expected = whole.run(given, [p.name for p in source.outputs])
+                left = [p for p in source.inputs if p.tensor not in feed]  # an export takes all its inputs, defaults as well
+                defaults = whole.run(given, [p.name for p in left])
             except SectionRunError:
                 if ran:
                     continue
                 raise
             try:
-                results = export.run({n: feed[t] for n, t in zip(written.inputs, inputs, strict=True)}, written.outputs)
+                fed = feed | {p.tensor: value for p, value in zip(left, defaults, strict=True)}
+                results = export.run({n: fed[t] for n, t in zip(written.inputs, inputs, strict=True)}, written.outputs)
             except SectionRunError as error:
                 if not ran:
                     raise

@@ -51,6 +51,8 @@ def write_saved_model(source: Source, keys: Mapping[str, str], path: Path) -> Wr
                 if into is signature.outputs and port.name in fed:  # TensorFlow's C++ API cannot fetch a tensor that is fed
                     tensor = tf.identity(tensor)
                 into[keys[port.tensor]].CopyFrom(_info(tensor, port))
+                if into is signature.inputs and port.optional and tensor.op.inputs[0].op.type == "Const":
+                    signature.defaults[keys[port.tensor]].CopyFrom(tensor.op.inputs[0].op.get_attr("value"))
         with tf.compat.v1.Session(graph=graph, config=session_config()) as session:
             builder = tf.compat.v1.saved_model.Builder(str(path))
             builder.add_meta_graph_and_variables(session, [tf.saved_model.SERVING], {SIGNATURE: signature})
@@ -95,14 +97,15 @@ class SavedModelSession:
             loaded = tf.compat.v1.saved_model.load(self._session, [tf.saved_model.SERVING], str(path))
         signature = loaded.signature_def[SIGNATURE]
         infos = {key: info for part in (signature.inputs, signature.outputs) for key, info in part.items()}
-        self._names = {key: info.name for key, info in infos.items()}
+        self._fed = {key: info.name for key, info in signature.inputs.items()}
+        self._fetched = {key: info.name for key, info in signature.outputs.items()}  # a key may be that of an input, too
         self.stated = {key: (tf.as_dtype(info.dtype).name, _sizes(info.tensor_shape)) for key, info in infos.items()}
         self._options = tf.compat.v1.RunOptions(timeout_in_ms=int(timeout * 1000))
 
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
         """The values of some keys. Raises TensorFlow's own errors."""
         values = self._session.run(
-            [self._names[key] for key in fetches], {self._names[k]: v for k, v in feeds.items()}, options=self._options
+            [self._fetched[key] for key in fetches], {self._fed[k]: v for k, v in feeds.items()}, options=self._options
         )
         return [as_array(value) for value in values]
 

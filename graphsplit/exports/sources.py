@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from graphsplit.errors import FormatError, SectionNotFoundError
@@ -112,7 +112,8 @@ def _check(model: Model, what: str, to: str, trust: bool) -> None:
 def _whole(model: Model) -> Source:
     specs = infer(model, (*model.index.inputs, *model.index.outputs))
     graph = as_graphdef(model, "an export")
-    return Source(graph, None, _ports(specs[t] for t in model.index.inputs), _ports(specs[t] for t in model.index.outputs))
+    inputs = [replace(specs[t], optional=t in model.index.defaults) for t in model.index.inputs]
+    return Source(graph, None, _ports(inputs), _ports(specs[t] for t in model.index.outputs))
 
 
 def _one(parts: Parts, part: Part, trust: bool) -> Source:
@@ -124,13 +125,13 @@ def _one(parts: Parts, part: Part, trust: bool) -> Source:
 
 def _joined(parts: Parts) -> Source:
     model, names = join(parts.sections, parts.outputs)
-    ports = {p.tensor: p for part in parts for p in (*part.inputs, *part.outputs)}
+    ports = {p.tensor: p for part in parts for p in part.outputs} | {p.tensor: p for p in parts.input_ports}
 
     def renamed(tensors: Sequence[str]) -> tuple[Port, ...]:
-        return tuple(Port(t, names[t], ports[t].dtype, ports[t].shape) for t in tensors if t in names)
+        return tuple(replace(ports[t], name=names[t]) for t in tensors if t in names)
 
     return Source(model, None, renamed(parts.inputs), renamed(parts.outputs), parts=parts)
 
 
 def _ports(specs: Iterable[TensorSpec]) -> tuple[Port, ...]:
-    return tuple(Port(s.name, s.name, s.dtype, s.shape) for s in specs)
+    return tuple(Port(s.name, s.name, s.dtype, s.shape, s.optional) for s in specs)

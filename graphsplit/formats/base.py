@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -59,7 +60,8 @@ class Stored:
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """What to feed, in the order of the file."""
-        return tuple(self.index.tensors[t] for t in self.index.inputs)
+        index = self.index
+        return tuple(replace(index.tensors[t], optional=True) if t in index.defaults else index.tensors[t] for t in index.inputs)
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:

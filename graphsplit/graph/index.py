@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, prod
 from types import MappingProxyType
@@ -52,11 +52,13 @@ class TensorSpec:
         name: ``node:port`` in a GraphDef, the file's own name in TFLite.
         dtype: ``float32`` …; None if the file does not state it.
         shape: ``(None, 1917, 90)``; None inside it is an unknown dimension, None instead of it an unknown rank.
+        optional: Whether it is an input that has a default, so that it need not be fed.
     """
 
     name: str
     dtype: str | None = None
     shape: Shape | None = None
+    optional: bool = False
 
     @property
     def nbytes(self) -> int | None:
@@ -69,7 +71,7 @@ class TensorSpec:
     def frame(self) -> TensorSpec:
         """The same tensor for one frame: an unknown leading dimension is a batch of one."""
         if self.shape and self.shape[0] is None:
-            return TensorSpec(self.name, self.dtype, (1, *self.shape[1:]))
+            return replace(self, shape=(1, *self.shape[1:]))
         return self
 
 
@@ -144,13 +146,15 @@ class GraphIndex:
     Attributes:
         nodes: In file order.
         tensors: Name → TensorSpec, for every output of every node; a mapping that may compute its values on demand.
-        inputs: Tensors to feed.
+        inputs: Tensors to feed, or, of `defaults`, that may be fed.
         outputs: Tensors to fetch: those that no node reads.
         groups: Name → Group.
         captive: Tensors that cannot leave their group: inside a loop or cond, and all handles.
         handles: Those of them that are outside of loops but refer to something else: resource, variant, TensorArray flow.
         functions: Library functions by name.
         calls: Node name → names of the library functions that it calls.
+        defaults: Inputs that need not be fed → name of the constant that is used instead, of kind "input" like any other, since
+            each section may have its own copy; None: it is computed, by a node of kind "op" that is in one section only.
     """
 
     nodes: tuple[Node, ...]
@@ -162,6 +166,7 @@ class GraphIndex:
     handles: frozenset[str] = frozenset()
     functions: Mapping[str, Function] = field(default_factory=lambda: MappingProxyType({}))
     calls: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    defaults: Mapping[str, str | None] = field(default_factory=lambda: MappingProxyType({}))
 
     def __repr__(self) -> str:
         counts = {"node": self.nodes, "input": self.inputs, "output": self.outputs, "group": self.groups}

@@ -12,11 +12,12 @@ import numpy as np
 
 from graphsplit.errors import FeedError, FormatError
 from graphsplit.formats import Model
-from graphsplit.graph.index import TensorSpec
+from graphsplit.graph.index import TensorSpec, itemsize
 from graphsplit.graph.text import bytes_text, shape_text
 from graphsplit.inference.child_process import memory_limit
+from graphsplit.inference.fed_arrays import fed_array
 from graphsplit.inference.pictures import decode_image, encode_jpeg
-from graphsplit.runtimes.arrays import Array, as_array, dtype_name
+from graphsplit.runtimes.arrays import Array, dtype_name
 
 __all__ = ["Feeds", "check_feeds", "image_feeds", "made_feeds", "picture"]
 
@@ -29,7 +30,8 @@ _LARGEST = 4096  # pixels that a resizer is believed
 _SMALL = 4096  # bytes of a constant that may be such a size
 _QUANTISED = {"qint8": np.int8, "quint8": np.uint8, "qint16": np.int16, "quint16": np.uint16, "qint32": np.int32}
 _MOST = 2**32  # bytes that the random numbers of one synthetic feed may take
-_CARRIERS = {"int4": "int8", "int2": "int8"}  # dtypes whose values runtimes take and return in another one
+# Dtypes whose values runtimes take and return in another one, and what they hold; more than that would be cut without a word.
+_CARRIERS = {"int4": ("int8", -8, 7), "int2": ("int8", -2, 1)}
 
 
 def picture(height: int, width: int, *, seed: int = 0) -> Array:
@@ -55,6 +57,9 @@ def picture(height: int, width: int, *, seed: int = 0) -> Array:
 def made_feeds(model: Model, *, runs: int = 1) -> list[Feeds]:
     """Synthetic feeds for a model: for batch 1, and for batch 2 if the batch is free, `runs` of each.
 
+    An input that has a default is fed where it is an array of numbers or a picture; then there is also a feed for each run that
+    leaves it out. A switch, a single number (such as the share that dropout keeps) or a text always keeps its default.
+
     An input that looks like a picture (rank 4, three channels last) gets one, of the size of the input, else of the graph's
     own resizer, else 320×320; so does, as a JPEG, a string input of a model that decodes pictures. Other inputs get normally
     distributed floats, zeros and ones, or empty strings, with 1 for unknown dimensions.
@@ -62,16 +67,18 @@ def made_feeds(model: Model, *, runs: int = 1) -> list[Feeds]:
     Raises:
         FeedError: An input is a resource or a variant, which has no values, or so large that it is not computed.
     """
-    specs = model.inputs
     resized = _resized_to(model)
     decodes = _decodes(model)
+    specs = [s for s in model.inputs if not s.optional or _is_fed(s, decodes)]
+    needed = [s for s in specs if not s.optional]
     free = all(s.shape is None or (len(s.shape) > 0 and s.shape[0] is None) for s in specs)
     for spec in specs:
         _check_size(spec, resized)
+    kinds = [(specs, 1), *([(specs, 2)] if free and specs else []), *([(needed, 1)] if len(needed) < len(specs) else [])]
     return [
-        {s.name: _made(s, batch, resized, decodes, seed=1000 * run + batch) for s in specs}
+        {s.name: _made(s, batch, resized, decodes, seed=1000 * run + batch) for s in fed}
         for run in range(max(1, runs))
-        for batch in ((1, 2) if free and specs else (1,))
+        for fed, batch in kinds
     ]
 
 
@@ -81,12 +88,12 @@ def image_feeds(model: Model, paths: Sequence[str | PathLike[str]]) -> list[Feed
     A model that decodes pictures itself gets the contents of the files.
 
     Raises:
-        FeedError: The model does not have exactly one input, a picture.
+        FeedError: The model does not have exactly one input that is a picture, and defaults for all others.
         FormatError: A file is not a picture.
     """
     decodes = _decodes(model)
     targets = [s for s in model.inputs if _is_picture(s) or (decodes and s.dtype == "string")]
-    if len(targets) != 1 or len(model.inputs) != 1:
+    if len(targets) != 1 or any(s not in targets and not s.optional for s in model.inputs):
         inputs = ", ".join(f"{s.name} {s.dtype} {s.shape}" for s in model.inputs)
         raise FeedError([f"pictures need a model with one picture input; this one has {inputs or 'no input'}"])
     spec = targets[0]
@@ -110,7 +117,7 @@ def check_feeds(
     Args:
         inputs: What may be fed. Of an input of unknown dtype and shape a value that is not an array is returned as it is.
         feeds: Tensor → value; ``name`` means ``name:0``. Neither the mapping nor the values are changed.
-        optional: Inputs that need not be fed.
+        optional: Inputs that need not be fed, besides those that have a default.
         copy: Copy every array, so that the caller may reuse its buffers.
 
     Returns:
@@ -136,7 +143,7 @@ def check_feeds(
     for spec in inputs:
         if spec.name in fed:
             values[spec.name] = _value(spec, fed[spec.name], copy, wrong)
-        elif spec.name not in optional:
+        elif not spec.optional and spec.name not in optional:
             wrong.append(f"{spec.name!r} is not fed")
     if wrong:
         raise FeedError(wrong)
@@ -148,21 +155,31 @@ def _value(spec: TensorSpec, value: object, copy: bool, wrong: list[str]) -> Arr
     if spec.dtype is None and spec.shape is None and not hasattr(value, "__array__"):
         return cast(Array, value)
     try:
-        array = as_array(value)
-    except ValueError as error:  # nested lists of unequal lengths
-        wrong.append(f"{spec.name!r} is not an array: {error}")
+        array = fed_array(value, copy=copy)
+    except ValueError as error:
+        wrong.append(f"{spec.name!r} {error}")
         return np.empty(0)
     dtype = dtype_name(array)
+    carrier, least, most = _CARRIERS.get(spec.dtype or "", ("", 0, 0))
     # TensorFlow returns quantised values as plain integers, and takes them so.
-    if spec.dtype is not None and dtype not in (spec.dtype, spec.dtype.removeprefix("q"), _CARRIERS.get(spec.dtype)):
+    if spec.dtype is not None and dtype not in (spec.dtype, spec.dtype.removeprefix("q"), carrier):
         wrong.append(f"{spec.name!r} must be {spec.dtype}, not {dtype}")
+    elif dtype == carrier and array.size and not (least <= array.min() and array.max() <= most):
+        wrong.append(f"{spec.name!r} is {spec.dtype}, from {least} to {most}, but holds {array.min()} to {array.max()}")
     if spec.shape is not None and (
         array.ndim != len(spec.shape) or any(d not in (None, n) for d, n in zip(spec.shape, array.shape, strict=True))
     ):
         wrong.append(f"{spec.name!r} must have shape {shape_text(spec.shape)}, not {shape_text(array.shape)}")
     elif spec.dtype is not None and array.shape[:1] == (0,) and (spec.shape is None or spec.shape[0] is None):
         wrong.append(f"{spec.name!r} has a batch of 0: shape {shape_text(array.shape)}; pass at least one frame")
-    return array.copy() if copy else array
+    return array
+
+
+def _is_fed(spec: TensorSpec, decodes: bool) -> bool:
+    """Whether an input that has a default gets a synthetic value."""
+    if spec.dtype == "string":
+        return decodes
+    return _is_picture(spec) or (bool(spec.shape) and spec.dtype != "bool" and itemsize(spec.dtype) is not None)
 
 
 def _is_picture(spec: TensorSpec) -> bool:

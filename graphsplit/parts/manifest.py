@@ -56,6 +56,7 @@ def section_json(part: Part) -> dict[str, object]:
     def ports(found: Sequence[Port]) -> list[dict[str, object]]:
         return [
             {"tensor": p.tensor, "name": p.name, "dtype": p.dtype, "shape": None if p.shape is None else list(p.shape)}
+            | ({"optional": True} if p.optional else {})
             for p in found
         ]
 
@@ -292,6 +293,8 @@ class _Reader:
         dtype = model.index.tensors[port.name].dtype
         if dtype is not None and port.dtype != dtype:
             raise self.fault(f"{at}.dtype", f"{port.dtype!r:.80}, but {port.name[:80]!r} in {file!r} is {dtype}")
+        if port.optional and port.name not in model.index.defaults:
+            raise self.fault(f"{at}.optional", f"{port.name[:80]!r} in {file!r} has no default")
         if port.shape is not None and len(port.shape) > _MOST_DIMENSIONS:
             raise self.fault(f"{at}.shape", f"{len(port.shape)} dimensions, more than {_MOST_DIMENSIONS}")
         for i, size in enumerate(port.shape or ()):

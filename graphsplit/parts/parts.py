@@ -9,7 +9,7 @@ from typing import Any
 
 from graphsplit.errors import CutError, SectionNotFoundError
 from graphsplit.formats import Model, as_graphdef
-from graphsplit.graph.index import Shape
+from graphsplit.graph.index import Shape, TensorSpec
 from graphsplit.graph.signature import Signature
 from graphsplit.graph.text import count_text, flow_text
 from graphsplit.planning.plan import Added, Plan
@@ -35,12 +35,19 @@ class Port:
         name: Its name in the section's file.
         dtype: ``float32`` …; None if the file does not state it.
         shape: None inside it is an unknown dimension, None instead of it an unknown rank.
+        optional: Whether it is an input that has a default in the section's file, so that it need not be fed.
     """
 
     tensor: str
     name: str
     dtype: str | None
     shape: Shape | None
+    optional: bool = False
+
+    @property
+    def spec(self) -> TensorSpec:
+        """What is known about the tensor, by its name in the whole."""
+        return TensorSpec(self.tensor, self.dtype, self.shape, self.optional)
 
 
 @dataclass(frozen=True)
@@ -149,6 +156,12 @@ class Parts:
             if part.name == name:
                 return part
         raise SectionNotFoundError(name, known=[p.name for p in self.sections])
+
+    @property
+    def input_ports(self) -> tuple[Port, ...]:
+        """Of each of `inputs` that a section reads, the port of the first one. Where it is optional, the whole needs no value."""
+        ports = {p.tensor: p for part in reversed(self.sections) for p in part.inputs}
+        return tuple(ports[t] for t in self.inputs if t in ports)
 
     def replaced(self, section: str, model: Model, names: Mapping[str, str], *, device: str | None = None) -> Parts:
         """The same sections with another model in place of one of them, of any format that sections have.

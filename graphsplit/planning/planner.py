@@ -175,13 +175,16 @@ class _Planner:
                 elif producer.kind == "input":
                     inputs[number].setdefault(tensor)
             self.state.check_control_inputs(number, held[number], self.names)
+        for tensor in index.defaults:  # one whose default is computed is fed where that is done
+            if (home := self._owner_of(tensor)) is not None:
+                inputs[home].setdefault(tensor)
         position = {t: i for i, t in enumerate(t for tensors in outputs for t in tensors)}
         sections = tuple(
             Section(
                 name=self.names[i],
                 nodes=tuple(n.name for n in index.nodes if n.name in held[i]),
                 # Inputs of the whole first, then border tensors in the order they are produced.
-                inputs=tuple(sorted(inputs[i], key=lambda t: position[t] if index.producer[t] in self.owner else -1)),
+                inputs=tuple(sorted(inputs[i], key=lambda t: position[t] if self._owner_of(t) not in (None, i) else -1)),
                 outputs=outputs[i],
                 replicated=tuple(n.name for n in index.nodes if n.name in copied[i]),
             )
@@ -201,6 +204,9 @@ class _Planner:
             repair=self.repair,
             notes=tuple(self.notes),
         )
+
+    def _owner_of(self, tensor: str) -> int | None:
+        return self.owner.get(self.index.producer[tensor])
 
     def _reads(self) -> tuple[list[Reads], list[set[str]]]:
         """For each section what it reads from outside, and the nodes that it holds."""

@@ -141,8 +141,8 @@ class Repairer:
 
     def _is_loose(self, node: Node) -> bool:
         """Whether a node can be computed elsewhere, or twice: it neither holds state nor waits for it."""
-        if node.stateful or node.group is not None:
-            return False
+        if node.stateful or node.group is not None or any(t in self.index.defaults for t in node.outputs):
+            return False  # a copy of an input that has a default would not see what is fed
         constants = (n for n in (self.nodes[self.index.producer[t]] for t in node.inputs) if n.is_shared_constant)
         return all(self.state.copyable_without_control_inputs(n) for n in (node, *constants))
 

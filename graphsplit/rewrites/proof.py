@@ -143,7 +143,9 @@ def prove_samples(
         TrustError: A model reaches outside itself.
     """
     new = [model.replaced.get(t, t) for t in random.fetches]
-    pictures = {len(next(iter(f.values()))): f for f in made_feeds(model.original)} if _needs_input(model.original, random) else {}
+    pictures = (
+        {len(next(iter(f.values()))): f for f in made_feeds(model.original) if f} if _needs_input(model.original, random) else {}
+    )
 
     def opened(model: GraphDefModel) -> closing[NamedSession]:
         what = f"{name} on random tensors"

@@ -184,13 +184,16 @@ def border_specs(model: Model, planned: Plan, *, shapes: bool = True, isolate: b
 
 def _part(model: Model, planned: Plan, number: int, specs: Mapping[str, TensorSpec], devices: Mapping[str, str]) -> Part:
     section = planned.sections[number]
-    cropped, names = model.section(section.nodes, [specs[t] for t in section.inputs], section.outputs)
+    index, held = model.index, set(section.nodes)
+    optional = {t for t, constant in index.defaults.items() if constant is not None or index.producer[t] in held}
+    entering = [replace(specs[t], optional=t in optional) for t in section.inputs]
+    cropped, names = model.section(section.nodes, entering, section.outputs)
 
-    def ports(tensors: Iterable[str]) -> tuple[Port, ...]:
-        return tuple(Port(t, names[t], specs[t].dtype, specs[t].shape) for t in tensors)
+    def ports(found: Iterable[TensorSpec]) -> tuple[Port, ...]:
+        return tuple(Port(s.name, names[s.name], s.dtype, s.shape, s.optional) for s in found)
 
     device = devices.get(section.name) or planned.devices.get(section.name, default_device(section.name))
-    return Part(section.name, cropped, ports(section.inputs), ports(section.outputs), device)
+    return Part(section.name, cropped, ports(entering), ports(specs[t] for t in section.outputs), device)
 
 
 def _stem(model: Model) -> str:

@@ -104,6 +104,7 @@ def _compared(
     divergent: str | None = None
     reason = ""
     ties = 0
+    refused: SectionRunError | None = None
     with ExitStack() as opened:
         whole, sections = _open(opened, model, parts, opening)
         for feed in several:
@@ -112,10 +113,8 @@ def _compared(
             except SectionRunError as error:
                 if not synthetic or not _refused(error):
                     raise
-                if ran:
-                    continue
-                advice = "the feeds were synthetic; pass real ones (feeds=…)"
-                raise SectionRunError(f"{error}; {advice}", section=error.section) from error
+                refused = refused or error
+                continue
             ran.append(feed)
             values = run_parts(parts, feed, sections)
             reports = [compare(t, e, values[t], rtol=rtol, atol=atol) for t, e in zip(parts.outputs, expected, strict=True)]
@@ -125,6 +124,9 @@ def _compared(
             found.append(reports)
             if divergent is None and not reason and not all(r.equal for r in reports):
                 divergent, reason = _diagnose(model, parts, feed, opening, rtol=rtol, atol=atol)
+    if refused is not None and not ran:
+        advice = "the feeds were synthetic; pass real ones (feeds=…)"
+        raise SectionRunError(f"{refused}; {advice}", section=refused.section) from refused
     outputs = tuple(worst(same) for same in zip(*found, strict=True))
     return Report(
         equal=all(o.equal for o in outputs),
@@ -199,7 +201,7 @@ def run_parts(parts: Parts, feeds: Mapping[str, Array], sessions: Mapping[str, R
 
     Args:
         parts: The sections.
-        feeds: Tensor → array.
+        feeds: Tensor → array; inputs that have a default may be left out.
         sessions: Section → what runs it.
 
     Returns:
@@ -207,7 +209,7 @@ def run_parts(parts: Parts, feeds: Mapping[str, Array], sessions: Mapping[str, R
     """
     values = dict(feeds)
     for part in parts:
-        inputs = {p.name: values[p.tensor] for p in part.inputs}
+        inputs = {p.name: values[p.tensor] for p in part.inputs if not p.optional or p.tensor in values}
         produced = sessions[part.name].run(inputs, [p.name for p in part.outputs])
         values |= {p.tensor: v for p, v in zip(part.outputs, produced, strict=True)}
     return values

@@ -170,8 +170,9 @@ def _frames(graph: _Graph, frame_name: Callable[[str], str]) -> dict[str, tuple[
 def _dead(graph: _Graph, frames: dict[str, tuple[str, ...]]) -> list[str]:
     """Names of the nodes outside of loops whose outputs are dead in one branch of a cond.
 
-    A node is dead in the branches of all that it reads; a Switch adds its own branch; a Merge keeps what its inputs have in common,
-    because one of them is always alive.
+    A node is dead in the branches of all that it reads and runs after; a Switch adds its own branch; a Merge keeps what its inputs
+    have in common, because one of them is always alive. A dead control input does not stop a Merge: where a functional If with
+    effects is lowered, a Merge waits for the effects of both branches.
     """
     switches = [n for n in graph.nodes if n.op in _SWITCH and not frames.get(n.name)]
     below = reachable((n.name for n in switches), lambda name: graph.next.get(name, ()))
@@ -191,14 +192,15 @@ def _dead(graph: _Graph, frames: dict[str, tuple[str, ...]]) -> list[str]:
         # What returns through a loop is as dead as what entered, and not known yet.
         read = [of_tensor.get(t, none) for t in node.inputs if graph.node[graph.producer[t]].op not in _NEXT]
         if node.op in _MERGE:
-            read = [frozenset.intersection(*read)] if read else []
-        mine = frozenset().union(*read, *(branches.get(c, none) for c in node.control_inputs))
+            mine = frozenset.intersection(*read) if read else none
+        else:
+            mine = none.union(*read, *(branches.get(c, none) for c in node.control_inputs))
         for port, tensor in enumerate(node.outputs):
             here = mine
             if node.op in _SWITCH and not frames.get(name):
                 here = mine | {(node.inputs[1] if len(node.inputs) > 1 else name, port)}
             of_tensor[tensor] = here
-        branches[name] = frozenset().union(*(of_tensor[t] for t in node.outputs)) if node.outputs else mine
+        branches[name] = none.union(*(of_tensor[t] for t in node.outputs)) if node.outputs else mine
         if node.op not in _NEXT:
             for after in graph.next.get(name, ()):
                 waits[after] -= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 from types import MappingProxyType
 
 from graphsplit.formats.graphdef.control_flow import find_groups
@@ -11,13 +12,14 @@ from graphsplit.formats.graphdef.ops import op_table
 from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.formats.graphdef.roles import ROLES
 from graphsplit.formats.graphdef.shared_state import sharing_nodes
-from graphsplit.formats.graphdef.specs import PLACEHOLDERS, LazySpecs, output_dtypes
+from graphsplit.formats.graphdef.specs import PLACEHOLDERS, WITH_DEFAULT, LazySpecs, output_dtypes
 from graphsplit.formats.graphdef.wire import GraphError, NodeRange
 from graphsplit.graph.index import Function, GraphIndex, Node
 
 __all__ = ["index_graph"]
 
 _SIDE_ONLY = {"Assert", "NoOp"}
+_HANDLES = {"resource", "variant"}
 _MOST_PORTS = 2**16  # of all nodes together, beyond 16 for each; a graph that asks for more is damaged or hostile
 
 
@@ -70,17 +72,35 @@ def index_graph(reader: GraphDefReader, outputs: tuple[str, ...] | None = None) 
             else n
             for n in nodes
         ]
+    defaults = _defaults(nodes, tensors)
+    if defaults:
+        nodes = [replace(n, kind="input") if n.outputs and defaults.get(n.outputs[0]) is not None else n for n in nodes]
     return GraphIndex(
         nodes=tuple(nodes),
         tensors=tensors,
-        inputs=tuple(n.outputs[0] for n in nodes if n.kind == "input"),
+        inputs=tuple(n.outputs[0] for n in nodes if n.kind == "input" or (n.outputs and n.outputs[0] in defaults)),
         outputs=_unread(nodes, grouping.captive) if outputs is None else outputs,
         groups=MappingProxyType(grouping.groups),
         captive=grouping.captive,
         handles=grouping.handles,
         functions=MappingProxyType({name: _function(reader.library, name) for name in reader.library.functions}),
         calls=MappingProxyType(calls),
+        defaults=MappingProxyType(defaults),
     )
+
+
+def _defaults(nodes: Sequence[Node], tensors: LazySpecs) -> dict[str, str | None]:
+    """Inputs that have a default → the constant that is their default; None for one that is computed, or ordered after a node.
+
+    One inside a loop or a cond is no input, since nothing outside knows whether it runs, or how often; nor is a handle.
+    """
+    some = [n for n in nodes if n.op == WITH_DEFAULT and n.group is None and len(n.inputs) == 1]
+    if not some:
+        return {}
+    constant = {n.name for n in nodes if n.is_shared_constant and not n.control_inputs}
+    sources = {n.outputs[0]: tensors.producer[n.inputs[0]] for n in some if tensors[n.outputs[0]].dtype not in _HANDLES}
+    ordered = {n.outputs[0] for n in some if n.control_inputs}
+    return {t: name if name in constant and t not in ordered else None for t, name in sources.items()}
 
 
 class _Edges:

@@ -11,7 +11,7 @@ __all__ = ["ROLES"]
 _OPS: Mapping[Role, str] = {
     "shape": "Shape ShapeN Size Rank",
     "arithmetic": """
-        Identity PlaceholderWithDefault StopGradient Snapshot Cast StridedSlice Slice Pack Unpack Concat ConcatV2 Gather GatherV2
+        Identity StopGradient Snapshot Cast StridedSlice Slice Pack Unpack Concat ConcatV2 Gather GatherV2
         Squeeze ExpandDims Reshape Transpose Range Fill Tile ZerosLike OnesLike BroadcastTo Add AddV2 Sub Mul Div RealDiv FloorDiv
         FloorMod TruncateDiv Minimum Maximum Neg Sqrt Round Floor Ceil Prod Sum Max Min Equal NotEqual Greater GreaterEqual Less
         LessEqual LogicalAnd LogicalOr LogicalNot Select SelectV2

@@ -51,7 +51,8 @@ def make_skeleton(
     # What TensorFlow could not import, and everything downstream of it.
     unknown = reachable(foreign, lambda n: (r for t in nodes[n].outputs for r in index.consumers.get(t, ())))
 
-    replaced = stops - unknown | {n for n in needed if nodes[n].kind == "input"}
+    fed = {index.producer[t] for t in index.inputs}  # TensorFlow takes no constant from an input that has a default, either
+    replaced = (stops | needed & fed) - unknown
     keep = [n.name for n in reader.nodes if n.name in needed and n.name not in unknown and n.name not in replaced]
     entering = [_batched(index.tensors[t], batch) for n in replaced for t in nodes[n].outputs]
     held = tuple(t for t in asked if index.producer[t] not in unknown)

@@ -12,10 +12,12 @@ from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.formats.graphdef.wire import BYTES, GraphError, NodeRange, WireError, attributes, fields
 from graphsplit.graph.index import Node, Shape, TensorSpec
 
-__all__ = ["PLACEHOLDERS", "LazySpecs", "output_dtypes"]
+__all__ = ["PLACEHOLDERS", "WITH_DEFAULT", "LazySpecs", "output_dtypes"]
 
 #: Ops of the inputs of a graph.
 PLACEHOLDERS = {"Placeholder", "PlaceholderV2"}
+#: The op of an input that has a default.
+WITH_DEFAULT = "PlaceholderWithDefault"
 _SCALAR_MEANS_UNKNOWN = 22  # below this producer version a Placeholder of shape [] has an unknown shape
 
 
@@ -87,6 +89,9 @@ def _shape(reader: GraphDefReader, node: NodeRange, port: int) -> Shape | None:
         if not value.shape.dim and reader.producer_version < _SCALAR_MEANS_UNKNOWN:
             return None
         return read_shape(value.shape)
+    if node.op == WITH_DEFAULT:
+        value = reader.attribute(node, "shape")
+        return None if value is None else read_shape(value.shape)
     if node.op == "TensorArrayGatherV3":
         element = reader.attribute(node, "element_shape")
         shape = None if element is None else read_shape(element.shape)

@@ -51,7 +51,8 @@ def write_section(
     Args:
         reader: The graph.
         nodes: Names of the nodes to keep.
-        inputs: Tensors that come from outside, with dtype and (if known) shape.
+        inputs: Tensors that come from outside, with dtype and (if known) shape. One that is optional keeps its node, with the
+            constant that is its default unless `nodes` hold what computes it.
         outputs: Tensors that will be fetched (they only have to be named).
         own_placeholders: Whether an input of the whole keeps its placeholder, or gets a new one like any border tensor.
 
@@ -61,7 +62,10 @@ def write_section(
     kept = set(nodes)
     entering: dict[str, list[TensorSpec]] = {}
     for spec in inputs:
-        entering.setdefault(spec.name.rpartition(":")[0], []).append(spec)
+        name = spec.name.rpartition(":")[0]
+        entering.setdefault(name, []).append(spec)
+        if spec.optional and name not in kept:
+            kept |= {name, reader.split_input(reader.by_name[name].inputs[0])[0]}
     names = _names(reader, kept, entering)
     renamed = {t: n for t, n in names.items() if t != n}
     there = kept | {n.removesuffix(":0") for n in names.values()}
@@ -104,7 +108,7 @@ def _names(reader: GraphDefReader, kept: set[str], entering: Mapping[str, list[T
     for node, specs in entering.items():
         for spec in specs:
             port = int(spec.name.rpartition(":")[2])
-            if port == 0 and node not in kept:
+            if spec.optional or (port == 0 and node not in kept):
                 names[spec.name] = spec.name
                 continue
             stem = name = f"{node}_port_{port}"
