@@ -7,7 +7,7 @@ Names are the field's own: an edge goes from one output (a *port*) of a node to 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil, prod
@@ -16,7 +16,7 @@ from typing import Literal
 
 from graphsplit.errors import TensorNotFoundError
 from graphsplit.graph.text import count_text, list_text
-from graphsplit.graph.traversal import reachable, walk
+from graphsplit.graph.traversal import reachable
 
 __all__ = ["Function", "GraphIndex", "Group", "Node", "Role", "Shape", "TensorSpec", "itemsize"]
 
@@ -197,6 +197,15 @@ class GraphIndex:
                 found.setdefault(tensor, {})[node.name] = None
         return MappingProxyType({t: tuple(names) for t, names in found.items()})
 
+    @cached_property
+    def followers(self) -> Mapping[str, tuple[str, ...]]:
+        """Node name → names of the nodes that read it or run after it, in file order; nodes without any are left out."""
+        found: dict[str, list[str]] = {}
+        for name, edges in self.edges.items():
+            for before in edges:
+                found.setdefault(before, []).append(name)
+        return MappingProxyType({name: tuple(after) for name, after in found.items()})
+
     def ancestors(
         self,
         names: Iterable[str],
@@ -225,13 +234,18 @@ class GraphIndex:
 
         return reachable(names, needed if within is not None and self.groups else edges.__getitem__, skip=known)
 
-    def ops_within(self, node: Node) -> Iterator[str]:
-        """The op of a node and those of the library functions it calls, directly or through others."""
-        yield node.op
-        functions = self.functions
-        for name in walk(self.calls.get(node.name, ()), lambda f: functions[f].calls if f in functions else ()):
-            if name in functions:
-                yield from functions[name].ops
+    def functions_with(self, test: Callable[[str], bool]) -> Set[str]:
+        """Names of the library functions that hold an op for which `test` holds, directly or through others."""
+        holders = (name for name, f in self.functions.items() if any(map(test, f.ops)))
+        return reachable(holders, lambda name: self._callers.get(name, ()))
+
+    @cached_property
+    def _callers(self) -> Mapping[str, list[str]]:
+        callers: dict[str, list[str]] = {}
+        for name, function in self.functions.items():
+            for called in function.calls:
+                callers.setdefault(called, []).append(name)
+        return callers
 
     def tensor(self, name: str) -> str:
         """The full name of a tensor written ``node``, ``node:port`` or ``^node``.

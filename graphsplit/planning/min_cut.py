@@ -14,13 +14,13 @@ Minimum cut: Ford and Fulkerson 1956, by networkx.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from graphsplit.graph.index import GraphIndex, Node
+from graphsplit.graph.index import Function, GraphIndex, Node
 from graphsplit.graph.traversal import reachable, walk
-from graphsplit.planning.affinity import Affinity
+from graphsplit.planning.affinity import Affinity, Side
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Crop", "find_crop"]
 
 _LOOPS = {"While", "StatelessWhile"}
+_SOURCE, _SINK = ("source",), ("sink",)
+_SIDES: tuple[Side, ...] = ("accelerator", "host")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class _Search:
 
     def __init__(self, index: GraphIndex, nbytes: Callable[[str], int], affinity: Affinity, outputs: Iterable[str]) -> None:
         self.index, self.nbytes, self.affinity = index, nbytes, affinity
+        self.functions = {side: index.functions_with(lambda op, side=side: affinity.side(op) == side) for side in _SIDES}
         needed = index.ancestors(index.producer[t] for t in outputs)
         self.nodes = [n for n in index.nodes if n.name in needed and n.kind != "input" and not n.is_shared_constant]
         self.unit = {n.name: (n.name if n.group is None else f"group {n.group}") for n in self.nodes}
@@ -88,7 +91,8 @@ class _Search:
         fused = self._fused(neural)
         before_network = reachable(neural, self.previous.__getitem__)
         after_network = reachable(neural, self.next.__getitem__)
-        host_after = {u for u, s in sides.items() if s == "host" and u not in before_network}
+        before_fused = reachable(fused, self.previous.__getitem__)
+        host_after = {u for u, s in sides.items() if s == "host" and u not in before_fused}
         host_before = {u for u, s in sides.items() if s == "host" and u in before_network and u not in after_network}
         front = self._front(host_before, neural)
         before = f"work for the host before the network: {self._examples(host_before)}" if front else ""
@@ -102,7 +106,9 @@ class _Search:
 
     def _side(self, nodes: list[Node]) -> str:
         """The side of a unit: the accelerator if it holds a neural op; a loop without one belongs on the host."""
-        sides = {self._side_of_op(op) for node in nodes for op in self._ops(node)}
+        sides: set[str] = {self.affinity.side(node.op) for node in nodes}
+        called = {name for node in nodes for name in self.index.calls.get(node.name, ())}
+        sides |= {side for side, functions in self.functions.items() if not functions.isdisjoint(called)}
         if "accelerator" in sides:
             return "accelerator"
         group = nodes[0].group
@@ -110,13 +116,6 @@ class _Search:
         if "host" in sides or loop or any(n.op in _LOOPS for n in nodes):
             return "host"
         return "either"
-
-    def _side_of_op(self, op: str) -> str:
-        return self.affinity.side(op)
-
-    def _ops(self, node: Node) -> set[str]:
-        """The op of a node and those of the functions it calls, at any depth."""
-        return set(self.index.ops_within(node))
 
     def _fused(self, neural: set[str]) -> set[str]:
         """Neural units and what is fused after them: a chain of biases, normalisations and activations with one reader each."""
@@ -131,9 +130,11 @@ class _Search:
     def _examples(self, units: set[str]) -> str:
         """The host ops of some units, each with a place, for a sentence; those that the user's own table names come first."""
         ops: dict[str, str] = {}
+        seen: set[str] = set()  # functions, each with the first that calls it
         for unit in sorted(units, key=lambda u: self.index.node_seq[self.members[u][0].name]):
             for node in self.members[unit]:
-                for op in sorted(self._ops(node)):
+                inner = self._called(node, seen)
+                for op in sorted({node.op, *(op for function in inner for op in function.ops)}):
                     if self.affinity.side(op) == "host":
                         ops.setdefault(op, node.name)
             if unit.startswith("group ") and not any(self.affinity.side(n.op) == "host" for n in self.members[unit]):
@@ -142,41 +143,53 @@ class _Search:
         ordered = sorted(ops, key=lambda op: op not in self.affinity.own)
         return ", ".join(f"{op} ({ops[op]})" for op in ordered[:3]) + (" …" if len(ordered) > 3 else "")
 
+    def _called(self, node: Node, seen: set[str]) -> list[Function]:
+        """The functions that a node calls, directly or through others, without those in `seen`, to which they are added."""
+        functions = self.index.functions
+        names = walk(self.index.calls.get(node.name, ()), lambda f: functions[f].calls if f in functions else (), skip=seen)
+        found = [name for name in names if name in functions]
+        seen.update(found)
+        return [functions[name] for name in found]
+
     # cuts
 
-    def _flow_graph(self) -> nx.DiGraph[Any]:
+    def _flow_graph(self, first: set[str], last: set[str]) -> nx.DiGraph[Any]:
+        """What is between some units and what they need, together the source, and others and what needs them, the sink."""
         import networkx as nx
 
+        def end(unit: str) -> Hashable:
+            return _SOURCE if unit in first else _SINK if unit in last else unit
+
         graph: nx.DiGraph[Any] = nx.DiGraph()
+        graph.add_nodes_from((_SOURCE, _SINK))
         for node in self.nodes:
             unit = self.unit[node.name]
-            graph.add_node(unit)
+            if unit in last:
+                continue
             for tensor in node.outputs:
-                readers = {self.unit[r] for r in self.index.consumers.get(tensor, ()) if r in self.unit} - {unit}
-                if readers:
+                readers = {end(self.unit[r]) for r in self.index.consumers.get(tensor, ()) if r in self.unit} - {end(unit)}
+                if readers - ({_SINK} if unit in first else set()):  # from source to sink it crosses anyway
                     # The bytes are on the edge from the unit to its tensor, so that many readers cost no more than one.
-                    graph.add_edge(unit, ("tensor", tensor), capacity=max(1, self.nbytes(tensor)))
-                    for reader in readers:
-                        graph.add_edge(("tensor", tensor), reader)
-        for unit, earlier in self.previous.items():
-            for other in earlier:
-                graph.add_edge(unit, other)  # no capacity: infinite; what a section needs is never after it
+                    graph.add_edge(end(unit), ("tensor", tensor), capacity=max(1, self.nbytes(tensor)))
+                    graph.add_edges_from((("tensor", tensor), reader) for reader in readers)
+            if unit not in first:
+                # No capacity: infinite; what a section needs is never after it.
+                graph.add_edges_from((unit, other) for other in self.previous[unit] if other not in first)
         return graph
 
     def _back(self, fused: set[str], host: set[str]) -> tuple[str, ...]:
-        graph = self._flow_graph()
-        graph.add_edges_from(("accelerator", u) for u in fused)
-        graph.add_edges_from((u, "host") for u in host)
-        later = _can_reach_sink(graph, "accelerator", "host")
+        last = reachable(host, self.next.__getitem__)
+        graph = self._flow_graph(reachable(fused, self.previous.__getitem__), last)
+        later = _can_reach_sink(graph, _SOURCE, _SINK) | last
         return self._border({u for u in self.members if u not in later})
 
     def _front(self, host: set[str], neural: set[str]) -> tuple[str, ...]:
         if not host:
             return ()
-        graph = self._flow_graph()
-        graph.add_edges_from(("host", u) for u in host)
-        graph.add_edges_from((u, "accelerator") for u in neural)
-        return self._border({u for u in _reached_by_source(graph, "host", "accelerator") if u in self.members})
+        first = reachable(host, self.previous.__getitem__)
+        graph = self._flow_graph(first, reachable(neural, self.next.__getitem__))
+        earlier = _reached_by_source(graph, _SOURCE, _SINK) | first
+        return self._border({u for u in earlier if u in self.members})
 
     def _border(self, first: set[str]) -> tuple[str, ...]:
         """Tensors that leave a set of units, in file order."""
@@ -187,20 +200,20 @@ class _Search:
         return [t for t in node.outputs if any(self.unit.get(r, self.unit[node.name]) not in units for r in consumers.get(t, ()))]
 
 
-def _residual(graph: nx.DiGraph[Any], source: str, sink: str) -> nx.DiGraph[Any]:
-    from networkx.algorithms.flow import shortest_augmenting_path
+def _residual(graph: nx.DiGraph[Any], source: Hashable, sink: Hashable) -> nx.DiGraph[Any]:
+    from networkx.algorithms.flow import dinitz
 
-    residual: nx.DiGraph[Any] = shortest_augmenting_path(graph, source, sink)
+    residual: nx.DiGraph[Any] = dinitz(graph, source, sink)
     return residual
 
 
-def _reached_by_source(graph: nx.DiGraph[Any], source: str, sink: str) -> set[Any]:
+def _reached_by_source(graph: nx.DiGraph[Any], source: Hashable, sink: Hashable) -> set[Any]:
     """The smallest source side of a minimum cut: the earliest one."""
     residual = _residual(graph, source, sink)
     return reachable([source], _not_full(residual.succ))
 
 
-def _can_reach_sink(graph: nx.DiGraph[Any], source: str, sink: str) -> set[Any]:
+def _can_reach_sink(graph: nx.DiGraph[Any], source: Hashable, sink: Hashable) -> set[Any]:
     """The smallest sink side of a minimum cut: what remains for the source is the latest one."""
     residual = _residual(graph, source, sink)
     return reachable([sink], _not_full(residual.pred))

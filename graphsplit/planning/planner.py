@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import get_args
 
 from graphsplit.errors import CutError
-from graphsplit.graph.index import GraphIndex
+from graphsplit.graph.index import GraphIndex, Node
 from graphsplit.graph.traversal import reachable
 from graphsplit.planning.cuts import Cut, check_cut
 from graphsplit.planning.plan import Plan, Repair, Section
@@ -58,8 +58,9 @@ def plan_sections(
             group = index.groups[index.name_to_node_map[index.producer[tensor]].group or ""]
             raise CutError(f"{tensor!r} cannot be an output: it lives inside the {group.kind} {group.name!r}", cut=(tensor,))
     needed = index.ancestors(index.producer[t] for t in wanted)
+    kept = frozenset(wanted)
     for cut in cuts:
-        check_cut(index, cut, needed, set(wanted))
+        check_cut(index, cut, needed, kept)
         if repair == "error" and (held := [t for t in cut.tensors if t in index.handles]):
             raise CutError(f"{held[0]!r} is a handle and cannot cross a border; name what reads it", cut=cut.tensors)
     return _Planner(index, cuts, last, wanted, needed, repair).plan()
@@ -111,8 +112,9 @@ class _Planner:
 
     def _check_inputs_only(self) -> None:
         """Cuts at inputs of the whole end an empty section: legal for pre (nothing to do before main), not for main."""
+        owners = set(self.owner.values())
         for number, cut in enumerate(self.cuts):
-            if number in self.owner.values() or cut.section == "pre":
+            if number in owners or cut.section == "pre":
                 continue
             raise CutError(
                 f"nothing is left for section {cut.section!r}: {', '.join(cut.tensors)} "
@@ -137,11 +139,11 @@ class _Planner:
         sections = tuple(
             Section(
                 name=self.names[i],
-                nodes=tuple(n.name for n in index.nodes if n.name in held[i]),
+                nodes=tuple(sorted(held[i], key=index.node_seq.__getitem__)),
                 # Inputs of the whole first, then border tensors in the order they are produced.
                 inputs=tuple(sorted(inputs[i], key=lambda t: position[t] if index.producer[t] in self.owner else -1)),
                 outputs=outputs[i],
-                replicated=tuple(n.name for n in index.nodes if n.name in borders[i].copied),
+                replicated=tuple(sorted(borders[i].copied, key=index.node_seq.__getitem__)),
             )
             for i in range(len(self.names))
             if held[i] or outputs[i]
@@ -166,11 +168,15 @@ class _Planner:
         repairer = Repairer(self.index, self.owner, self.names, named, self.repair, self.state)
         borders: list[Border] = []
         held: list[set[str]] = []
-        for number in range(len(self.names)):
-            owned = {name for name, owner in self.owner.items() if owner == number}
-            border = repairer.border(number, [n for n in self.index.nodes if n.name in owned])
+        owned: list[dict[str, Node]] = [{} for _ in self.names]
+        for node in self.index.nodes:
+            if (owner := self.owner.get(node.name)) is not None:
+                owned[owner][node.name] = node
+        for number, own in enumerate(owned):
+            border = repairer.border(number, own.values())
             borders.append(border)
-            held.append(owned | border.copied | self._constants(owned | border.copied))
+            names = own.keys() | border.copied
+            held.append(names | self._constants(names))
         return borders, held
 
     def _constants(self, names: Iterable[str]) -> set[str]:
@@ -192,6 +198,7 @@ class _Planner:
         index = self.index
         outputs: list[dict[str, None]] = [{} for _ in self.names]
         read = {t for crossing in inputs for t in crossing}
+        wanted = frozenset(self.wanted)
         for number, cut in enumerate(self.cuts):
             for tensor in cut.tensors:
                 home = self.owner.get(index.producer[tensor])
@@ -201,7 +208,7 @@ class _Planner:
                     self.notes.append(f"{tensor} is a handle: it stays in {self.names[home]} with everything that reads it")
                 elif home == number or tensor in read:
                     outputs[home][tensor] = None
-                    if tensor not in read and tensor not in self.wanted:
+                    if tensor not in read and tensor not in wanted:
                         self.notes.append(f"{tensor} is an output of {self.names[home]}, though no later section reads it")
         for tensor in sorted(read, key=lambda t: (index.node_seq[index.producer[t]], t)):
             home = self.owner.get(index.producer[tensor])
