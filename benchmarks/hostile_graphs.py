@@ -1,12 +1,12 @@
 """Large GraphDefs of awkward shapes, as bytes, built without TensorFlow: whatever the shape, planning takes time in proportion.
 
-    switches    x ─▶ Switch ─▶ Switch ─▶ …                 conds inside conds, never joined
-    conds       x ─▶ Switch ─▶ … ─▶ Switch ─▶ Merge ─▶ … ─▶ Merge
-    enters      x ─▶ Enter ─▶ Enter ─▶ …                   while frames inside while frames
-    comb        a_1 ─▶ a_2 ─▶ a_3 ─▶ …                     each tooth is read after the cut
-                 │      │      │
-                b_1 ─▶ b_2 ─▶ b_3 ─▶ …
-    butterfly   layers of nodes, of which each reads two of the layer before it
+switches    x ─▶ Switch ─▶ Switch ─▶ …                 conds inside conds, never joined
+conds       x ─▶ Switch ─▶ … ─▶ Switch ─▶ Merge ─▶ … ─▶ Merge
+enters      x ─▶ Enter ─▶ Enter ─▶ …                   while frames inside while frames
+comb        a_1 ─▶ a_2 ─▶ a_3 ─▶ …                     each tooth is read after the cut
+             │      │      │
+            b_1 ─▶ b_2 ─▶ b_3 ─▶ …
+butterfly   layers of nodes, of which each reads two of the layer before it
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class _Writer:
         self.nodes.append(encode_field(1, self.body(name, op, inputs, attributes, dtype)))
         return name
 
-    def body(self, name: str, op: str, inputs: Iterable[str], attributes: Iterable[tuple[str, object]] = (), dtype: str = "T") -> bytes:
+    def body(
+        self, name: str, op: str, inputs: Iterable[str], attributes: Iterable[tuple[str, object]] = (), dtype: str = "T"
+    ) -> bytes:
         """The content of a NodeDef."""
         pieces = [encode_field(1, name.encode()), encode_field(2, op.encode()), *(encode_field(3, i.encode()) for i in inputs)]
         pieces.append(self._attributes[dtype])
@@ -256,7 +258,9 @@ def functions(nodes: int) -> Shape:
     last = w.input()
     names = []
     for number in range(nodes - count - 2):
-        last = w.node(f"n{number}", "PartitionedCall", last, attributes=[("f", _function(f"f{number % count}")), ("Tout", _floats())])
+        last = w.node(
+            f"n{number}", "PartitionedCall", last, attributes=[("f", _function(f"f{number % count}")), ("Tout", _floats())]
+        )
         names.append(last)
     w.node("out", "Identity", last)
     return Shape(w.data(), (names[len(names) // 2],))
@@ -298,7 +302,7 @@ def shared_names(nodes: int) -> Shape:
 def takers(nodes: int) -> Shape:
     """Nodes of one queue that take from it, one after the other, and as many that fill it afterwards."""
     w = _Writer()
-    first = last = w.node("first", "Relu", w.input())
+    last = w.node("first", "Relu", w.input())
     half = (nodes - 3) // 2
     same = [("shared_name", b"q"), ("dtypes", _floats())]
     for number in range(half):
@@ -315,7 +319,9 @@ def random_ops(nodes: int) -> Shape:
     last = w.node("first", "Relu", w.input())
     third = (nodes - 3) // 3
     for number in range(third):
-        last = w.node(f"s{number}", "Multinomial", last, attributes=[("output_dtype", message("AttrValue")(type=dtype_number("float32")))])
+        last = w.node(
+            f"s{number}", "Multinomial", last, attributes=[("output_dtype", message("AttrValue")(type=dtype_number("float32")))]
+        )
     orders = [w.node(f"o{number}", "NoOp", f"^s{number}") for number in range(third)]
     w.node("main", "Relu", last, *(f"^{name}" for name in orders))
     for number in range(third):

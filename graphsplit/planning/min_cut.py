@@ -9,26 +9,25 @@ that no neural op depends on is tied to the host. An edge costs the bytes of its
 many read it; an edge against the flow costs infinitely much, so data flows forward only; groups are one node; constants
 and inputs of the whole cost nothing. Among equal cuts after the network the latest is used, before it the earliest.
 
-Minimum cut: Ford and Fulkerson 1956, by networkx.
+Minimum cut: Ford and Fulkerson 1956.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
 
+from graphsplit.errors import CutError
 from graphsplit.graph.index import Function, GraphIndex, Node
 from graphsplit.graph.traversal import reachable, walk
 from graphsplit.planning.affinity import Affinity, Side
-
-if TYPE_CHECKING:
-    import networkx as nx
+from graphsplit.planning.max_flow import FlowLimitError, FlowNetwork
 
 __all__ = ["Crop", "find_crop"]
 
 _LOOPS = {"While", "StatelessWhile"}
-_SOURCE, _SINK = ("source",), ("sink",)
+_SOURCE, _SINK = 0, 1
 _SIDES: tuple[Side, ...] = ("accelerator", "host")
 
 
@@ -68,7 +67,7 @@ class _Search:
 
     def __init__(self, index: GraphIndex, nbytes: Callable[[str], int], affinity: Affinity, outputs: Iterable[str]) -> None:
         self.index, self.nbytes, self.affinity = index, nbytes, affinity
-        self.functions = {side: index.functions_with(lambda op, side=side: affinity.side(op) == side) for side in _SIDES}
+        self.functions = {side: index.functions_with(partial(self._belongs, side)) for side in _SIDES}
         needed = index.ancestors(index.producer[t] for t in outputs)
         self.nodes = [n for n in index.nodes if n.name in needed and n.kind != "input" and not n.is_shared_constant]
         self.unit = {n.name: (n.name if n.group is None else f"group {n.group}") for n in self.nodes}
@@ -96,7 +95,7 @@ class _Search:
         host_before = {u for u, s in sides.items() if s == "host" and u in before_network and u not in after_network}
         front = self._front(host_before, neural)
         before = f"work for the host before the network: {self._examples(host_before)}" if front else ""
-        last = {u for u in fused if not any(v in fused for v in walk(self.next[u], self.next.__getitem__, skip={u}))}
+        last = fused - reachable((p for u in fused for p in self.previous[u]), self.previous.__getitem__)
         heads = self._border(last)
         if not host_after:
             return Crop((), heads, front, "nothing to crop after the network: no op there belongs on a host", before)
@@ -116,6 +115,9 @@ class _Search:
         if "host" in sides or loop or any(n.op in _LOOPS for n in nodes):
             return "host"
         return "either"
+
+    def _belongs(self, side: Side, op: str) -> bool:
+        return self.affinity.side(op) == side
 
     def _fused(self, neural: set[str]) -> set[str]:
         """Neural units and what is fused after them: a chain of biases, normalisations and activations with one reader each."""
@@ -153,43 +155,50 @@ class _Search:
 
     # cuts
 
-    def _flow_graph(self, first: set[str], last: set[str]) -> nx.DiGraph[Any]:
-        """What is between some units and what they need, together the source, and others and what needs them, the sink."""
-        import networkx as nx
-
-        def end(unit: str) -> Hashable:
-            return _SOURCE if unit in first else _SINK if unit in last else unit
-
-        graph: nx.DiGraph[Any] = nx.DiGraph()
-        graph.add_nodes_from((_SOURCE, _SINK))
+    def _sides(self, first: set[str], last: set[str], *, latest: bool) -> set[str]:
+        """The units before a minimum cut between units with all that they need, `first`, and others with all that need them."""
+        number = {u: _SOURCE if u in first else _SINK for u in (*first, *last)}
+        middle = [u for u in self.members if u not in number]
+        number |= {u: 2 + place for place, u in enumerate(middle)}
+        crossing: list[tuple[int, int, set[int]]] = []
         for node in self.nodes:
-            unit = self.unit[node.name]
-            if unit in last:
-                continue
-            for tensor in node.outputs:
-                readers = {end(self.unit[r]) for r in self.index.consumers.get(tensor, ()) if r in self.unit} - {end(unit)}
-                if readers - ({_SINK} if unit in first else set()):  # from source to sink it crosses anyway
-                    # The bytes are on the edge from the unit to its tensor, so that many readers cost no more than one.
-                    graph.add_edge(end(unit), ("tensor", tensor), capacity=max(1, self.nbytes(tensor)))
-                    graph.add_edges_from((("tensor", tensor), reader) for reader in readers)
-            if unit not in first:
-                # No capacity: infinite; what a section needs is never after it.
-                graph.add_edges_from((unit, other) for other in self.previous[unit] if other not in first)
-        return graph
+            unit = number[self.unit[node.name]]
+            for tensor in node.outputs if unit != _SINK else ():
+                readers = {number[self.unit[r]] for r in self.index.consumers.get(tensor, ()) if r in self.unit} - {unit}
+                if readers - ({_SINK} if unit == _SOURCE else set()):  # from source to sink it crosses anyway
+                    crossing.append((unit, max(1, self.nbytes(tensor)), readers))
+        endless = 1 + sum(size for _, size, _ in crossing)
+        network = FlowNetwork(2 + len(middle) + len(crossing))
+        for place, (unit, size, readers) in enumerate(crossing, 2 + len(middle)):
+            # The bytes are on the edge from the unit to its tensor, so that many readers cost no more than one.
+            network.add(unit, place, size)
+            for reader in readers:
+                network.add(place, reader, endless)
+        for unit_name in middle:
+            for other in self.previous[unit_name]:
+                if other not in first:  # what a section needs is never after it
+                    network.add(number[unit_name], number[other], endless)
+        try:
+            network.fill(_SOURCE, _SINK)
+        except FlowLimitError as error:
+            raise CutError(
+                "the graph is too tangled to search it for a minimum cut; name the tensors to cut at with outputs=…"
+            ) from error
+        if latest:
+            later = network.can_reach(_SINK)
+            return first | {u for u in middle if number[u] not in later}
+        earlier = network.reached_from(_SOURCE)
+        return first | {u for u in middle if number[u] in earlier}
 
     def _back(self, fused: set[str], host: set[str]) -> tuple[str, ...]:
-        last = reachable(host, self.next.__getitem__)
-        graph = self._flow_graph(reachable(fused, self.previous.__getitem__), last)
-        later = _can_reach_sink(graph, _SOURCE, _SINK) | last
-        return self._border({u for u in self.members if u not in later})
+        first, last = reachable(fused, self.previous.__getitem__), reachable(host, self.next.__getitem__)
+        return self._border(self._sides(first, last, latest=True))
 
     def _front(self, host: set[str], neural: set[str]) -> tuple[str, ...]:
         if not host:
             return ()
-        first = reachable(host, self.previous.__getitem__)
-        graph = self._flow_graph(first, reachable(neural, self.next.__getitem__))
-        earlier = _reached_by_source(graph, _SOURCE, _SINK) | first
-        return self._border({u for u in earlier if u in self.members})
+        first, last = reachable(host, self.previous.__getitem__), reachable(neural, self.next.__getitem__)
+        return self._border(self._sides(first, last, latest=False))
 
     def _border(self, first: set[str]) -> tuple[str, ...]:
         """Tensors that leave a set of units, in file order."""
@@ -198,26 +207,3 @@ class _Search:
     def _leaving(self, node: Node, units: set[str]) -> list[str]:
         consumers = self.index.consumers
         return [t for t in node.outputs if any(self.unit.get(r, self.unit[node.name]) not in units for r in consumers.get(t, ()))]
-
-
-def _residual(graph: nx.DiGraph[Any], source: Hashable, sink: Hashable) -> nx.DiGraph[Any]:
-    from networkx.algorithms.flow import dinitz
-
-    residual: nx.DiGraph[Any] = dinitz(graph, source, sink)
-    return residual
-
-
-def _reached_by_source(graph: nx.DiGraph[Any], source: Hashable, sink: Hashable) -> set[Any]:
-    """The smallest source side of a minimum cut: the earliest one."""
-    residual = _residual(graph, source, sink)
-    return reachable([source], _not_full(residual.succ))
-
-
-def _can_reach_sink(graph: nx.DiGraph[Any], source: Hashable, sink: Hashable) -> set[Any]:
-    """The smallest sink side of a minimum cut: what remains for the source is the latest one."""
-    residual = _residual(graph, source, sink)
-    return reachable([sink], _not_full(residual.pred))
-
-
-def _not_full(neighbours: Any) -> Callable[[Any], Iterable[Any]]:
-    return lambda node: (other for other, edge in neighbours[node].items() if edge["flow"] < edge["capacity"])

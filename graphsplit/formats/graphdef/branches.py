@@ -69,7 +69,9 @@ class BranchSets:
         key = (common, a, b) if a < b else (common, b, a)
         tree = self._joined.get(key)
         if tree is None:
-            low, high = (self._join(*halves, height - 1, common=common) for halves in zip(self._halves[a], self._halves[b], strict=True))
+            low, high = (
+                self._join(*halves, height - 1, common=common) for halves in zip(self._halves[a], self._halves[b], strict=True)
+            )
             tree = self._joined[key] = self._tree(low, high)
             self._check()
         return tree

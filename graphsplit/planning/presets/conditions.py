@@ -159,7 +159,7 @@ class Search:
     def _has(self, node: Node, pattern: str) -> bool:
         """Whether an op is that of a node, or in a function that the node calls."""
         if pattern not in self._ops:
-            match = cache(_regex(pattern).match)
+            match: Callable[[str], re.Match[str] | None] = cache(_regex(pattern).match)
             self._ops[pattern] = (match, self.index.functions_with(lambda op: match(op) is not None))
         match, functions = self._ops[pattern]
         return match(node.op) is not None or (bool(functions) and not functions.isdisjoint(self.index.calls.get(node.name, ())))
