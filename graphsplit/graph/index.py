@@ -7,7 +7,7 @@ Names are the field's own: an edge goes from one output (a *port*) of a node to 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, prod
@@ -203,6 +203,15 @@ class GraphIndex:
                 found.setdefault(tensor, {})[node.name] = None
         return MappingProxyType({t: tuple(names) for t, names in found.items()})
 
+    @cached_property
+    def followers(self) -> Mapping[str, tuple[str, ...]]:
+        """Node name → names of the nodes that read it or run after it, in file order; nodes without any are left out."""
+        found: dict[str, list[str]] = {}
+        for name, edges in self.edges.items():
+            for before in edges:
+                found.setdefault(before, []).append(name)
+        return MappingProxyType({name: tuple(after) for name, after in found.items()})
+
     def ancestors(
         self,
         names: Iterable[str],
@@ -238,6 +247,19 @@ class GraphIndex:
         for name in walk(self.calls.get(node.name, ()), lambda f: functions[f].calls if f in functions else ()):
             if name in functions:
                 yield from functions[name].ops
+
+    def functions_with(self, test: Callable[[str], bool]) -> Set[str]:
+        """Names of the library functions that hold an op for which `test` holds, directly or through others."""
+        holders = (name for name, f in self.functions.items() if any(map(test, f.ops)))
+        return reachable(holders, lambda name: self._callers.get(name, ()))
+
+    @cached_property
+    def _callers(self) -> Mapping[str, list[str]]:
+        callers: dict[str, list[str]] = {}
+        for name, function in self.functions.items():
+            for called in function.calls:
+                callers.setdefault(called, []).append(name)
+        return callers
 
     def tensor(self, name: str) -> str:
         """The full name of a tensor written ``node``, ``node:port`` or ``^node``.

@@ -66,14 +66,14 @@ def flow_text(sections: Sequence[tuple[str, Iterable[str], Iterable[str]]]) -> s
     text = ""
     produced: set[str] = set()
     for number, (label, _, outputs) in enumerate(sections):
-        if number:
+        if number and (number < _MOST or number == len(sections) - 1):  # what is not listed is not counted
             needed = {tensor for _, inputs, _ in sections[number:] for tensor in inputs}
             crossing = count_text(len(produced & needed), "tensor")
             if number < _MOST - 1 or number == len(sections) - 1:
                 text += f" → {crossing} → {label}"
             elif number == _MOST - 1:
                 text += " → …"
-        else:
+        elif not number:
             text = label
         produced |= set(outputs)
     return text

@@ -17,7 +17,7 @@ Three questions, in this order:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -115,8 +115,21 @@ class Search:
 
     # sides
 
+    @cached_property
+    def _functions(self) -> Mapping[str, Set[str]]:
+        """Functions of the library that hold a layer, a host op, an op that is not certain."""
+        affinity, those_with = self.affinity, self.units.index.functions_with
+        return {
+            "layer": those_with(affinity.is_layer),
+            "host": those_with(lambda op: affinity.side(op) == "host"),
+            "doubtful": those_with(lambda op: not affinity.is_certain(op)),
+        }
+
+    def _calls(self, node: Node, kind: str) -> bool:
+        return not self._functions[kind].isdisjoint(self.units.index.calls.get(node.name, ()))
+
     def _is_layer(self, node: Node) -> bool:
-        return any(map(self.affinity.is_layer, self.units.index.ops_within(node))) and not self._is_mean(node)
+        return (self.affinity.is_layer(node.op) or self._calls(node, "layer")) and not self._is_mean(node)
 
     def _is_mean(self, node: Node) -> bool:
         """Whether a convolution to one channel only weighs what a softmax outputs, as the decoders of YOLO do: no layer."""
@@ -141,19 +154,19 @@ class Search:
             return False
         group = nodes[0].group
         loop = group is not None and self.units.index.groups[group].kind == "loop"
-        return loop or any("host" in self._sides(n) or n.op in _LOOPS for n in nodes)
+        return loop or any(self._is_host(n) or n.op in _LOOPS for n in nodes)
 
-    def _sides(self, node: Node) -> set[str]:
+    def _is_host(self, node: Node) -> bool:
         index = self.units.index
-        first, *others = index.ops_within(node)
         dtypes: frozenset[str | None] = frozenset()
         if node.outputs and not node.group:  # an Assert outputs nothing; handles of a loop are the loop's own
             read = (t for t in node.inputs if index.name_to_node_map[index.producer[t]].kind != "const")
             dtypes = frozenset(index.tensors[t].dtype for t in (*node.outputs, *read))
-        return {self.affinity.side(first, node.role, dtypes), *map(self.affinity.side, others)}
+        return self.affinity.side(node.op, node.role, dtypes) == "host" or self._calls(node, "host")
 
     def _is_certain(self, unit: str) -> bool:
-        return all(self.affinity.is_certain(op) for n in self.units.members[unit] for op in self.units.index.ops_within(n))
+        nodes = self.units.members[unit]
+        return all(self.affinity.is_certain(n.op) and not self._calls(n, "doubtful") for n in nodes)
 
     @cached_property
     def fused(self) -> set[str]:
@@ -215,7 +228,7 @@ class Search:
         found = []
         for unit in self._in_order(self.between):
             later = self.units.after([unit]) & self.layers
-            node = next((n for n in self.units.members[unit] if "host" in self._sides(n)), self.units.members[unit][0])
+            node = next((n for n in self.units.members[unit] if self._is_host(n)), self.units.members[unit][0])
             layer = next((n.name for u in self._in_order(later) for n in self.units.members[u] if self._is_layer(n)), "")
             found.append(Stuck(self._op(unit), node.name, layer, self.affinity.tied.get(node.name, "")))
         return tuple(found)
@@ -224,7 +237,7 @@ class Search:
         """The first host op of a unit, in words."""
         nodes = self.units.members[unit]
         tied = [n.op for n in nodes if n.name in self.affinity.tied]
-        host = [op for n in nodes if "host" in self._sides(n) for op in self.units.index.ops_within(n)]
+        host = [op for n in nodes if self._is_host(n) for op in self.units.index.ops_within(n)]
         named = [op for op in host if self.affinity.side(op) == "host"]
         return next(iter((*tied, *named, *host)), "a loop")
 

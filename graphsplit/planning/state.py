@@ -39,20 +39,21 @@ class StateOrder:
         """Those nodes and all that run after them, directly or not."""
         if not self.ordered:
             return frozenset()
-        readers: dict[str, list[str]] = {}
-        for name, reads in self.index.edges.items():
-            for read in reads:
-                readers.setdefault(read, []).append(name)
-        return reachable(self.ordered, lambda name: readers.get(name, ()))
+        return self._after(*self.ordered)
+
+    @cached_property
+    def _held_constants(self) -> Set[str]:
+        """Constants that wait for state, directly or through other constants."""
+        constants = {n.name: n for n in self.index.nodes if n.is_shared_constant and n.control_inputs}
+        held = (name for name, n in constants.items() if any(map(self._orders, n.control_inputs)))
+        return reachable(held, lambda name: (n for n in self.index.followers.get(name, ()) if n in constants))
+
+    def _orders(self, name: str) -> bool:
+        return self.is_ordered(name) or name in self.after_state
 
     def copyable_without_control_inputs(self, node: Node) -> bool:
         """Whether a copy of a node may drop its control inputs."""
-        return not any(
-            self.is_ordered(c)
-            or c in self.after_state
-            or (self.nodes[c].is_shared_constant and not self.copyable_without_control_inputs(self.nodes[c]))
-            for c in node.control_inputs
-        )
+        return not any(self._orders(c) or c in self._held_constants for c in node.control_inputs)
 
     def check_control_inputs(self, section: int, names: Collection[str], sections: list[str]) -> None:
         """Refuse a section whose nodes must run after state in another one.
@@ -67,6 +68,7 @@ class StateOrder:
         Raises:
             CutError: names both nodes.
         """
+        later: Set[str] | None = None  # nodes that state of this section or a later one waits for
         for name in sorted(names, key=self.index.node_seq.__getitem__):
             for before in self.nodes[name].control_inputs:
                 if before in names:
@@ -76,14 +78,20 @@ class StateOrder:
                     if before not in self.after_state:
                         continue
                     # It only passes an order on, as a NoOp does: lost if there is state on both sides.
-                    earlier = self.index.ancestors([before])
-                    later = [n for n in self.ordered if self.owner[n] >= section and name in self.index.ancestors([n])]
-                    if not later:
+                    if later is None:
+                        later = self.index.ancestors(n for n in self.ordered if self.owner[n] >= section)
+                    if name not in later:
                         continue
-                    first, then = next(n for n in self.ordered if n in earlier), later[0]
+                    earlier, after = self.index.ancestors([before]), self._after(name)
+                    first = next(n for n in self.ordered if n in earlier)
+                    then = next(n for n in self.ordered if self.owner[n] >= section and n in after)
                 raise CutError(
                     f"{then!r} in section {sections[self.owner.get(then, section)]!r} must run after {first!r} "
                     f"({self.nodes[first].op}, which holds state) in an earlier section, and no border keeps such an order; "
                     f"cut before {first!r} or after {then!r}",
                     cut=(first, then),
                 )
+
+    def _after(self, *names: str) -> Set[str]:
+        """Nodes and all that read them or run after them, directly or not."""
+        return reachable(names, lambda name: self.index.followers.get(name, ()))

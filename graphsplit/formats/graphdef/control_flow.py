@@ -19,7 +19,9 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from graphsplit.formats.graphdef.branches import EMPTY, BranchSets
 from graphsplit.formats.graphdef.ops import op_table
+from graphsplit.graph.disjoint_sets import DisjointSets
 from graphsplit.graph.index import Group, Node
 from graphsplit.graph.traversal import reachable
 
@@ -82,41 +84,33 @@ def find_groups(
     if not (sharing or ops & (_ENTER | _SWITCH) or any(_may_make_handles(op) for op in ops)):
         return Grouping({}, {}, frozenset(), frozenset())
     graph = _Graph(nodes)
-    frames = _frames(graph, frame_name) if ops & _ENTER else {}
-    inside = {name for name, frame in frames.items() if frame}
+    frames = _frames(graph) if ops & _ENTER else {}
+    inside = {name for name, depth in frames.items() if depth}
     inside |= set(_dead(graph, frames)) if ops & _SWITCH else set()
     interior = {t for name in inside for t in graph.node[name].outputs}
     handles = _handles(graph, dtype_of)
     captive = interior | handles
 
-    parent: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        parent.setdefault(name, name)
-        while parent[name] != name:
-            parent[name] = parent[parent[name]]
-            name = parent[name]
-        return name
-
+    sets = DisjointSets[str]()
     for node in nodes:
         for tensor in node.inputs:
             if tensor in captive:
-                parent[root(node.name)] = root(graph.producer[tensor])
+                sets.join(node.name, graph.producer[tensor])
         for name in node.control_inputs:
             if name in inside:
-                parent[root(node.name)] = root(name)
+                sets.join(node.name, name)
     for first, *others in sharing:
         for name in others:
-            parent[root(name)] = root(first)
+            sets.join(name, first)
     for name in inside:
-        root(name)
+        sets.root(name)
     for tensor in captive:
-        root(graph.producer[tensor])
+        sets.root(graph.producer[tensor])
 
     members: dict[str, list[str]] = {}
     for node in nodes:
-        if node.name in parent:
-            members.setdefault(root(node.name), []).append(node.name)
+        if node.name in sets:
+            members.setdefault(sets.root(node.name), []).append(node.name)
     of_node: dict[str, str] = {}
     groups: dict[str, Group] = {}
     again: defaultdict[str, int] = defaultdict(lambda: 1)
@@ -148,26 +142,26 @@ class _Graph:
                 self.next.setdefault(name, []).append(n.name)
 
 
-def _frames(graph: _Graph, frame_name: Callable[[str], str]) -> dict[str, tuple[str, ...]]:
-    """Node → the frames that its outputs live in, outermost first; () outside of loops."""
-    frames: dict[str, tuple[str, ...]] = {}
+def _frames(graph: _Graph) -> dict[str, int]:
+    """Node → how many frames its outputs live in; 0 outside of loops."""
+    frames: dict[str, int] = {}
     # Each node is reached first from outside: the way into every cycle of a legal graph is an Enter.
-    queue: deque[tuple[str, tuple[str, ...]]] = deque((n.name, ()) for n in graph.nodes if not n.inputs and not n.control_inputs)
+    queue: deque[tuple[str, int]] = deque((n.name, 0) for n in graph.nodes if not n.inputs and not n.control_inputs)
     while queue:
-        name, frame = queue.popleft()
+        name, depth = queue.popleft()
         if name in frames:
             continue
         op = graph.node[name].op
         if op in _ENTER:
-            frame = (*frame, frame_name(name))
+            depth += 1
         elif op in _EXIT:
-            frame = frame[:-1]
-        frames[name] = frame
-        queue.extend((after, frame) for after in graph.next.get(name, ()))
+            depth = max(0, depth - 1)
+        frames[name] = depth
+        queue.extend((after, depth) for after in graph.next.get(name, ()))
     return frames
 
 
-def _dead(graph: _Graph, frames: dict[str, tuple[str, ...]]) -> list[str]:
+def _dead(graph: _Graph, frames: dict[str, int]) -> list[str]:
     """Names of the nodes outside of loops whose outputs are dead in one branch of a cond.
 
     A node is dead in the branches of all that it reads and runs after; a Switch adds its own branch; a Merge keeps what its inputs
@@ -183,30 +177,39 @@ def _dead(graph: _Graph, frames: dict[str, tuple[str, ...]]) -> list[str]:
             for after in graph.next.get(name, ()):
                 waits[after] += 1
     ready = deque(name for name, count in waits.items() if count == 0)
-    branches: dict[str, frozenset[tuple[str, int]]] = {}
-    of_tensor: dict[str, frozenset[tuple[str, int]]] = {}
-    none: frozenset[tuple[str, int]] = frozenset()
+    sets = BranchSets(sum(len(n.outputs) for n in switches))
+    numbers: dict[tuple[str, int], int] = {}
+    waited_for = {c for n in graph.nodes for c in n.control_inputs}
+    of_node: dict[str, int] = {}  # what is asked for later, only
+    of_tensor: dict[str, int] = {}
+    dead = []
     while ready:
         name = ready.popleft()
         node = graph.node[name]
         # What returns through a loop is as dead as what entered, and not known yet.
-        read = [of_tensor.get(t, none) for t in node.inputs if graph.node[graph.producer[t]].op not in _NEXT]
-        if node.op in _MERGE:
-            mine = frozenset.intersection(*read) if read else none
+        read = [of_tensor.get(t, EMPTY) for t in node.inputs if graph.node[graph.producer[t]].op not in _NEXT]
+        if node.op in _MERGE:  # alive if one of its inputs is, whatever it runs after
+            mine = sets.intersection(read)
         else:
-            mine = none.union(*read, *(branches.get(c, none) for c in node.control_inputs))
-        for port, tensor in enumerate(node.outputs):
-            here = mine
-            if node.op in _SWITCH and not frames.get(name):
-                here = mine | {(node.inputs[1] if len(node.inputs) > 1 else name, port)}
-            of_tensor[tensor] = here
-        branches[name] = none.union(*(of_tensor[t] for t in node.outputs)) if node.outputs else mine
+            mine = sets.union((*read, *(of_node.get(c, EMPTY) for c in node.control_inputs)))
+        branches = [mine] * len(node.outputs)
+        if node.op in _SWITCH and not frames.get(name):
+            predicate = node.inputs[1] if len(node.inputs) > 1 else name
+            for port, tensor in enumerate(node.outputs):
+                if tensor in graph.readers or name in waited_for:
+                    branches[port] = sets.with_item(mine, numbers.setdefault((predicate, port), len(numbers)))
+            dead.append(name)
+        elif mine != EMPTY:
+            dead.append(name)
+        of_tensor.update((t, found) for t, found in zip(node.outputs, branches, strict=True) if t in graph.readers)
+        if name in waited_for:
+            of_node[name] = sets.union(branches) if branches else mine
         if node.op not in _NEXT:
             for after in graph.next.get(name, ()):
                 waits[after] -= 1
                 if waits[after] == 0:
                     ready.append(after)
-    return [name for name, found in branches.items() if found]
+    return dead
 
 
 def _may_make_handles(op: str) -> bool:

@@ -14,6 +14,7 @@ from graphsplit.formats.graphdef.calls import Call
 from graphsplit.formats.graphdef.ops import op_table
 from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.formats.graphdef.wire import NodeRange
+from graphsplit.graph.disjoint_sets import DisjointSets
 
 __all__ = ["sharing_nodes"]
 
@@ -35,24 +36,33 @@ def sharing_nodes(reader: GraphDefReader) -> list[tuple[str, ...]]:
     functions = reader.library.functions
     if not any(map(_shares, {n.op for n in (*reader.nodes, *(n for f in functions.values() for n in f.nodes))})):
         return []
-    users: dict[_Name, list[str]] = {}
-    anything: list[str] = []
-    within: dict[Call, frozenset[_Name | None]] = {}
+    # A call joins its callers to what it leads to, since all of them have that name in reach.
+    sets = DisjointSets[str | Call | _Name | None]()
+    calls = {n.name: found for n in reader.nodes if (found := reader.calls.of(n))} if functions else {}
+    made = dict.fromkeys(call for found in calls.values() for call in found)
+    leading = reader.calls.reaching(made, lambda node, call: any(True for _ in _names(reader, node, call)))
+    for call in leading:
+        for inner in functions[call.function].nodes:
+            for name in _names(reader, inner, call):
+                sets.join(call, name)
+        for called in reader.calls.inside(call):
+            if called in leading:
+                sets.join(call, called)
     for node in reader.nodes:
-        names = set(_names(reader, node, None))
-        for call in reader.calls.reached(reader.calls.of(node)) if functions else ():
-            if call not in within:
-                within[call] = frozenset(n for inner in functions[call.function].nodes for n in _names(reader, inner, call))
-            names |= within[call]
-        for name in names:
-            if name is not None:
-                users.setdefault(name, []).append(node.name)
-        if None in names:
-            anything.append(node.name)
-    if anything:
-        anything += [n for found in users.values() for n in found]
-    sets = [*users.values(), list(dict.fromkeys(anything))]
-    return [tuple(found) for found in sets if len(found) > 1]
+        for name in _names(reader, node, None):
+            sets.join(node.name, name)
+        for call in calls.get(node.name, ()):
+            if call in leading:
+                sets.join(node.name, call)
+    if None in sets:
+        for item in list(sets):
+            if isinstance(item, _Name):
+                sets.join(item, None)
+    together: dict[object, list[str]] = {}
+    for node in reader.nodes:
+        if node.name in sets:
+            together.setdefault(sets.root(node.name), []).append(node.name)
+    return [tuple(names) for names in together.values() if len(names) > 1]
 
 
 def _shares(op: str) -> bool:

@@ -15,6 +15,8 @@ from graphsplit.graph.index import GraphIndex
 
 __all__ = ["SUPPLIERS", "waiting_node"]
 
+_MOST_WORK = 5_000_000  # nodes visited for a group
+
 #: Ops that wait until there is something to take → ops that put it there, or end the wait. Whole names.
 SUPPLIERS = {
     r"QueueDequeue(Many|UpTo)?(V2)?|ReaderRead(UpTo)?(V2)?": r"Queue(Enqueue(Many)?|Close)(V2)?",
@@ -32,7 +34,8 @@ def waiting_node(reader: GraphDefReader, index: GraphIndex, outputs: Iterable[st
     Only what is certain counts: a node is taken to be supplied as soon as one of its group, or a function that one of them
     calls, may supply it and does not itself wait for that node.
     """
-    blocking = {op for op in _all_ops(reader) if (info := op_table().get(op)) is not None and "blocks" in info.effects}
+    there = {n.op for n in reader.nodes} | {n.op for f in reader.library.functions.values() for n in f.nodes}
+    blocking = {op for op in there if (info := op_table().get(op)) is not None and "blocks" in info.effects}
     takers = {op: put for op in blocking for take, put in SUPPLIERS.items() if re.fullmatch(take, op)}
     if not takers:
         return None
@@ -40,31 +43,43 @@ def waiting_node(reader: GraphDefReader, index: GraphIndex, outputs: Iterable[st
     needed = index.ancestors(
         (index.producer[t] for t in outputs if t in index.producer), known={n for n in fed if nodes[n].kind != "input"}
     )
+    takes = {put: _holders(reader, {op for op, other in takers.items() if other == put}) for put in set(takers.values())}
+    puts = {put: _holders(reader, {op for op in there if re.fullmatch(put, op)}) for put in takes}
+    too_late: dict[tuple[str | None, str], Set[str]] = {}
     for node in reader.nodes:
-        if node.name in needed:
-            ops = _ops(reader, node)
+        if node.name not in needed:
+            continue
+        for put, taking in takes.items():
+            if node.name not in taking or node.name in puts[put]:
+                continue
             group = index.groups.get(nodes[node.name].group or "")
-            members = [node.name] if group is None else [n for n in group.nodes if n in needed]
-            loop = group is not None and group.kind == "loop"
-            for op in ops & takers.keys():
-                if not any(_supplies(reader, index, n, takers[op], node.name, loop) for n in members):
-                    return node
+            if group is None:
+                return node
+            if (group.name, put) not in too_late:
+                suppliers = [n for n in group.nodes if n in needed and n in puts[put]]
+                # In a loop anything may come before anything else.
+                early = group.kind == "loop" and suppliers
+                too_late[group.name, put] = frozenset() if early else _before_all(index, suppliers, group.nodes)
+            if node.name in too_late[group.name, put]:
+                return node
     return None
 
 
-def _supplies(reader: GraphDefReader, index: GraphIndex, name: str, put: str, taker: str, loop: bool) -> bool:
-    """Whether a node may supply what another waits for, before that one has ended."""
-    if not any(re.fullmatch(put, op) for op in _ops(reader, reader.by_name[name])):
-        return False
-    return name == taker or loop or taker not in index.ancestors([name])
+def _holders(reader: GraphDefReader, ops: Set[str]) -> Set[str]:
+    """The nodes of some ops, and those that call a function which holds one, directly or through others."""
+    library = reader.library
+    functions = library.reaching(name for name, f in library.functions.items() if any(n.op in ops for n in f.nodes))
+    return {n.name for n in reader.nodes if n.op in ops or (functions and not functions.isdisjoint(library.called(n)))}
 
 
-def _all_ops(reader: GraphDefReader) -> Set[str]:
-    return {n.op for n in reader.nodes} | {n.op for f in reader.library.functions.values() for n in f.nodes}
-
-
-def _ops(reader: GraphDefReader, node: NodeRange) -> Set[str]:
-    """The op of a node and those of the functions it calls, directly or through others."""
-    functions = reader.library.functions
-    called = reader.library.reached(reader.library.called(node)) if functions else ()
-    return {node.op, *(inner.op for name in called for inner in functions[name].nodes)}
+def _before_all(index: GraphIndex, suppliers: Iterable[str], among: Iterable[str]) -> Set[str]:
+    """The nodes of a group for which every supplier waits."""
+    common = set(among)
+    work = 0
+    for name in suppliers:
+        if not common or work > _MOST_WORK:  # not certain, then
+            return frozenset()
+        before = index.ancestors([name])
+        common &= before
+        work += len(before)
+    return common

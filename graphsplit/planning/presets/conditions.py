@@ -22,13 +22,13 @@ of the exporter; a graph imported under a prefix (`import/…`) has it on all of
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import cache
 
 from graphsplit.graph.index import GraphIndex, Node
-from graphsplit.graph.traversal import walk
+from graphsplit.graph.traversal import reachable, walk
 
 __all__ = ["Condition", "Description", "Search", "alternatives"]
 
@@ -40,6 +40,7 @@ _LIGHT = {
     "FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVars", "QuantizeAndDequantizeV2", "QuantizeAndDequantizeV3",
 }  # fmt: skip
 _STEPS = 8
+_WIDEST = 1000  # nodes among which a source is looked for
 
 
 def alternatives(pattern: str) -> tuple[str, ...]:
@@ -94,6 +95,8 @@ class Search:
     def __init__(self, index: GraphIndex, prefix: str = "") -> None:
         self.index, self.prefix = index, prefix
         self._known: dict[tuple[str, Description], tuple[int, str] | None] = {}
+        self._ops: dict[str, tuple[Callable[[str], re.Match[str] | None], Set[str]]] = {}  # pattern → ops, functions
+        self._below: dict[Description, Set[str]] = {}  # description → nodes that depend on one that matches
 
     def all(self, described: Description) -> Iterator[str]:
         """Names of the nodes that match: alternatives in their order, else in file order."""
@@ -155,7 +158,11 @@ class Search:
 
     def _has(self, node: Node, pattern: str) -> bool:
         """Whether an op is that of a node, or in a function that the node calls."""
-        return any(map(_regex(pattern).match, self.index.ops_within(node)))
+        if pattern not in self._ops:
+            match: Callable[[str], re.Match[str] | None] = cache(_regex(pattern).match)
+            self._ops[pattern] = (match, self.index.functions_with(lambda op: match(op) is not None))
+        match, functions = self._ops[pattern]
+        return match(node.op) is not None or (bool(functions) and not functions.isdisjoint(self.index.calls.get(node.name, ())))
 
     def _inputs(self, node: Node) -> list[Node]:
         nodes, producer = self.index.name_to_node_map, self.index.producer
@@ -165,6 +172,8 @@ class Search:
     def _sources(self, node: Node) -> Iterator[Node]:
         seen, layer = {node.name: node}, [node]
         for _ in range(_STEPS):
+            if len(seen) > _WIDEST:
+                return
             found = {n.name: n for near in layer for n in self._inputs(near) if n.name not in seen}
             yield from found.values()
             seen |= found
@@ -175,8 +184,14 @@ class Search:
         return [self.index.name_to_node_map[name] for name in dict.fromkeys(names)]
 
     def _needs(self, node: Node, described: Description) -> bool:
-        nodes, edges = self.index.name_to_node_map, self.index.edges
-        return any(self._fits(nodes[n], described) for n in walk(edges[node.name], edges.__getitem__, skip={node.name}))
+        index = self.index
+        if node.group is not None and self._fits(node, described):  # in a loop it may depend on itself, which does not count
+            nodes, edges = index.name_to_node_map, index.edges
+            return any(self._fits(nodes[n], described) for n in walk(edges[node.name], edges.__getitem__, skip={node.name}))
+        if described not in self._below:
+            start = (after for n in index.nodes if self._fits(n, described) for after in index.followers.get(n.name, ()))
+            self._below[described] = reachable(start, lambda name: index.followers.get(name, ()))
+        return node.name in self._below[described]
 
 
 def _names(nodes: list[Node]) -> str:
