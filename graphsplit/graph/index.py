@@ -7,7 +7,7 @@ Names are the field's own: an edge goes from one output (a *port*) of a node to 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, prod
