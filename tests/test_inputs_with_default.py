@@ -214,6 +214,17 @@ def test_one_of_unknown_shape_takes_any() -> None:
         assert np.array_equal(piped(parts, feeds), run_whole(whole, feeds))
 
 
+def test_a_graph_of_nothing_else_returns_what_is_fed() -> None:
+    whole = model(const("c", np.int32(3)), default("x", "c", [], dtype=tf.int32), default("z", "c", dtype=tf.int32))
+    assert whole.index.outputs == ("x:0", "z:0")
+    parts = gs.split(whole, isolate=False)
+    assert [p.name for p in parts] == ["main"]
+    for feeds, expected in (({}, [3, 3]), ({"x": np.int32(5)}, [5, 3]), ({"x": np.int32(5), "z": np.int32(7)}, [5, 7])):
+        with gs.Pipeline(parts) as pipe:
+            assert [int(v) for v in pipe.run(feeds).values()] == expected
+        assert gs.verify(whole, parts, feeds, isolate=False).equal
+
+
 def test_one_inside_a_cond_is_no_input() -> None:
     whole = model(
         placeholder("x"),

@@ -134,7 +134,7 @@ def _compared(
         outputs=outputs,
         first_divergent_section=divergent,
         reason=reason,
-        feeds=tuple(", ".join(f"{k} {dtype_name(v)}{list(v.shape)}" for k, v in feed.items()) for feed in ran),
+        feeds=tuple(", ".join(f"{k} {dtype_name(v)}{list(v.shape)}" for k, v in feed.items()) or "defaults only" for feed in ran),
         ties=ties,
     )
 
