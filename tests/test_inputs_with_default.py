@@ -314,6 +314,14 @@ def test_a_saved_model_has_it_as_an_input(make: Callable[[], GraphDefModel], sec
     assert "image:0" in [p.tensor for p in exported.inputs]
 
 
+@pytest.mark.parametrize("make", [constant_default, computed_default])
+def test_a_triton_repository_has_it_as_an_input_of_the_ensemble(make: Callable[[], GraphDefModel], tmp_path: Path) -> None:
+    pytest.importorskip("tritonclient")
+    exported = gs.export(gs.split(make(), outputs=["h"], isolate=False), tmp_path / "out", to="triton")
+    assert exported.report.equal
+    assert "image:0" in [p.tensor for p in exported.inputs]
+
+
 def test_the_signature_of_a_saved_model_states_a_constant_default(tmp_path: Path) -> None:
     gs.export(constant_default(), tmp_path / "out", to="saved_model")
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
