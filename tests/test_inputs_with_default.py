@@ -314,6 +314,23 @@ def test_a_saved_model_has_it_as_an_input(make: Callable[[], GraphDefModel], sec
     assert "image:0" in [p.tensor for p in exported.inputs]
 
 
+def test_a_section_in_another_format_has_no_default(tmp_path: Path) -> None:
+    """As after `export(to="tflite")`: main is a model without the default, so the whole needs a value."""
+    parts = gs.split(constant_default(), outputs=["h"], isolate=False)
+    main = model(placeholder("image", [None, 4, 3]), placeholder("keep", []), node("h", "Mul", "image", "keep"))
+    parts = parts.replaced("main", main, {t: t for t in ("image:0", "keep:0", "h:0")})
+    assert [p.optional for p in parts.input_ports] == [False, False]
+    assert [p.optional for p in parts["post"].inputs] == [True, True, False]
+    report = gs.verify(constant_default(), parts, isolate=False)
+    assert report.equal
+    assert report.runs == 3
+    for door in (piped, placed):
+        with pytest.raises(FeedError, match=r"'image:0' is not fed; 'keep:0' is not fed"):
+            door(parts, {})
+        feeds = {"image:0": IMAGE, "keep:0": np.float32(2)}
+        assert np.array_equal(door(parts, feeds), run_whole(constant_default(), feeds))
+
+
 @pytest.mark.parametrize("make", [constant_default, computed_default])
 def test_a_triton_repository_has_it_as_an_input_of_the_ensemble(make: Callable[[], GraphDefModel], tmp_path: Path) -> None:
     pytest.importorskip("tritonclient")
