@@ -214,6 +214,17 @@ def test_one_of_unknown_shape_takes_any() -> None:
         assert np.array_equal(piped(parts, feeds), run_whole(whole, feeds))
 
 
+def test_a_graph_of_nothing_else_returns_what_is_fed() -> None:
+    whole = model(const("c", np.int32(3)), default("x", "c", [], dtype=tf.int32), default("z", "c", dtype=tf.int32))
+    assert whole.index.outputs == ("x:0", "z:0")
+    parts = gs.split(whole, isolate=False)
+    assert [p.name for p in parts] == ["main"]
+    for feeds, expected in (({}, [3, 3]), ({"x": np.int32(5)}, [5, 3]), ({"x": np.int32(5), "z": np.int32(7)}, [5, 7])):
+        with gs.Pipeline(parts) as pipe:
+            assert [int(v) for v in pipe.run(feeds).values()] == expected
+        assert gs.verify(whole, parts, feeds, isolate=False).equal
+
+
 def test_one_inside_a_cond_is_no_input() -> None:
     whole = model(
         placeholder("x"),
@@ -299,6 +310,31 @@ def test_show_states_the_default(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_a_saved_model_has_it_as_an_input(make: Callable[[], GraphDefModel], section: str | None, tmp_path: Path) -> None:
     parts = gs.split(make(), outputs=["h"], isolate=False)
     exported = gs.export(parts, tmp_path / "out", to="saved_model", section=section)
+    assert exported.report.equal
+    assert "image:0" in [p.tensor for p in exported.inputs]
+
+
+def test_a_section_in_another_format_has_no_default(tmp_path: Path) -> None:
+    """As after `export(to="tflite")`: main is a model without the default, so the whole needs a value."""
+    parts = gs.split(constant_default(), outputs=["h"], isolate=False)
+    main = model(placeholder("image", [None, 4, 3]), placeholder("keep", []), node("h", "Mul", "image", "keep"))
+    parts = parts.replaced("main", main, {t: t for t in ("image:0", "keep:0", "h:0")})
+    assert [p.optional for p in parts.input_ports] == [False, False]
+    assert [p.optional for p in parts["post"].inputs] == [True, True, False]
+    report = gs.verify(constant_default(), parts, isolate=False)
+    assert report.equal
+    assert report.runs == 3
+    for door in (piped, placed):
+        with pytest.raises(FeedError, match=r"'image:0' is not fed; 'keep:0' is not fed"):
+            door(parts, {})
+        feeds = {"image:0": IMAGE, "keep:0": np.float32(2)}
+        assert np.array_equal(door(parts, feeds), run_whole(constant_default(), feeds))
+
+
+@pytest.mark.parametrize("make", [constant_default, computed_default])
+def test_a_triton_repository_has_it_as_an_input_of_the_ensemble(make: Callable[[], GraphDefModel], tmp_path: Path) -> None:
+    pytest.importorskip("tritonclient")
+    exported = gs.export(gs.split(make(), outputs=["h"], isolate=False), tmp_path / "out", to="triton")
     assert exported.report.equal
     assert "image:0" in [p.tensor for p in exported.inputs]
 

@@ -270,6 +270,11 @@ class Grower:
         with control_flow_v1():
             self.rows.append(tf.map_fn(lambda a: a - tf.reduce_max(a) * kept, self.row()))
 
+    def do_default(self) -> None:
+        """An input that has a default, which is computed or a constant."""
+        default = self.row() if self.rng.random() < 0.5 else tf.constant([[0.5, -1.0, 2.0, 0.25]])
+        self.rows.append(tf1.placeholder_with_default(default, [None, WIDTH]))
+
     def do_call(self) -> None:
         twisted, summed = library_function()(self.row())
         self.rows.append(twisted)
@@ -345,7 +350,7 @@ def check(found: Example, folder: Path) -> None:
     parts = gs.load_parts(saved)
     report = gs.verify(found.model, parts)
     assert report.equal, f"{report.summary()}{found!r}"
-    assert report.runs == 2
+    assert report.runs == (3 if found.model.index.defaults else 2)
     stated = {p.tensor: p for part in parts for p in part.outputs}
     for output in report.outputs:
         port = stated[output.tensor]

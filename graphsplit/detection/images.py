@@ -13,6 +13,7 @@ import numpy as np
 from graphsplit.detection.extras import opencv
 from graphsplit.errors import FeedError, FormatError
 from graphsplit.graph.text import shape_text
+from graphsplit.inference.fed_arrays import fed_array
 from graphsplit.parts.parts import Port
 from graphsplit.runtimes.arrays import Array
 
@@ -50,7 +51,10 @@ def as_image(image: object) -> Array:
         image = image.convert("RGB")
     elif not hasattr(image, "__array__"):
         raise FeedError([f"an image is an array, a PIL image or a path, not {type(image).__name__}"])
-    array: Array = np.asarray(image)
+    try:
+        array = fed_array(image)
+    except ValueError as error:
+        raise FeedError([f"the image {error}"]) from error
     if array.dtype != np.uint8:
         hint = "a float image from 0 to 1 is (255 * image).round().astype('uint8')"
         raise FeedError([f"the image is {array.dtype}; pass uint8 from 0 to 255 ({hint})"])

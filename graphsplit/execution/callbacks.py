@@ -19,6 +19,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from graphsplit.errors import GraphSplitError
@@ -280,7 +281,7 @@ class MultiStreamRunner:
         order: deque[int] = deque()
 
         def frames() -> Iterator[Mapping[str, Array]]:
-            for stream, feeds in Turns(in_callback, runner._chain.feeds, stream_count, runner._stop):
+            for stream, feeds in Turns(in_callback, partial(runner._chain.feeds, copy=True), stream_count, runner._stop):
                 order.append(stream)
                 yield feeds
 

@@ -16,7 +16,7 @@ from graphsplit.formats import load
 from graphsplit.graph.index import TensorSpec
 from graphsplit.inference.fed_arrays import fed_array
 from graphsplit.parts.manifest import MANIFEST, load_parts
-from graphsplit.parts.parts import Part, Port, default_device
+from graphsplit.parts.parts import Part, Port, default_device, entering
 from graphsplit.runtimes.arrays import Array
 
 __all__ = ["Chain", "Role", "SectionLike"]
@@ -48,14 +48,7 @@ class Chain:
     @property
     def inputs(self) -> tuple[Port, ...]:
         """What no section computes, in order: the inputs of pre, then those of main, then those of post."""
-        computed: set[str] = set()
-        inputs: dict[str, Port] = {}
-        for section in self.sections:
-            for port in section.inputs:
-                if port.tensor not in computed:
-                    inputs.setdefault(port.tensor, port)
-            computed |= {p.tensor for p in section.outputs}
-        return tuple(inputs.values())
+        return tuple(entering(self.sections).values())
 
     @property
     def outputs(self) -> tuple[Port, ...]:
@@ -83,8 +76,8 @@ class Chain:
             )
         self._sections[role] = part
 
-    def feeds(self, values: object) -> dict[str, Array]:
-        """Feeds by name, copied, of one array or of a list or tuple with one for each input; a leading 1 may be omitted.
+    def feeds(self, values: object, *, copy: bool = False) -> dict[str, Array]:
+        """Feeds by name, of one array or of a list or tuple with one for each input; a leading 1 may be omitted.
 
         Where some inputs have defaults, None in their place leaves them at that, and so does a list of the others only.
 
@@ -104,7 +97,7 @@ class Chain:
         feeds: dict[str, Array] = {}
         for port, value in fed.items():
             try:
-                feeds[port.tensor] = _batched(port, fed_array(value, copy=True))
+                feeds[port.tensor] = _batched(port, fed_array(value, copy=copy))
             except ValueError as error:
                 wrong.append(f"{port.tensor!r} {error}")
         if wrong:

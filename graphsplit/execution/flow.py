@@ -18,8 +18,14 @@ _WITHOUT_ZEROS = ("string", "resource", "variant")
 
 def fed_specs(stages: Sequence[Stage], inputs: Sequence[str], outputs: Sequence[str]) -> tuple[TensorSpec, ...]:
     """What is known about the tensors to feed: the inputs, and outputs that no stage computes."""
-    known = {tensor: spec for stage in reversed(stages) for tensor, spec in stage.specs.items()}
-    computed = {tensor for stage in stages for tensor in stage.outputs}
+    known: dict[str, TensorSpec] = {}
+    computed: set[str] = set()
+    for stage in stages:
+        for tensor, spec in stage.specs.items():
+            # Of several stages that are fed, one that has no default needs a value.
+            if tensor not in known or (known[tensor].optional and not spec.optional and tensor not in computed):
+                known[tensor] = spec
+        computed |= set(stage.outputs)
     fed = dict.fromkeys((*inputs, *(t for t in outputs if t not in computed)))
     return tuple(known.get(tensor, TensorSpec(tensor)) for tensor in fed)
 

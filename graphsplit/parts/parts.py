@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from graphsplit.graph.text import count_text, flow_text
 from graphsplit.planning.plan import Added, Plan
 from graphsplit.planning.targets.answer import Answer
 
-__all__ = ["DEFAULT_DEVICES", "Part", "Parts", "Port", "Source", "default_device"]
+__all__ = ["DEFAULT_DEVICES", "Part", "Parts", "Port", "Source", "default_device", "entering"]
 
 #: Where sections run unless told otherwise. Sections of other names run on the CPU.
 DEFAULT_DEVICES = {"main": "/gpu:0"}
@@ -85,6 +85,19 @@ class Part:
     def save(self, path: str | Path) -> Path:
         """Write the section to a file, whole or not at all. An existing file is replaced. Raises FormatError."""
         return self.model.save(path)
+
+
+def entering(sections: Iterable[Part]) -> dict[str, Port]:
+    """What sections read that none before them computes: tensor → a port that needs a value, if there is one."""
+    ports: dict[str, Port] = {}
+    computed: set[str] = set()
+    for part in sections:
+        for port in part.inputs:
+            known = ports.get(port.tensor)
+            if port.tensor not in computed and (known is None or (known.optional and not port.optional)):
+                ports[port.tensor] = port
+        computed |= {p.tensor for p in part.outputs}
+    return ports
 
 
 @dataclass(frozen=True)
@@ -159,8 +172,8 @@ class Parts:
 
     @property
     def input_ports(self) -> tuple[Port, ...]:
-        """Of each of `inputs` that a section reads, the port of the first one. Where it is optional, the whole needs no value."""
-        ports = {p.tensor: p for part in reversed(self.sections) for p in part.inputs}
+        """Of each of `inputs` that a section reads, its port there; optional if none of the sections needs a value."""
+        ports = entering(self.sections)
         return tuple(ports[t] for t in self.inputs if t in ports)
 
     def replaced(self, section: str, model: Model, names: Mapping[str, str], *, device: str | None = None) -> Parts:
@@ -184,7 +197,9 @@ class Parts:
                 spec = there.get(names.get(port.tensor, ""))
                 if spec is None or (spec.dtype and port.dtype and spec.dtype != port.dtype):
                     raise CutError(f"section {section!r} needs {port.tensor!r} as {port.dtype}, which the new model does not hold")
-            return tuple(replace(port, name=names[port.tensor]) for port in old)
+            return tuple(
+                replace(p, name=names[p.tensor], optional=p.optional and names[p.tensor] in model.index.defaults) for p in old
+            )
 
         new = replace(part, model=model, inputs=ports(part.inputs), outputs=ports(part.outputs), device=device or part.device)
         sections = tuple(new if p is part else p for p in self.sections)

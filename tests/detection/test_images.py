@@ -58,6 +58,9 @@ def test_a_picture_is_turned_as_its_camera_was_held(tmp_path):
         (Image.new("I;16", (4, 4)), "the image has mode 'I;16'"),
         ([[1, 2], [3, 4]], "an array, a PIL image or a path, not list"),
         (None, "not NoneType"),
+        (np.ma.masked_greater(RED, 100), "the image has masked values"),
+        (RED.astype(object), "the image is an array of objects"),
+        (np.zeros((4, 6), [("r", "u1"), ("g", "u1")]), r"the image is an array of records \(r, g\)"),
     ],
 )
 def test_what_is_no_picture_is_refused_with_the_reason(image, message):
@@ -116,6 +119,16 @@ def test_a_fixed_size_is_met_and_floats_run_as_far_as_uint8_unless_the_name_says
     assert (fed.max(), fed.min()) == (1, -1)
     fed = picture_input([port("float16", (1, 8, None, 3))], pixels=(0, 1)).feed(RED)
     assert (fed.shape, fed.dtype, fed.max(), fed.min()) == ((1, 8, 6, 3), np.float16, 1, 0)
+
+
+def test_an_input_with_a_default_is_fed_only_if_it_is_the_image():
+    keep = Port("keep:0", "keep:0", "float32", (), optional=True)
+    image = Port("image:0", "image:0", "uint8", (None, None, None, 3), optional=True)
+    assert picture_input([keep, port()], pixels=None).tensor == "image_tensor:0"
+    assert picture_input([keep, image], pixels=None).tensor == "image:0"
+    assert picture_input([image, port()], pixels=None).tensor == "image_tensor:0"
+    with pytest.raises(FeedError, match="a detector takes one image; this model takes keep:0"):
+        picture_input([keep], pixels=None)
 
 
 def test_a_longest_side_is_kept_to():

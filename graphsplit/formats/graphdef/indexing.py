@@ -162,10 +162,10 @@ def _ports(reader: GraphDefReader, node: NodeRange, highest: Mapping[str, int]) 
 
 
 def _unread(nodes: Sequence[Node], captive: Set[str]) -> tuple[str, ...]:
-    """Tensors of the nodes that no node reads. Constants count only where there is nothing else."""
+    """Tensors of the nodes that no node reads; where there are none, of constants, and then of inputs that have a default."""
     read = {t.rpartition(":")[0] for n in nodes for t in n.inputs} | {c for n in nodes for c in n.control_inputs}
-    sinks = [n for n in nodes if n.name not in read and n.outputs and n.op not in _SIDE_ONLY and n.kind != "input"]
-    chosen = [n for n in sinks if n.kind == "op"] or sinks
+    sinks = [n for n in nodes if n.name not in read and n.outputs and n.op not in {*_SIDE_ONLY, *PLACEHOLDERS}]
+    chosen = [n for n in sinks if n.kind == "op"] or [n for n in sinks if n.kind == "const"] or sinks
     return tuple(t for n in chosen for t in n.outputs if t not in captive)
 
 
