@@ -25,7 +25,7 @@ from graphsplit.parts.parts import Part, Parts
 from graphsplit.rewrites.opening import open_parts
 from graphsplit.runtimes.arrays import Array, as_array
 from graphsplit.runtimes.remote import abandon, remote_config, watched
-from graphsplit.runtimes.tensorflow import session_config
+from graphsplit.runtimes.tensorflow import check_not_forked, session_config
 from graphsplit.verification.equivalence import run_parts
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Placed:
         """A ``tf.compat.v1.Session`` on the graph, with the placement policy and the workers of `place`."""
         import tensorflow as tf
 
+        check_not_forked()
         return tf.compat.v1.Session("" if self.site is None else self.site.target, graph=self.graph, config=self.config)
 
     def run(self, feeds: Mapping[str, object], session: tf.compat.v1.Session | None = None) -> dict[str, Array]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
+from graphsplit.execution.threads import started
 from graphsplit.runtimes.arrays import as_array
 
 __all__ = ["Stop", "Turns", "frames_of"]
@@ -66,8 +68,7 @@ class Turns:
         self._live = count
         self._error: BaseException | None = None
         for stream in range(count):
-            reader = threading.Thread(target=self._read, args=(callback, stream), name=f"graphsplit-stream-{stream}", daemon=True)
-            reader.start()
+            started(partial(self._read, callback, stream), f"graphsplit-stream-{stream}")
 
     def __iter__(self) -> Iterator[tuple[int, object]]:
         turn, count = 0, len(self._slots)
