@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from graphsplit.errors import PlacementError
 from graphsplit.formats import ModelLike, as_graphdef
 from graphsplit.graph.index import TensorSpec
+from graphsplit.graph.options import hinted
 from graphsplit.graph.text import shortened
 from graphsplit.inference.devices import available_devices, check_devices, check_sections, is_available, pinned
 from graphsplit.inference.endpoints import ClusterLike, Site, common_site, devices_at
@@ -118,6 +119,7 @@ class _InGraph:
         """Nothing: the session belongs to the caller of `Placed.run`."""
 
 
+@hinted
 def place(
     parts: Parts | ModelLike,
     devices: Mapping[str, str] | None = None,
@@ -201,7 +203,7 @@ def _report_absent(absent: Mapping[str, str], available: Sequence[str], site: Si
         then = "a device of a cluster: it runs only in a session on that cluster (pass cluster=… or target=…)"
     else:  # on an accelerator, if there is one, as far as it has kernels
         then = f"which this machine lacks: TensorFlow will run it on {next((d for d in available if 'cpu' not in d), available[0])}"
-    warnings.warn(f"{where}, {then} (strict=True raises an error instead)", stacklevel=3)
+    warnings.warn(f"{where}, {then} (strict=True raises an error instead)", stacklevel=4)
 
 
 def _import(part: Part, device: str, keep_devices: bool) -> dict[str, str]:

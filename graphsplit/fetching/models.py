@@ -12,6 +12,7 @@ from graphsplit.fetching.download import Progress, download
 from graphsplit.fetching.unpacking import unpack
 from graphsplit.fetching.zoo import address_of, plain_name
 from graphsplit.formats.atomic import check_free, landing
+from graphsplit.graph.options import hinted
 
 __all__ = ["Fetched", "fetch", "fetch_files"]
 
@@ -37,6 +38,7 @@ class Fetched:
     sha256: str = ""
 
 
+@hinted
 def fetch(
     name: str,
     directory: str | PathLike[str] = ".",

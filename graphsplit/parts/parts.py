@@ -10,7 +10,7 @@ from typing import Any
 from graphsplit.errors import CutError, SectionNotFoundError
 from graphsplit.formats import Model, as_graphdef
 from graphsplit.graph.index import Shape
-from graphsplit.graph.text import count_text, flow_text
+from graphsplit.graph.text import count_text, flow_text, shape_text, shortened
 from graphsplit.planning.plan import Added, Plan
 
 __all__ = ["DEFAULT_DEVICES", "Part", "Parts", "Port", "Source", "default_device"]
@@ -24,7 +24,10 @@ def default_device(section: str) -> str:
     return DEFAULT_DEVICES.get(section, "/cpu:0")
 
 
-@dataclass(frozen=True, slots=True)
+_LONG = 60  # characters of a name in a repr
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Port:
     """An input or output of a section.
 
@@ -39,6 +42,11 @@ class Port:
     name: str
     dtype: str | None
     shape: Shape | None
+
+    def __repr__(self) -> str:
+        name = "" if self.name == self.tensor else f" as {shortened(self.name, _LONG)}"
+        shape = shortened(shape_text(self.shape), _LONG)
+        return f"Port({shortened(self.tensor, _LONG)}{name}, {self.dtype or '?'} {shape})"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from graphsplit.errors import SectionNotFoundError
-from graphsplit.graph.text import count_text, flow_text
+from graphsplit.graph.text import count_text, flow_text, list_text
 from graphsplit.planning.cuts import Cut
 
 __all__ = ["Added", "Plan", "Repair", "Section"]
@@ -40,7 +40,7 @@ class Section:
         return f"Section({self.name}: {', '.join(count_text(len(some), noun) for noun, some in counts.items())})"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Added:
     """A border tensor that the user did not name.
 
@@ -55,6 +55,9 @@ class Added:
     section: str
     consumer: str
     reason: str
+
+    def __repr__(self) -> str:
+        return f"Added({list_text([self.tensor])} for {list_text([self.consumer])} in {self.section})"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -72,6 +75,7 @@ class Plan:
         repair: What was asked for tensors that cross without having been named.
         origin: Where the cut came from, in a sentence: named, a preset, a file, a search.
         notes: Sentences on everything else that was decided.
+        fingerprint: Of the graph that it was made for; see `graphsplit.planning.fingerprint`.
     """
 
     sections: tuple[Section, ...]
@@ -84,6 +88,7 @@ class Plan:
     repair: Repair = field(default="auto", compare=False)
     origin: str = field(default="named", compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
+    fingerprint: str = field(default="", compare=False)
 
     def __repr__(self) -> str:
         sections = [(f"{s.name} {count_text(len(s.nodes), 'node')}", s.inputs, s.outputs) for s in self.sections]

@@ -10,7 +10,7 @@ from typing import Literal, overload
 from graphsplit.errors import CutError
 from graphsplit.formats import Model, ModelLike, as_model
 from graphsplit.graph.index import TensorSpec
-from graphsplit.graph.options import check_count
+from graphsplit.graph.options import check_count, hinted
 from graphsplit.graph.text import bytes_text, count_text, list_text
 from graphsplit.inference.shapes import frame_bytes, infer
 from graphsplit.planning.affinity import read_affinity
@@ -99,6 +99,7 @@ def search(
     return find_crop(model.index, lambda t: sizes.get(t, _UNKNOWN), read_affinity(affinity), outputs), sizes
 
 
+@hinted
 def suggest(
     model: ModelLike,
     *,
