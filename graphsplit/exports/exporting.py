@@ -19,7 +19,7 @@ from graphsplit.exports.targets import find_target
 from graphsplit.formats import ModelLike, load
 from graphsplit.formats.atomic import landing
 from graphsplit.graph.index import Shape
-from graphsplit.graph.options import hinted
+from graphsplit.graph.options import check_path, hinted
 from graphsplit.graph.text import shortened
 from graphsplit.parts.parts import Parts, Port
 from graphsplit.rewrites.opening import open_model_or_parts
@@ -149,6 +149,7 @@ def export(
         FeedError, SectionRunError: Feeds do not fit, or source or export fail to run.
         MissingExtraError: LiteRT or Triton's client is not installed.
     """
+    check_path("path", path, "a file or folder")
     target = find_target(to)
     opened = open_model_or_parts(what, trust=trust)
     source = find_source(opened, section, to=to, trust=trust, apart=target.apart)

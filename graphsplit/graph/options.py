@@ -97,6 +97,8 @@ def check_path(option: str, value: object, what: str) -> None:
     """
     if value is not None and not isinstance(value, (str, PathLike)):
         raise OptionError(f"{option} must be the path of {what}, not {value!r:.100}", option=option)
+    if value is not None and "\0" in str(value):
+        raise OptionError(f"{option} must be the path of {what}, and none holds a NUL: {str(value)!r:.100}", option=option)
 
 
 def check_mapping(option: str, value: object, example: str) -> None:
