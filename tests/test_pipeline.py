@@ -186,7 +186,7 @@ def test_an_interrupt_between_a_frame_and_its_count_leaves_the_pipeline_usable()
             return frame
 
     with Pipeline.from_stages(two_stages()) as pipe:
-        pipe._done = Interrupted(pipe._done)
+        pipe._engine.done = Interrupted(pipe._engine.done)
         with pytest.raises(KeyboardInterrupt):
             list(pipe.stream({"x": i} for i in range(10)))
         assert pipe.run({"x": 1}) == {"y": 20}

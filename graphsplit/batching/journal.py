@@ -55,6 +55,15 @@ class _Head:
     settings: dict[str, object]
 
 
+def _problem(done: Done) -> str:
+    """What no run has written."""
+    if done.part < 0 or done.frames < 0:
+        return f"part {done.part} of {done.frames} frames"
+    if done.file is not None and (not done.file or Path(done.file).name != done.file):
+        return f"the file {done.file!r}, which is not in the folder"
+    return ""
+
+
 class Journal:
     """The journal of a folder, open and locked.
 
@@ -107,6 +116,12 @@ class Journal:
         if head.schema != _SCHEMA:
             raise FormatError(f"schema {head.schema} of a later version; this version reads schema {_SCHEMA}", path=self.path)
         done = [self._decoded(number, line, Done) for number, line in enumerate(lines[1:], 2)]
+        seen: set[int] = set()
+        for number, part in enumerate(done, 2):
+            problem = _problem(part) or (f"part {part.part} a second time" if part.part in seen else "")
+            if problem:
+                raise FormatError(f"line {number}: not the journal of a batch, or a damaged one: {problem}", path=self.path)
+            seen.add(part.part)
         if not done:  # killed before there was anything to continue
             return self._begin(settings)
         before = head.settings

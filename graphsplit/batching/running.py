@@ -22,7 +22,7 @@ from graphsplit.detection.models import detectable
 from graphsplit.detection.options import check_threshold, separate_options
 from graphsplit.errors import OptionError
 from graphsplit.formats import ModelLike
-from graphsplit.graph.options import check_choice, check_count, check_options
+from graphsplit.graph.options import check_choice, check_count, check_options, check_path
 from graphsplit.parts.parts import Parts
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ def run_batch(
     check_choice("engine", engine, ENGINES)
     check_choice("format", format, FORMATS)
     check_threshold(threshold)
+    check_path("out", out, "a folder")
     check_count("sources_per_part", sources_per_part)
     cut, run = separate_options(options)
     _check_engine(engine, run, ray or {})

@@ -23,7 +23,7 @@ from graphsplit.formats import load
 from graphsplit.inference.feeds import Feeds
 from graphsplit.inference.sessions import open_session
 from graphsplit.parts.manifest import load_parts
-from graphsplit.runtimes.arrays import Array
+from graphsplit.runtimes.arrays import Array, error_text
 from graphsplit.runtimes.tensorflow import transfer_times
 
 __all__ = ["main"]
@@ -47,6 +47,8 @@ def main() -> int:
                 answer = side.run(request["run"], request["frames"]) if side is not None else {"error": "nothing is loaded"}
         except GraphSplitError as error:
             answer = {"error": str(error)}
+        except Exception as error:  # every runtime has its own kinds
+            answer = {"error": error_text(error)}
         print(json.dumps(answer), file=answers, flush=True)
     if isinstance(side, _Sections):
         side.pipeline.close()

@@ -8,10 +8,13 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
+from graphsplit.graph.text import escaped
 from graphsplit.planning.plan import Repair
 from graphsplit.version import VERSION
 
 if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
     from graphsplit.splitting.request import CutOptions, PlanOptions
 
 __all__ = [
@@ -60,13 +63,20 @@ class Subparsers(Protocol):
         ...
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose messages show what a terminal would obey: the shell may have put names of files into them."""
+
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        super()._print_message(escaped(message, keep="\n") if message else message, file)
+
+
 def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     """The parser of the whole command line. Importing it imports no framework.
 
     Args:
         argv: What it is to parse; if that begins with a command, only the module of that command is imported.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="graphsplit",
         description="Cut TensorFlow inference graphs into sections, prove them equal to the whole, place each on its device.",
         epilog="graphsplit COMMAND --help explains a command. "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from graphsplit.cli.arguments import Subparsers, add_command, add_overwrite
@@ -11,6 +10,7 @@ from graphsplit.cli.bench import print_report, report_json
 from graphsplit.cli.printing import print_json, say
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
+from graphsplit.cli.terminal import complain
 from graphsplit.graph.text import count_text
 
 __all__ = ["add"]
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 
         def progress(step: str) -> None:
             if not args.json:
-                print(f"{step} …", file=sys.stderr, flush=True)
+                complain(f"{step} …")
 
         with working("demo"):
             demo = run_demo(Path(args.directory), overwrite=args.overwrite, progress=progress)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import warnings
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -28,6 +27,7 @@ from graphsplit.cli.detect_answer import Tally, answer_of, print_answer, progres
 from graphsplit.cli.printing import print_json
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
+from graphsplit.cli.terminal import complain
 from graphsplit.errors import OverwriteError
 from graphsplit.formats import locate
 from graphsplit.formats.detect import detect_format
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
                 sink.keep()
                 tally.written.append(str(sink.path))
         for notice in tally.rejects:
-            print(f"graphsplit: {notice.source}: {notice.reason}", file=sys.stderr)
+            complain(f"graphsplit: {notice.source}: {notice.reason}")
         if args.json:
             print_json(answer_of(args, detector, tally))
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from graphsplit.cli.arguments import Subparsers, add_command, add_model, add_ove
 from graphsplit.cli.printing import print_json, say, shape_text, table
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
+from graphsplit.cli.terminal import complain
 
 if TYPE_CHECKING:
     from graphsplit.exports.exporting import Exported, ExportedPort
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
                 trust=args.trust,
             )
     except EquivalenceError as error:
-        print(f"graphsplit: verification differs: {error}", file=sys.stderr)
+        complain(f"graphsplit: verification differs: {error}")
         return 3
     if args.folder:
         from graphsplit.parts.folder import save

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from graphsplit.graph.index import TensorSpec
-from graphsplit.graph.text import bytes_text, shape_text
+from graphsplit.graph.text import bytes_text, escaped, shape_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,8 +17,15 @@ __all__ = ["bytes_text", "console", "cut_text", "print_json", "say", "shape_text
 
 
 def print_json(answer: Mapping[str, object]) -> None:
-    """One JSON object, the only thing on stdout."""
-    print(json.dumps(answer, indent=1, ensure_ascii=False))
+    """One JSON object, the only thing on stdout; what is not printed as it is, or cannot be, is escaped as JSON does."""
+    text = json.dumps(answer, indent=1, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeError:
+        text = json.dumps(answer, indent=1)
+    if not text.isprintable():  # apart from line feeds only strings hold what is not
+        text = "".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in text)
+    print(text)
 
 
 def console() -> Console:
@@ -31,7 +38,7 @@ def console() -> Console:
 
 
 def say(text: str, *, bold: str = "") -> None:
-    """Print a line as it is: names are never markup.
+    """Print a line: names are never markup, and control characters are shown, not sent.
 
     Args:
         text: The line.
@@ -39,7 +46,7 @@ def say(text: str, *, bold: str = "") -> None:
     """
     from rich.text import Text
 
-    console().print(Text.assemble((bold, "bold"), text), soft_wrap=True)
+    console().print(Text.assemble((escaped(bold), "bold"), escaped(text)), soft_wrap=True)
 
 
 def cut_text(origin: str, sections: int) -> str:
@@ -57,11 +64,11 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(title=Text(title, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    grid = Table(title=Text(escaped(title), style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         grid.add_column(column, overflow="fold", justify="right" if column in ("nodes", "bytes", "count") else "left")
     for row in rows:
-        grid.add_row(*(Text(str(cell)) for cell in row))
+        grid.add_row(*(Text(escaped(str(cell))) for cell in row))
     out = console()
     out.soft_wrap = False
     with out.capture() as captured:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from graphsplit.graph.text import escaped
+
 __all__ = ["Advance", "bar", "working"]
 
 
@@ -25,8 +27,9 @@ def working(what: str) -> Iterator[None]:
         yield
         return
     from rich.console import Console
+    from rich.text import Text
 
-    with Console(stderr=True).status(what):
+    with Console(stderr=True).status(Text(escaped(what))):
         yield
 
 
@@ -57,14 +60,17 @@ def bar(what: str, *, unit: str = "", note: str = "", quiet: bool = False) -> It
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
+    from rich.text import Text
 
-    counts: tuple[ProgressColumn, ...] = (MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
+    counts: tuple[ProgressColumn, ...] = (MofNCompleteColumn(), TextColumn("{task.fields[text]}", markup=False))
     if unit == "bytes":
         counts = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     columns: tuple[ProgressColumn, ...] = (TextColumn("{task.description}", markup=False), BarColumn(), *counts)
     with Progress(*columns, console=Console(stderr=True, highlight=False), transient=True) as shown:
         if note:
-            shown.console.print(note, soft_wrap=True, markup=False)
-        task = shown.add_task(what, total=None, text="")
-        advance: Callable[..., None] = lambda done, total, text="": shown.update(task, completed=done, total=total, text=text)  # noqa: E731
+            shown.console.print(Text(escaped(note)), soft_wrap=True)
+        task = shown.add_task(escaped(what), total=None, text="")
+        advance: Callable[..., None] = lambda done, total, text="": shown.update(  # noqa: E731
+            task, completed=done, total=total, text=escaped(text)
+        )
         yield advance

@@ -77,7 +77,7 @@ def held_back_stderr() -> Iterator[None]:
         os.dup2(kept.fileno(), number)
         try:
             yield
-        except BaseException:
+        except Exception:
             sys.stderr.flush()
             kept.seek(0)
             os.write(before, kept.read())

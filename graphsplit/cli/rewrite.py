@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from graphsplit.cli.arguments import Subparsers, add_command, add_fuse_nms, add_model, add_overwrite
@@ -11,6 +10,7 @@ from graphsplit.cli.child import prestart
 from graphsplit.cli.printing import print_json, say, table
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
+from graphsplit.cli.terminal import complain
 from graphsplit.formats import as_graphdef, load
 from graphsplit.formats.atomic import check_free, check_parent
 
@@ -64,9 +64,8 @@ def run(args: argparse.Namespace) -> int:
 
             report = verify_rewrite(rewritten, trust=args.trust)
         if not report.equal:
-            print(
-                f"graphsplit: verification differs: {report.summary()}; nothing was written (--no-verify writes the file anyway)",
-                file=sys.stderr,
+            complain(
+                f"graphsplit: verification differs: {report.summary()}; nothing was written (--no-verify writes the file anyway)"
             )
             return 3
     rewritten.save(target, overwrite=args.overwrite)

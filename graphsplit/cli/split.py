@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -24,6 +23,7 @@ from graphsplit.cli.plan import answer_of, print_parts
 from graphsplit.cli.printing import print_json, say
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
+from graphsplit.cli.terminal import complain
 from graphsplit.errors import GraphSplitError
 from graphsplit.formats import Model, load
 from graphsplit.parts.folder import check_save, save
@@ -120,8 +120,5 @@ def _prove(args: argparse.Namespace, whole: Model, model: Model, parts: Parts) -
         if not args.json:
             say(f"proven: {summary}")
         return True
-    print(
-        f"graphsplit: verification differs: {summary}; nothing was written (--no-verify writes the files anyway)",
-        file=sys.stderr,
-    )
+    complain(f"graphsplit: verification differs: {summary}; nothing was written (--no-verify writes the files anyway)")
     return False

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from graphsplit.cli.arguments import Subparsers, add_command, add_tolerances, add_trust, count
 from graphsplit.cli.child import prestart
 from graphsplit.cli.printing import print_json, say, shape_text, table
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
+from graphsplit.cli.terminal import complain
 from graphsplit.formats.detect import FORMATS_TEXT
 from graphsplit.parts.manifest import load_parts
 
@@ -73,6 +73,6 @@ def run(args: argparse.Namespace) -> int:
         if report.equal:
             say(report.summary())
     if not report.equal:
-        print(f"graphsplit: verification differs: {report.summary()}", file=sys.stderr)
+        complain(f"graphsplit: verification differs: {report.summary()}")
         return 3
     return 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from graphsplit.cli.arguments import Subparsers, add_command, add_cut, add_model, cut_of
 from graphsplit.cli.child import prestart
-from graphsplit.cli.printing import print_json
+from graphsplit.cli.printing import print_json, say
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
 from graphsplit.splitting.request import named_options
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             print_json({"url": server.url})
         else:
-            print(server.url)
+            say(server.url)
         sys.stdout.flush()
         if not args.no_browser:
             webbrowser.open(server.url)
@@ -87,7 +87,7 @@ def _picture(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"html": str(written)})
     else:
-        print(f"wrote {written}")
+        say(f"wrote {written}")
     return 0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Event
 
 from graphsplit.cli.arguments import Subparsers, add_command
-from graphsplit.cli.printing import print_json
+from graphsplit.cli.printing import print_json, say
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
 
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         answer = {"name": worker.name, "address": worker.address, "target": worker.target, "devices": list(worker.devices)}
         print_json(answer)
     else:
-        print(f"{worker.name} serves {', '.join(worker.devices)} on {worker.address}, without authentication; Ctrl-C ends it")
+        say(f"{worker.name} serves {', '.join(worker.devices)} on {worker.address}, without authentication; Ctrl-C ends it")
     sys.stdout.flush()
     with suppress(KeyboardInterrupt):
         Event().wait()

@@ -16,8 +16,10 @@ from graphsplit.errors import CutError, FormatError, MissingExtraError
 from graphsplit.formats import Model, ModelLike
 from graphsplit.formats.atomic import check_free, whole_file
 from graphsplit.graph.index import TensorSpec
+from graphsplit.graph.options import hinted
 from graphsplit.inference.shapes import infer
 from graphsplit.parts.parts import Part, Parts
+from graphsplit.planning.fingerprint import check_belongs
 from graphsplit.planning.plan import Plan
 from graphsplit.rewrites.opening import open_model_or_parts
 
@@ -93,6 +95,7 @@ class Picture:
         return where
 
 
+@hinted
 def draw(
     what: ModelLike | Plan | Parts | Part,
     plan: Plan | None = None,
@@ -123,7 +126,7 @@ def draw(
         The picture. A notebook shows it; `Picture.save` writes it.
 
     Raises:
-        CutError: A plan is passed with anything but a model.
+        CutError: A plan is passed with anything but a model, or with another model than its own.
         FormatError, TrustError: The model cannot be loaded.
     """
     if isinstance(what, Plan) and plan is None:
@@ -138,6 +141,9 @@ def draw(
         scene = partial(scene_of, opened)
     else:
         raise CutError(_TOGETHER)
+    drawn_plan = what if isinstance(what, Plan) else plan
+    if drawn_plan is not None and whole is not None:
+        check_belongs(whole.index, drawn_plan)
     drawn = scene(specs or {})
     if shapes and specs is None and whole is not None:
         with suppress(FormatError):  # a graph that TensorFlow refuses

@@ -28,6 +28,7 @@ from graphsplit.execution.options import RunOptions
 from graphsplit.execution.pipeline import Pipeline
 from graphsplit.execution.stages import open_sections
 from graphsplit.execution.streams import Stop, Turns, frames_of
+from graphsplit.execution.threads import check_process, started
 from graphsplit.graph.options import check_count, check_options
 from graphsplit.parts.parts import Port
 from graphsplit.runtimes.arrays import Array
@@ -47,7 +48,7 @@ class AsyncRunner:
     """One stream of frames through main, with pre and post if they are set.
 
     Args:
-        main: A part, or the path of a section file (the split.json beside it states order and names of its tensors).
+        main: A part, the path of a section file (the split.json beside it states order and names of its tensors), or a model.
         depth: How many frames may be in flight (default: two for each section).
         **options: devices, cluster, target, threads, strict, trust, config and delegates; see
             `graphsplit.execution.options.RunOptions`. Sections go by their roles: "pre", "main", "post".
@@ -59,8 +60,9 @@ class AsyncRunner:
 
     def __init__(self, main: SectionLike, *, depth: int | None = None, **options: Unpack[RunOptions]) -> None:
         check_options(AsyncRunner, options, RunOptions)
+        check_count("depth", depth)
         self._chain = Chain(main, trust=options.get("trust", False))
-        self._depth, self._options = depth, options
+        self._depth, self._options, self._pid = depth, options, os.getpid()
         self._in: Callable[[], object] | None = None
         self._out: Callable[..., object] | None = None
         self._thread: threading.Thread | None = None
@@ -88,7 +90,7 @@ class AsyncRunner:
         """Set the section that runs before main.
 
         Args:
-            model: A part, or the path of its file.
+            model: A part, the path of its file, or a model.
 
         Raises:
             CutError: It computes nothing that main reads.
@@ -100,7 +102,7 @@ class AsyncRunner:
         """Set the section that runs after main.
 
         Args:
-            model: A part, or the path of its file.
+            model: A part, the path of its file, or a model.
 
         Raises:
             CutError: It reads nothing that main computes.
@@ -147,6 +149,7 @@ class AsyncRunner:
             SectionRunError: A section failed.
             Exception: Whatever a callback raises.
         """
+        check_process(self._pid, "runner")
         if self._thread is None:
             missing = [f"connect_{name}()" for name, set_ in (("input", self._in), ("output", self._out)) if set_ is None]
             raise GraphSplitError(f"call {' and '.join(missing)} before wait()")
@@ -157,13 +160,16 @@ class AsyncRunner:
 
     def stop(self) -> None:
         """End the stream early: no more input is asked for, and frames in flight are delivered. May be called twice."""
+        check_process(self._pid, "runner")
         self._stop.set()
         if self._pipeline is not None:
             self._pipeline.finish()
         self._wait()
 
     def shutdown(self) -> None:
-        """Stop, and release sessions and threads. May be called twice."""
+        """Stop, and release sessions and threads. May be called twice; in a process that was forked it does nothing."""
+        if self._pid != os.getpid():
+            return
         self._shut = True
         self.stop()
         if self._pipeline is not None and self._thread is not threading.current_thread():
@@ -180,6 +186,7 @@ class AsyncRunner:
         self._chain.set(role, model)
 
     def _check_idle(self) -> None:
+        check_process(self._pid, "runner")
         if self._shut:
             raise GraphSplitError("the runner is shut down; create another one")
         if self._thread is not None:
@@ -197,9 +204,7 @@ class AsyncRunner:
         stages = open_sections(self._chain.sections, **self._options)
         inputs = [p.tensor for p in self.inputs]
         self._pipeline = Pipeline.from_stages(stages, inputs=inputs, outputs=outputs, depth=self._depth)
-        arguments = (self._pipeline, frames, deliver, outputs)
-        self._thread = threading.Thread(target=self._move, args=arguments, name="graphsplit-runner", daemon=True)
-        self._thread.start()
+        self._thread = started(partial(self._move, self._pipeline, frames, deliver, outputs), "graphsplit-runner")
 
     def _move(self, pipeline: Pipeline, frames: Iterator[Mapping[str, Array]], deliver: _Deliver, outputs: Sequence[str]) -> None:
         """Move frames from callback to callback."""
@@ -227,7 +232,7 @@ class MultiStreamRunner:
     Every stream is read in its own thread, one frame ahead, so that a slow one does not delay the others.
 
     Args:
-        main: A part, or the path of a section file (the split.json beside it states order and names of its tensors).
+        main: A part, the path of a section file (the split.json beside it states order and names of its tensors), or a model.
         depth: How many frames may be in flight (default: two for each section).
         **options: As of `AsyncRunner`.
 

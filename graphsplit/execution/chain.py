@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from graphsplit.errors import CutError, FeedError
-from graphsplit.formats import load
+from graphsplit.formats import ModelLike, as_model
 from graphsplit.graph.index import TensorSpec
 from graphsplit.inference.fed_arrays import fed_array
 from graphsplit.parts.manifest import MANIFEST, load_parts
@@ -21,8 +21,8 @@ from graphsplit.runtimes.arrays import Array
 
 __all__ = ["Chain", "Role", "SectionLike"]
 
-#: A part, or the path of the file of a section or of a model.
-SectionLike = Part | str | PathLike[str]
+#: A part, the path of the file of a section, or a model: anything that `graphsplit.load` takes.
+SectionLike = Part | ModelLike
 
 Role = Literal["pre", "main", "post"]
 _ROLES: tuple[Role, ...] = ("pre", "main", "post")
@@ -105,15 +105,15 @@ class Chain:
         return feeds
 
     def _part(self, section: SectionLike, role: Role) -> Part:
-        """A part; of a path the section that the manifest beside it describes, or a whole model if there is none."""
+        """A part; of a path the section that the manifest beside it describes, else a whole model."""
         if isinstance(section, Part):
             return replace(section, name=role)
-        path = Path(section)
-        if (path.parent / MANIFEST).is_file():
+        if isinstance(section, (str, PathLike)) and (Path(section).parent / MANIFEST).is_file():
+            path = Path(section)
             for part in load_parts(path.parent):
                 if part.model.path is not None and part.model.path.name == path.name:
                     return replace(part, name=role)
-        model = load(path, trust=self._trust)
+        model = as_model(section, trust=self._trust)
         return Part(role, model, _ports(model.inputs), _ports(model.outputs), default_device(role))
 
 

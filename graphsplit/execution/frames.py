@@ -10,6 +10,7 @@ from time import perf_counter
 
 from graphsplit.execution.metrics import FrameTimes
 from graphsplit.execution.stages import Stage
+from graphsplit.execution.threads import started
 from graphsplit.inference.feeds import Feeds
 
 __all__ = ["Feeder", "Frame"]
@@ -26,6 +27,7 @@ class Frame:
         error: What went wrong with it; of a sentinel, with the stream.
         stage: The stage that failed.
         ends: It is a sentinel, which passes all stages after the last frame.
+        alone: It is for one stage, and does not go on to the next.
     """
 
     number: int
@@ -34,6 +36,7 @@ class Frame:
     error: BaseException | None = None
     stage: Stage | None = None
     ends: bool = False
+    alone: bool = False
 
     @classmethod
     def sentinel(cls, error: BaseException | None = None) -> Frame:
@@ -48,17 +51,20 @@ class Feeder:
         feeds: The source.
         put: Takes each frame, and a sentinel at the end.
         depth: How many frames may be in flight: the source is asked only while there are fewer.
+        stopped: Called when nothing enters the pipeline any more.
     """
 
-    def __init__(self, feeds: Iterable[Feeds], put: Callable[[Frame], object], depth: int) -> None:
-        self._feeds, self._put = feeds, put
+    def __init__(
+        self, feeds: Iterable[Feeds], put: Callable[[Frame], object], depth: int, stopped: Callable[[], object] = lambda: None
+    ) -> None:
+        self._feeds, self._put, self._when_stopped = feeds, put, stopped
         self._slots = threading.Semaphore(depth)
         self._stopped = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may end what its thread is just ending
 
     def start(self) -> None:
         """Begin to read. Apart from construction, so that the source may already call for the end of the stream."""
-        threading.Thread(target=self._read, name="graphsplit-source", daemon=True).start()
+        started(self._read, "graphsplit-source")
 
     def release(self) -> None:
         """A frame has left the pipeline."""
@@ -77,6 +83,7 @@ class Feeder:
         with self._lock:
             self._stopped = True
         self._slots.release()
+        self._when_stopped()
 
     def _read(self) -> None:
         end = Frame.sentinel()

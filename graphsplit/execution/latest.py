@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
+from graphsplit.execution.threads import started
+
 __all__ = ["Newest"]
 
 _T = TypeVar("_T")
@@ -30,8 +32,7 @@ class Newest(Iterator[_T], Generic[_T]):
         self._ended = False
         self._error: BaseException | None = None
         self._change = threading.Condition()
-        self._thread = threading.Thread(target=self._read, name="graphsplit-capture", daemon=True)
-        self._thread.start()
+        started(self._read, "graphsplit-capture")
 
     def _read(self) -> None:
         try:

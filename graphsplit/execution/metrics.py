@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from graphsplit.graph.text import count_text, shortened
+
 __all__ = ["FrameTimes", "Statistics", "Summary", "percentile"]
 
 _KEPT = 4096  # frames whose times are kept for percentiles and timelines
@@ -88,6 +90,11 @@ class Statistics:
     def __init__(self, stages: Sequence[str]) -> None:
         self.stages = tuple(stages)
         self.clear()
+
+    def __repr__(self) -> str:
+        rate = f", {self.frames / self.elapsed:.1f} frames/s" if self.elapsed > 0 else ""
+        dropped = f", {self.dropped:,} dropped" if self.dropped else ""
+        return f"Statistics({count_text(self.frames, 'frame')}{rate}{dropped}; {shortened(' → '.join(self.stages), 200)})"
 
     def clear(self) -> None:
         """Forget everything."""

@@ -10,22 +10,27 @@ outputs of a stage are passed on by reference.
 
 from __future__ import annotations
 
+import os
 import threading
+import warnings
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from queue import SimpleQueue
+from contextlib import contextmanager
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, get_args
 
 from graphsplit.errors import FeedError, GraphSplitError
+from graphsplit.execution.engine import Engine
 from graphsplit.execution.flow import examples, fed_specs, last_uses
 from graphsplit.execution.frames import Feeder, Frame
 from graphsplit.execution.latest import Newest
 from graphsplit.execution.metrics import FrameTimes, Statistics
 from graphsplit.execution.options import RunOptions
 from graphsplit.execution.stages import Stage, open_sections
+from graphsplit.execution.threads import check_process
 from graphsplit.formats import ModelLike
+from graphsplit.graph.index import TensorSpec
 from graphsplit.graph.options import check_choice, check_count, check_options
 from graphsplit.graph.text import shortened
 from graphsplit.inference.feeds import Feeds, check_feeds
@@ -52,6 +57,10 @@ class Pipeline:
             out = pipe.run({"image_tensor:0": image})            # one request: {tensor: array}
             for out in pipe.stream({"image_tensor:0": i} for i in images):
                 …                                                # in order, none lost
+
+    It ends with `close`, with its block, when it is garbage-collected (with a ResourceWarning), and when the interpreter exits:
+    calls that are running are waited for 4 seconds, then cancelled where the runtime can (TensorFlow), and waited for as long
+    again. A source that blocks forever keeps only its own thread. A process that was forked cannot use it.
 
     Args:
         parts: From `graphsplit.split`, the folder of a split, or anything that `graphsplit.load` takes, which is split first.
@@ -112,24 +121,16 @@ class Pipeline:
         self.statistics = Statistics(tuple(s.name for s in self.stages))
         self._depth = 2 * len(self.stages) if depth is None else depth
         self._specs = fed_specs(self.stages, self.inputs, self.outputs)
-        self._doors: list[SimpleQueue[Frame | None]] = [SimpleQueue() for _ in self.stages]
-        self._done: SimpleQueue[Frame] = SimpleQueue()
-        self._drop = last_uses(self.stages, self.outputs)
-        self._busy, self._closing = threading.Lock(), threading.Lock()
-        self._feeder: Feeder | None = None
-        self._draining: threading.Thread | None = None
-        self._closed = self._discarding = False
-        self._failure = ""
-        self._threads = [
-            threading.Thread(target=self._work, args=(i,), name=f"graphsplit-{s.name}", daemon=True)
-            for i, s in enumerate(self.stages)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._busy = threading.Lock()
+        self._leftover: Frame | None = None  # the sentinel after frames that nobody waits for any more
+        self._engine = Engine(self.stages, last_uses(self.stages, self.outputs))
+        self._finalizer = weakref.finalize(self, _dropped, self._engine, repr(self))
+        self._finalizer.atexit = False
 
     def __repr__(self) -> str:
         sections = shortened(" → ".join(f"{s.name} {s.device}" for s in getattr(self, "stages", ())), 200)
-        return f"{type(self).__name__}({sections}{', closed' if getattr(self, '_closed', True) else ''})"
+        engine = getattr(self, "_engine", None)
+        return f"{type(self).__name__}({sections}{', closed' if engine is None or engine.closed else ''})"
 
     @property
     def depth(self) -> int:
@@ -156,10 +157,10 @@ class Pipeline:
             asked = perf_counter()
             values = check_feeds(self._specs, feeds, copy=True)
             try:
-                self._doors[0].put(Frame(0, values, FrameTimes(asked, perf_counter())))
-                frame = self._done.get()
+                self._engine.doors[0].put(Frame(0, values, FrameTimes(asked, perf_counter())))
+                frame = self._engine.done.get()
             except BaseException:
-                self._drain()
+                self._discard()
                 raise
             return self._result(frame)
 
@@ -206,42 +207,36 @@ class Pipeline:
             SectionRunError: A section failed; the pipeline is closed.
         """
         with self._exclusive():
-            fed = check_feeds(self._specs, feeds)
-            threads = [
-                threading.Thread(target=_try, args=(stage, values), daemon=True)
-                for stage in self.stages
-                if (values := examples(stage, fed)) is not None
-            ]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            engine, fed = self._engine, check_feeds(self._specs, feeds)
+            trials = [examples(stage, fed) for stage in self.stages]
+            try:
+                for stage, door, values in zip(self.stages, engine.doors, trials, strict=True):
+                    if values is not None:
+                        there = {t: v for t, v in zip(stage.inputs, values, strict=True) if v is not None}
+                        door.put(Frame(0, there, FrameTimes(0.0, 0.0), alone=True))
+                for values in trials:  # zeros may be invalid input; the real run that follows reports what is wrong
+                    if values is not None and (frame := engine.done.get()).ends:
+                        raise frame.error or self._closed_error()
+            except BaseException:
+                self._discard()
+                raise
         self.run(feeds)
         self.statistics.clear()
 
     def finish(self) -> None:
         """End the current stream early, from any thread: no more feeds are taken from its source, frames in flight still come."""
-        feeder = self._feeder
+        self._check_process()
+        feeder = self._engine.feeder
         if feeder is not None:
             feeder.finish()
 
     def close(self) -> None:
-        """End all threads and release all sessions. A call that waits for a frame in another thread ends with an error.
+        """End all threads and release all sessions, within 8 seconds. What waits for a frame in another thread ends with an error.
 
-        May be called twice.
+        May be called again, from any thread and from a signal handler; in a process that was forked it does nothing.
         """
-        with self._closing:
-            if self._closed:
-                return
-            self._closed = True
-        self._done.put(Frame.sentinel(GraphSplitError("the pipeline was closed while frames were in flight")))
-        for door in self._doors:
-            door.put(None)
-        for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join()
-        for stage in self.stages:
-            stage.close()
+        self._finalizer.detach()
+        self._engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -253,36 +248,46 @@ class Pipeline:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
+        self._check_process()
         if not self._busy.acquire(blocking=False):
             raise GraphSplitError("the pipeline is in use by another stream; one at a time, or open another pipeline")
         try:
-            draining, self._draining = self._draining, None
-            if draining is not None:
-                draining.join()
+            while self._leftover is not None and not self._engine.closed:
+                if self._engine.done.get() is self._leftover:
+                    self._leftover, self._engine.discarding = None, False
             self._check_open()
             yield
         finally:
             self._busy.release()
 
+    def _check_process(self) -> None:
+        check_process(self._engine.pid, "pipeline")
+
     def _check_open(self) -> None:
-        if self._closed:
+        self._check_process()
+        if self._engine.closed:
             raise self._closed_error()
 
     def _closed_error(self) -> GraphSplitError:
-        why = f" because {shortened(self._failure, _LONGEST)}" if self._failure else ""
+        failure = self._engine.failure
+        why = f" because {shortened(failure, _LONGEST)}" if failure else ""
         return GraphSplitError(f"the pipeline is closed{why}; open another one")
 
     def _stream(self, feeds: Iterable[Mapping[str, object]], policy: Policy, depth: int) -> Iterator[dict[str, Array]]:
         with self._exclusive():
-            newest = Newest(self._copies(feeds)) if policy == "latest" else None
+            engine, copies = self._engine, _copies(self._specs, feeds)
+            newest = Newest(copies) if policy == "latest" else None
             if newest is not None:
                 depth = min(depth, len(self.stages))
-            feeder = self._feeder = Feeder(self._copies(feeds) if newest is None else newest, self._doors[0].put, depth)
+            enter = engine.doors[0].put
+            feeder = Feeder(copies, enter, depth) if newest is None else Feeder(newest, enter, depth, newest.close)
             ended = False
             try:
+                engine.feeder = feeder
                 feeder.start()
                 while True:
-                    frame = self._done.get()
+                    self._check_process()
+                    frame = engine.done.get()
                     if newest is not None:
                         self.statistics.dropped = newest.dropped
                     if frame.ends:
@@ -293,51 +298,22 @@ class Pipeline:
                     yield self._result(frame)
                     feeder.release()
             finally:
-                self._feeder = None
-                feeder.stop()
-                if newest is not None:
-                    newest.close()
-                    self.statistics.dropped = newest.dropped
-                # A consumer that stops early leaves frames in flight; without them the next stream starts clean.
-                if not ended and threading.current_thread() in self._threads:
-                    # A generator that was let go may be collected in the thread of a stage, which must not wait for itself.
-                    self._draining = threading.Thread(target=self._drain, name="graphsplit-drain", daemon=True)
-                    self._draining.start()
-                elif not ended:
-                    self._drain()
+                if engine.pid == os.getpid():  # a generator that was forked with its pipeline has nothing to end
+                    engine.feeder = None
+                    feeder.stop()
+                    if newest is not None:
+                        self.statistics.dropped = newest.dropped
+                    if not ended:
+                        self._discard()
 
-    def _copies(self, feeds: Iterable[Mapping[str, object]]) -> Iterator[Feeds]:
-        """Checked copies of feeds, so that the source may reuse its buffers for the next ones."""
-        for feed in feeds:
-            yield check_feeds(self._specs, feed, copy=True)
+    def _discard(self) -> None:
+        """Let frames in flight pass without being run. A sentinel ends them, because an interrupt may have made their count wrong.
 
-    def _drain(self) -> None:
-        """Discard queued frames. A sentinel ends it, because an interrupt may have made the frame count wrong."""
-        sentinel = Frame.sentinel()
-        self._discarding = True
-        self._doors[0].put(sentinel)
-        while not self._closed and self._done.get() is not sentinel:
-            pass
-        self._discarding = False
-
-    def _work(self, number: int) -> None:
-        """The life of a stage: take a frame, run it, hand it on. An error travels with its frame."""
-        stage = self.stages[number]
-        door = self._doors[number]
-        following = self._doors[number + 1] if number + 1 < len(self._doors) else self._done
-        while (frame := door.get()) is not None:
-            if not frame.ends and frame.error is None and not self._closed and not self._discarding:
-                started = perf_counter()
-                try:
-                    values = frame.values
-                    outputs = stage.call(stage.values(values))
-                    values.update(zip(stage.outputs, outputs, strict=True))
-                    for tensor in self._drop[number]:
-                        values.pop(tensor, None)
-                except BaseException as error:
-                    frame.error, frame.stage = error, stage
-                frame.times.stages.append((started, perf_counter()))
-            following.put(frame)
+        The next use waits for it, and not this: a generator that was let go may be collected in the thread of a stage.
+        """
+        self._engine.discarding = True
+        self._leftover = Frame.sentinel()
+        self._engine.doors[0].put(self._leftover)
 
     def _result(self, frame: Frame) -> dict[str, Array]:
         if frame.ends:  # the pipeline was closed by another thread
@@ -345,12 +321,12 @@ class Pipeline:
         if frame.error is not None:
             stage = frame.stage
             if stage is None or not isinstance(frame.error, Exception):
-                self._failure = f"of {type(frame.error).__name__}: {frame.error}"
+                self._engine.failure = f"of {type(frame.error).__name__}: {frame.error}"
                 self.close()
                 raise frame.error
             what, did = f"section {stage.name!r} on {stage.device}", f"failed at frame {frame.number}"
             failed = run_error(frame.error, what, stage.name, did=did)
-            self._failure = str(failed)
+            self._engine.failure = str(failed)
             self.close()
             raise failed from frame.error
         frame.times.left = perf_counter()
@@ -358,6 +334,14 @@ class Pipeline:
         return {t: frame.values[t] for t in self.outputs}
 
 
-def _try(stage: Stage, values: list[Array | None]) -> None:
-    with suppress(Exception):  # zeros may be invalid input; the real run that follows reports what is wrong
-        stage.call(values)
+def _copies(specs: Sequence[TensorSpec], feeds: Iterable[Mapping[str, object]]) -> Iterator[Feeds]:
+    """Checked copies of feeds, so that the source may reuse its buffers for the next ones."""
+    for feed in feeds:
+        yield check_feeds(specs, feed, copy=True)
+
+
+def _dropped(engine: Engine, what: str) -> None:
+    """End the threads of a pipeline that has been garbage-collected, without waiting for them: this may be one of them."""
+    if engine.pid == os.getpid() and not engine.closed:
+        engine.let_go()
+        warnings.warn(f"{what} was never closed; use it in a `with` block, or call close()", ResourceWarning, stacklevel=2)

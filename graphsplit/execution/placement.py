@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphsplit.errors import PlacementError
 from graphsplit.formats import ModelLike, as_graphdef
+from graphsplit.graph.options import hinted
 from graphsplit.graph.text import shortened
 from graphsplit.inference.devices import available_devices, check_devices, check_sections, is_available, pinned
 from graphsplit.inference.endpoints import ClusterLike, Site, common_site, devices_at
@@ -24,7 +25,7 @@ from graphsplit.parts.parts import Part, Parts
 from graphsplit.rewrites.opening import open_parts
 from graphsplit.runtimes.arrays import Array, as_array
 from graphsplit.runtimes.remote import abandon, remote_config, watched
-from graphsplit.runtimes.tensorflow import session_config
+from graphsplit.runtimes.tensorflow import check_not_forked, session_config
 from graphsplit.verification.equivalence import run_parts
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Placed:
         """A ``tf.compat.v1.Session`` on the graph, with the placement policy and the workers of `place`."""
         import tensorflow as tf
 
+        check_not_forked()
         return tf.compat.v1.Session("" if self.site is None else self.site.target, graph=self.graph, config=self.config)
 
     def run(self, feeds: Mapping[str, object], session: tf.compat.v1.Session | None = None) -> dict[str, Array]:
@@ -115,6 +117,7 @@ class _InGraph:
         """Nothing: the session belongs to the caller of `Placed.run`."""
 
 
+@hinted
 def place(
     parts: Parts | ModelLike,
     devices: Mapping[str, str] | None = None,
@@ -198,7 +201,7 @@ def _report_absent(absent: Mapping[str, str], available: Sequence[str], site: Si
         then = "a device of a cluster: it runs only in a session on that cluster (pass cluster=… or target=…)"
     else:  # on an accelerator, if there is one, as far as it has kernels
         then = f"which this machine lacks: TensorFlow will run it on {next((d for d in available if 'cpu' not in d), available[0])}"
-    warnings.warn(f"{where}, {then} (strict=True raises an error instead)", stacklevel=3)
+    warnings.warn(f"{where}, {then} (strict=True raises an error instead)", stacklevel=4)
 
 
 def _import(part: Part, device: str, keep_devices: bool) -> dict[str, str]:

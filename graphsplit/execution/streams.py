@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Generic, TypeVar
+
+from graphsplit.execution.threads import started
 
 __all__ = ["Stop", "Turns", "frames_of"]
 
@@ -68,8 +71,7 @@ class Turns(Generic[_T]):
         self._live = count
         self._error: BaseException | None = None
         for stream in range(count):
-            reader = threading.Thread(target=self._read, args=(callback, stream), name=f"graphsplit-stream-{stream}", daemon=True)
-            reader.start()
+            started(partial(self._read, callback, stream), f"graphsplit-stream-{stream}")
 
     def __iter__(self) -> Iterator[tuple[int, _T]]:
         turn, count = 0, len(self._slots)

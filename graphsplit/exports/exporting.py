@@ -19,6 +19,7 @@ from graphsplit.exports.targets import find_target
 from graphsplit.formats import ModelLike, load
 from graphsplit.formats.atomic import landing
 from graphsplit.graph.index import Shape
+from graphsplit.graph.options import check_path, hinted
 from graphsplit.graph.text import shortened
 from graphsplit.parts.parts import Parts, Port
 from graphsplit.rewrites.opening import open_model_or_parts
@@ -100,6 +101,7 @@ class Exported:
         return self._split.replaced(self.section, load(self.path), names, device="/cpu:0")
 
 
+@hinted
 def export(
     what: ModelLike | Parts,
     path: str | PathLike[str],
@@ -147,6 +149,7 @@ def export(
         FeedError, SectionRunError: Feeds do not fit, or source or export fail to run.
         MissingExtraError: LiteRT or Triton's client is not installed.
     """
+    check_path("path", path, "a file or folder")
     target = find_target(to)
     opened = open_model_or_parts(what, trust=trust)
     source = find_source(opened, section, to=to, trust=trust, apart=target.apart)

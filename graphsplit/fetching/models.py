@@ -12,6 +12,7 @@ from graphsplit.fetching.download import Progress, download
 from graphsplit.fetching.unpacking import unpack
 from graphsplit.fetching.zoo import address_of, plain_name
 from graphsplit.formats.atomic import check_free, landing
+from graphsplit.graph.options import check_path, hinted
 
 __all__ = ["Fetched", "fetch", "fetch_files"]
 
@@ -37,6 +38,7 @@ class Fetched:
     sha256: str = ""
 
 
+@hinted
 def fetch(
     name: str,
     directory: str | PathLike[str] = ".",
@@ -79,6 +81,7 @@ def fetch_files(
     progress: Progress = lambda received, total: None,
 ) -> Fetched:
     """Download a published model as `fetch` does, and list all that it holds. Raises what `fetch` raises."""
+    check_path("directory", directory, "a folder")
     address = address_of(name)
     try:
         plain, ending = plain_name(address)

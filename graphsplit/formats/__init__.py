@@ -13,6 +13,7 @@ from graphsplit.formats.detect import FORMATS, check_readable, detect_format
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.model import Model
 from graphsplit.formats.staging import recover
+from graphsplit.graph.options import hinted
 
 __all__ = ["GraphDefModel", "Model", "ModelLike", "as_graphdef", "as_model", "is_model", "load", "locate"]
 
@@ -45,6 +46,7 @@ def locate(path: str | PathLike[str]) -> Path:
     return _DEMO if str(path) == "demo" and not where.exists() else where
 
 
+@hinted
 def load(model: ModelLike, format: str | None = None, *, trust: bool = False) -> Model:
     """Read a model: a frozen ``.pb`` or ``.pbtxt``, a SavedModel folder, a ``.keras`` or a ``.tflite`` file, or one in memory.
 

@@ -9,12 +9,16 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING, NoReturn
 
 from graphsplit.errors import FormatError
 from graphsplit.formats.atomic import whole_file
 from graphsplit.formats.source import FileRange, SourceFile
 from graphsplit.graph.index import GraphIndex, TensorSpec
 from graphsplit.graph.text import count_text
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Stored"]
 
@@ -49,6 +53,15 @@ class Stored:
             return f"<{type(self).__name__}{where}: {count_text(len(self.index.nodes), 'node')}>"
         except FormatError:  # of a damaged graph; a repr never raises
             return f"<{type(self).__name__}{where}: damaged>"
+
+    def __copy__(self) -> Self:
+        return self  # a model never changes
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a model is not pickled: it may be larger than memory; pass its path, or save() it and load() the file")
 
     # what it is
 

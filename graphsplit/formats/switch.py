@@ -39,13 +39,25 @@ _CURRENT = -100  # AT_FDCWD
 
 @contextmanager
 def reported(path: Path) -> Iterator[None]:
-    """Turn an OSError into a FormatError that names the path."""
+    """Turn an OSError into a FormatError that names the path, and so a path that no system takes (a NUL, a lone surrogate)."""
     try:
         yield
     except OSError as error:
         if isinstance(error, GraphSplitError):  # an OverwriteError is a FileExistsError
             raise
         raise FormatError(f"cannot be written: {error.strerror or error}", path=path) from error
+    except ValueError as error:
+        if isinstance(error, GraphSplitError) or not _is_impossible(path):
+            raise
+        raise FormatError(f"cannot be written: {error}", path=repr(str(path))) from error
+
+
+def _is_impossible(path: Path) -> bool:
+    """Whether no file can have this path."""
+    try:
+        return b"\0" in os.fsencode(path)
+    except UnicodeEncodeError:
+        return True
 
 
 def absolute(path: Path) -> Path:

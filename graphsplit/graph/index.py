@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from graphsplit.errors import TensorNotFoundError
-from graphsplit.graph.text import count_text, list_text
+from graphsplit.graph.text import count_text, list_text, shape_text, shortened
 from graphsplit.graph.traversal import reachable, walk
 
 __all__ = ["Function", "GraphIndex", "Group", "Node", "Role", "Shape", "TensorSpec", "itemsize"]
@@ -44,7 +44,10 @@ def itemsize(dtype: str | None) -> float | None:
     return None if bits is None else bits / 8
 
 
-@dataclass(frozen=True, slots=True)
+_LONG = 60  # characters of a name in a repr
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class TensorSpec:
     """What is known about a tensor without running anything.
 
@@ -59,6 +62,9 @@ class TensorSpec:
     dtype: str | None = None
     shape: Shape | None = None
     optional: bool = False
+
+    def __repr__(self) -> str:
+        return f"TensorSpec({shortened(self.name, _LONG)}, {self.dtype or '?'} {shortened(shape_text(self.shape), _LONG)})"
 
     @property
     def nbytes(self) -> int | None:
@@ -75,7 +81,7 @@ class TensorSpec:
         return self
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Node:
     """One operation.
 
@@ -101,13 +107,17 @@ class Node:
     group: str | None = None
     role: Role = ""
 
+    def __repr__(self) -> str:
+        counts = f"{count_text(len(self.inputs), 'input')}, {count_text(len(self.outputs), 'output')}"
+        return f"Node({shortened(self.name, _LONG)}: {shortened(self.op, _LONG)}, {counts})"
+
     @property
     def is_shared_constant(self) -> bool:
         """Whether it is a constant outside of every loop, so that each section may have its own copy."""
         return self.kind == "const" and self.group is None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Group:
     """Nodes that stay together: dividing them would cut through a loop, a cond, or a handle.
 
@@ -120,6 +130,9 @@ class Group:
     name: str
     kind: str
     nodes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Group({self.kind} {shortened(self.name, _LONG)}: {count_text(len(self.nodes), 'node')})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Integral, Real
 from os import PathLike
+from typing import ParamSpec, TypeVar
 
 from graphsplit.errors import OptionError
 
-__all__ = ["check_choice", "check_count", "check_mapping", "check_number", "check_options", "check_path"]
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+__all__ = ["check_choice", "check_count", "check_mapping", "check_number", "check_options", "check_path", "hinted"]
+
+
+def hinted(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Have a function without ``**options`` answer a misspelt keyword argument as those with options do: see `check_options`."""
+    known = _arguments(function)
+
+    @functools.wraps(function)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        for name in kwargs:
+            if name not in known:
+                raise _unexpected(function, name, known)
+        return function(*args, **kwargs)
+
+    return call
 
 
 def check_options(function: Callable[..., object], passed: Mapping[str, object], options: type) -> None:
@@ -27,10 +46,13 @@ def check_options(function: Callable[..., object], passed: Mapping[str, object],
     """
     for name in passed:
         if name not in options.__annotations__:
-            known = [*options.__annotations__, *_arguments(function)]
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(sorted(known))}"
-            raise OptionError(f"{function.__name__}() got an unexpected keyword argument {name!r}{hint}", option=name)
+            raise _unexpected(function, name, [*options.__annotations__, *_arguments(function)])
+
+
+def _unexpected(function: Callable[..., object], name: str, known: Sequence[str]) -> OptionError:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(sorted(known))}"
+    return OptionError(f"{function.__name__}() got an unexpected keyword argument {name!r}{hint}", option=name)
 
 
 def _arguments(function: Callable[..., object]) -> list[str]:
@@ -75,6 +97,8 @@ def check_path(option: str, value: object, what: str) -> None:
     """
     if value is not None and not isinstance(value, (str, PathLike)):
         raise OptionError(f"{option} must be the path of {what}, not {value!r:.100}", option=option)
+    if value is not None and "\0" in str(value):
+        raise OptionError(f"{option} must be the path of {what}, and none holds a NUL: {str(value)!r:.100}", option=option)
 
 
 def check_mapping(option: str, value: object, example: str) -> None:

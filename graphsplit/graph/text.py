@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from graphsplit.graph.index import Shape, TensorSpec
 
-__all__ = ["bytes_text", "count_text", "flow_text", "list_text", "shape_text", "shortened", "spec_text"]
+__all__ = ["bytes_text", "count_text", "escaped", "flow_text", "list_text", "shape_text", "shortened", "spec_text"]
 
 _MOST = 5  # sections that are listed
 _LONG = 60  # characters of a name in a list
@@ -44,6 +44,18 @@ def shortened(text: str, limit: int) -> str:
         return text
     head = (limit - 1) // 3
     return f"{text[:head]}…{text[len(text) - (limit - 1 - head) :]}"
+
+
+def escaped(text: str, keep: str = "") -> str:
+    r"""Text with what a terminal would obey, and what is not seen, as in a Python string: ``\x1b``, ``\u202e`` (right to left).
+
+    Args:
+        text: The text.
+        keep: Characters that stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
 def count_text(count: int, noun: str) -> str:

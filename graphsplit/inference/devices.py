@@ -72,6 +72,9 @@ def available_devices(config: Any, target: str = "") -> tuple[str, ...]:
     """
     import tensorflow as tf
 
+    from graphsplit.runtimes.tensorflow import check_not_forked
+
+    check_not_forked()
     with tf.compat.v1.Session(target, graph=tf.Graph(), config=config) as session:
         names = [d.name for d in session.list_devices()]
     return tuple(_short(name) for name in names)

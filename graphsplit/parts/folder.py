@@ -13,7 +13,7 @@ from graphsplit.errors import OptionError
 from graphsplit.formats.atomic import check_folder, check_free
 from graphsplit.formats.staging import Staging
 from graphsplit.formats.switch import reported
-from graphsplit.graph.options import check_path
+from graphsplit.graph.options import check_path, hinted
 from graphsplit.parts.manifest import MANIFEST, file_names, manifest_json
 from graphsplit.parts.parts import Parts
 
@@ -40,6 +40,7 @@ def check_save(parts: Parts, directory: str | PathLike[str], *, overwrite: bool 
     check_free([folder / name for name in (*file_names(parts).values(), MANIFEST)], sources=sources, overwrite=overwrite, then=then)
 
 
+@hinted
 def save(parts: Parts, directory: str | PathLike[str], *, overwrite: bool = False) -> Path:
     """Write the section files and the manifest into a folder.
 

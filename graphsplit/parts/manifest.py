@@ -14,7 +14,7 @@ from graphsplit.errors import FormatError, GraphSplitError
 from graphsplit.formats import Model, load
 from graphsplit.formats.staging import reading
 from graphsplit.graph.json_input import as_type, entry_error, read_json
-from graphsplit.graph.options import check_path
+from graphsplit.graph.options import check_path, hinted
 from graphsplit.graph.signature import Signature
 from graphsplit.parts.parts import Part, Parts, Port, Source
 from graphsplit.planning.plan import Added
@@ -158,6 +158,7 @@ def find_manifest(path: str | PathLike[str]) -> Path | None:
         return None
 
 
+@hinted
 def load_parts(directory: str | PathLike[str]) -> Parts:
     """Read a split back. Section files are beside the manifest, and their checksums are checked.
 

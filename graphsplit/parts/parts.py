@@ -11,7 +11,7 @@ from graphsplit.errors import CutError, SectionNotFoundError
 from graphsplit.formats import Model, as_graphdef
 from graphsplit.graph.index import Shape, TensorSpec
 from graphsplit.graph.signature import Signature
-from graphsplit.graph.text import count_text, flow_text
+from graphsplit.graph.text import count_text, flow_text, shape_text, shortened
 from graphsplit.planning.plan import Added, Plan
 from graphsplit.planning.targets.answer import Answer
 
@@ -26,7 +26,10 @@ def default_device(section: str) -> str:
     return DEFAULT_DEVICES.get(section, "/cpu:0")
 
 
-@dataclass(frozen=True, slots=True)
+_LONG = 60  # characters of a name in a repr
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Port:
     """An input or output of a section.
 
@@ -48,6 +51,11 @@ class Port:
     def spec(self) -> TensorSpec:
         """What is known about the tensor, by its name in the whole."""
         return TensorSpec(self.tensor, self.dtype, self.shape, self.optional)
+
+    def __repr__(self) -> str:
+        name = "" if self.name == self.tensor else f" as {shortened(self.name, _LONG)}"
+        shape = shortened(shape_text(self.shape), _LONG)
+        return f"Port({shortened(self.tensor, _LONG)}{name}, {self.dtype or '?'} {shape})"
 
 
 @dataclass(frozen=True)

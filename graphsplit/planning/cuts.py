@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from graphsplit.errors import CutError
 from graphsplit.graph.index import GraphIndex
+from graphsplit.graph.text import list_text, shortened
 from graphsplit.graph.traversal import reachable
 
 __all__ = ["Cut", "check_cut", "make_cut", "nearest_borders"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Cut:
     """Where a section ends.
 
@@ -23,6 +24,9 @@ class Cut:
 
     section: str
     tensors: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Cut({shortened(self.section, 60)} ends at {list_text(self.tensors)})"
 
 
 def make_cut(section: str, tensors: Iterable[str]) -> Cut:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from graphsplit.errors import SectionNotFoundError
-from graphsplit.graph.text import count_text, flow_text
+from graphsplit.graph.text import count_text, flow_text, list_text
 from graphsplit.planning.cuts import Cut
 from graphsplit.planning.targets.answer import Answer
 
@@ -42,7 +42,7 @@ class Section:
         return f"Section({self.name}: {', '.join(count_text(len(some), noun) for noun, some in counts.items())})"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Added:
     """A border tensor that the user did not name.
 
@@ -57,6 +57,9 @@ class Added:
     section: str
     consumer: str
     reason: str
+
+    def __repr__(self) -> str:
+        return f"Added({list_text([self.tensor])} for {list_text([self.consumer])} in {self.section})"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -76,6 +79,7 @@ class Plan:
         notes: Sentences on everything else that was decided.
         devices: Section → device, where the search for the cut decided that.
         target: What a target takes of the accelerator's sections, if the cut was made for one.
+        fingerprint: Of the graph that it was made for; see `graphsplit.planning.fingerprint`.
     """
 
     sections: tuple[Section, ...]
@@ -90,6 +94,7 @@ class Plan:
     notes: tuple[str, ...] = field(default=(), compare=False)
     devices: Mapping[str, str] = field(default_factory=dict, compare=False)
     target: Answer | None = field(default=None, compare=False)
+    fingerprint: str = field(default="", compare=False)
 
     def __repr__(self) -> str:
         sections = [(f"{s.name} {count_text(len(s.nodes), 'node')}", s.inputs, s.outputs) for s in self.sections]

@@ -24,6 +24,7 @@ from graphsplit.errors import CutError
 from graphsplit.graph.index import GraphIndex
 from graphsplit.graph.traversal import reachable
 from graphsplit.planning.cuts import Cut, check_cut
+from graphsplit.planning.fingerprint import fingerprint_of
 from graphsplit.planning.plan import Plan, Repair, Section
 from graphsplit.planning.repair import Reads, Repairer
 from graphsplit.planning.state import StateOrder
@@ -203,6 +204,7 @@ class _Planner:
             last=self.last,
             repair=self.repair,
             notes=tuple(self.notes),
+            fingerprint=fingerprint_of(index, sections),
         )
 
     def _owner_of(self, tensor: str) -> int | None:

@@ -9,6 +9,7 @@ from graphsplit.errors import CutError
 from graphsplit.formats import GraphDefModel, ModelLike, as_graphdef, as_model
 from graphsplit.formats.graphdef.edit import NodeWriter, edited
 from graphsplit.formats.graphdef.writer import Chunk
+from graphsplit.graph.options import hinted
 from graphsplit.inference.shapes import Sizes
 from graphsplit.planning.plan import Plan
 from graphsplit.planning.planner import plan_sections
@@ -56,6 +57,7 @@ class RewrittenModel(GraphDefModel):
         return self._original
 
 
+@hinted
 def rewrite(
     model: ModelLike,
     *,

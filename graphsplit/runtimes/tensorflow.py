@@ -5,17 +5,43 @@ Every session has its own graph. No default graph is touched, no global switch f
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from graphsplit.errors import FormatError
+from graphsplit.errors import FormatError, GraphSplitError
 from graphsplit.graph.index import Shape
 from graphsplit.runtimes.arrays import Array, as_array, error_text
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["TensorFlowSession", "import_graph", "infer_shapes", "pooled_config", "session_config", "transfer_times"]
+__all__ = [
+    "TensorFlowSession",
+    "check_not_forked",
+    "import_graph",
+    "infer_shapes",
+    "pooled_config",
+    "session_config",
+    "transfer_times",
+]
+
+_ran_in: set[int] = set()  # the process in which TensorFlow has started its threads, if it has
+
+
+def check_not_forked() -> None:
+    """Refuse to run TensorFlow in a fork of a process that has run it: its threads are missing, and it waits for them forever.
+
+    Raises:
+        GraphSplitError: Says how to start processes instead.
+    """
+    _ran_in.add(os.getpid())
+    if len(_ran_in) > 1:
+        _ran_in.discard(os.getpid())
+        raise GraphSplitError(
+            "TensorFlow has run in the process that this one was forked from, and cannot run in a fork; start processes with "
+            'multiprocessing.get_context("spawn"), or before anything is run'
+        )
 
 
 def session_config(*, optimize: bool = True) -> tf.compat.v1.ConfigProto:
@@ -24,9 +50,13 @@ def session_config(*, optimize: bool = True) -> tf.compat.v1.ConfigProto:
     Args:
         optimize: Whether Grappler may rewrite the graph. Without it every legal cut is bit-equal to the whole; with it, a cut
             between a convolution and its batch normalisation prevents a fusion and differs by rounding.
+
+    Raises:
+        GraphSplitError: As of `check_not_forked`.
     """
     import tensorflow as tf
 
+    check_not_forked()
     config = tf.compat.v1.ConfigProto(allow_soft_placement=True)
     config.gpu_options.allow_growth = True
     config.graph_options.rewrite_options.disable_meta_optimizer = not optimize
@@ -57,6 +87,7 @@ class TensorFlowSession:
 
     Raises:
         FormatError: TensorFlow refuses the graph.
+        GraphSplitError: This process is a fork of one that has run TensorFlow.
     """
 
     def __init__(
@@ -64,6 +95,7 @@ class TensorFlowSession:
     ) -> None:
         import tensorflow as tf
 
+        check_not_forked()
         self._graph = tf.Graph()
         with self._graph.as_default():
             import_graph(graph_def)

@@ -10,7 +10,7 @@ from typing import Literal, overload
 from graphsplit.errors import CutError
 from graphsplit.formats import ModelLike, as_model
 from graphsplit.graph.index import GraphIndex, TensorSpec
-from graphsplit.graph.options import check_count
+from graphsplit.graph.options import check_count, hinted
 from graphsplit.graph.text import bytes_text, count_text, list_text
 from graphsplit.inference.shapes import Sizes, infer
 from graphsplit.planning.affinity import read_affinity, refusing
@@ -80,6 +80,7 @@ class Suggestions(Sequence[Suggestion]):
         return iter(self.cuts)
 
 
+@hinted
 def suggest(
     model: ModelLike,
     *,

@@ -6,13 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from graphsplit.errors import CutError
+from graphsplit.errors import CutError, OptionError
 from graphsplit.formats import Model, ModelLike, as_model
 from graphsplit.graph.index import TensorSpec
+from graphsplit.graph.options import check_options
 from graphsplit.inference.devices import check_devices, check_sections
 from graphsplit.inference.shapes import Sizes, infer
 from graphsplit.parts.parts import Part, Parts, Port, Source, default_device
 from graphsplit.planning.affinity import refusing
+from graphsplit.planning.fingerprint import check_belongs
 from graphsplit.planning.plan import Plan
 from graphsplit.planning.planner import plan_sections
 from graphsplit.splitting.naming import Names, tensors_of
@@ -125,15 +127,19 @@ def split(
         SectionNotFoundError: for a device of a section that does not exist.
         PlacementError: for an invalid device name.
         FormatError: for a graph that is not frozen.
-        TensorNotFoundError, OptionError: as of `plan`.
+        TensorNotFoundError: as of `plan`.
+        OptionError: as of `plan`, and for `repair` together with a plan.
     """
     model = as_model(model, trust=trust)
     model.check_frozen()
     if isinstance(at, Plan):
+        check_options(split, cut, PlanOptions)
         if named := named_options(cut):
             raise CutError(f"a plan and {named[0]} both say where to cut; pass one of them")
+        for option in cut:
+            raise OptionError(f"{option} is decided when a split is planned; pass it to plan(), not with a plan", option=option)
         planned = at
-        _check_belongs(model, planned)
+        check_belongs(model.index, planned)
     else:
         if at is not None:
             if cut.get("outputs") is not None:
@@ -160,13 +166,6 @@ def _parts(model: Model, planned: Plan, specs: Mapping[str, TensorSpec], devices
         plan=planned,
         signature=model.signature.kept(planned.inputs, planned.outputs),
     )
-
-
-def _check_belongs(model: Model, planned: Plan) -> None:
-    nodes = model.index.name_to_node_map
-    missing = next((name for section in planned.sections for name in section.nodes if name not in nodes), None)
-    if missing is not None:
-        raise CutError(f"the plan was made for another model: this one has no node {missing!r}; plan it again")
 
 
 def border_specs(model: Model, planned: Plan, *, shapes: bool = True, isolate: bool = True) -> dict[str, TensorSpec]:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from graphsplit.errors import FeedError, FormatError, SectionRunError
 from graphsplit.formats import Model, ModelLike, as_model
-from graphsplit.graph.options import check_count, check_number
+from graphsplit.graph.options import check_count, check_number, hinted
 from graphsplit.inference.failures import ChildError, error_kind
 from graphsplit.inference.feeds import Feeds, check_feeds, made_feeds
 from graphsplit.inference.runtime import Runnable
@@ -39,6 +39,7 @@ class _Open(Protocol):
     def __call__(self, model: Model, what: str, section: str, *, outputs: Sequence[str] | None = None) -> NamedSession: ...
 
 
+@hinted
 def verify(
     model: ModelLike,
     parts: Parts | str | PathLike[str],
