@@ -1,4 +1,4 @@
-"""Runs campaigns outside of pytest: `python -m tests.attack [CAMPAIGN …] [--count N] [--first SEED]`; without names all, at their long size."""
+"""Runs campaigns outside of pytest: `python -m tests.attack [CAMPAIGN …] [--count N] [--first SEED]`; without names all."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def _preset(path: Path, model: Model) -> None:
 
 def _labels(path: Path, model: Model) -> None:
     for number, name in read_labels(path).items():
-        assert isinstance(number, int) and isinstance(name, str)
+        assert (type(number), type(name)) == (int, str)
 
 
 def _cluster(path: Path, model: Model) -> None:

@@ -22,17 +22,22 @@ from tests.attack.mutations import mutated_bytes
 __all__ = ["start_archives", "start_fetching"]
 
 _NAMES = (
-    "net/x", "net/frozen_inference_graph.pb", "net/../../x", "../x", "/tmp/graphsplit_outside", "x\x00y", "", ".", "..", "net", "net/", "a/./b",
-    "a//b", "C:\\x", "..\\x", "\\\\host\\x", "é", "\udcff", "x" * 300, "a/" * 600 + "b", "\x1b[2J", "net/.hidden", "~/x", "-rf", "CON", "net/x/y",
+    "net/x", "net/frozen_inference_graph.pb", "net/../../x", "../x", "/tmp/graphsplit_outside", "x\x00y", "", ".", "..",
+    "net", "net/", "a/./b",
+    "a//b", "C:\\x", "..\\x", "\\\\host\\x", "é", "\udcff", "x" * 300, "a/" * 600 + "b", "\x1b[2J", "net/.hidden", "~/x",
+    "-rf", "CON", "net/x/y",
 )  # fmt: skip
 _KINDS = (tarfile.REGTYPE,) * 8 + (
     tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.CONTTYPE,
     tarfile.GNUTYPE_SPARSE, tarfile.AREGTYPE, b"Z",
 )  # fmt: skip
 _PAX = {
-    "size": ["0", "-1", "99999999999999", "9" * 5000, "x", "1e3"], "path": ["../x", "/x", "net/x", "x" * 5000], "linkpath": ["/etc/passwd"],
-    "GNU.sparse.size": ["99999999999"], "GNU.sparse.map": ["0,1", "0,99999999999,5,5", "x"], "GNU.sparse.realsize": ["8589934592"],
-    "GNU.sparse.major": ["1"], "GNU.sparse.minor": ["0"], "GNU.sparse.numblocks": ["3"], "mtime": ["nan", "-1", "x"], "uid": ["x"],
+    "size": ["0", "-1", "99999999999999", "9" * 5000, "x", "1e3"], "path": ["../x", "/x", "net/x", "x" * 5000],
+    "linkpath": ["/etc/passwd"],
+    "GNU.sparse.size": ["99999999999"], "GNU.sparse.map": ["0,1", "0,99999999999,5,5", "x"],
+    "GNU.sparse.realsize": ["8589934592"],
+    "GNU.sparse.major": ["1"], "GNU.sparse.minor": ["0"], "GNU.sparse.numblocks": ["3"], "mtime": ["nan", "-1", "x"],
+    "uid": ["x"],
     "hdrcharset": ["BINARY"], "comment": ["x" * 100_000],
 }  # fmt: skip
 
@@ -217,9 +222,13 @@ def _answer(rng: random.Random, port: int) -> list[bytes]:
 
 
 _HEADERS = (
-    b"Location: file:///etc/passwd", b"Location: http://127.0.0.1:PORT/net.tar.gz", b"Location: ", b"Location: //", b"Location: http://[::1",
-    b"Location: http://127.0.0.1:99999/", b"Location: ftp://127.0.0.1/", b"Location: http://\x00/", b"Location: http://127.0.0.1:x/", b"Location: /\xff\xfe",
-    b"Transfer-Encoding: chunked", b"Content-Encoding: gzip", b"Content-Range: bytes 5-1/0", b"Content-Range: x", b"ETag: \"\x1b[31m\"", b"ETag: " + b"x" * 60_000,
-    b"ETag: W/\"x\"", b"Last-Modified: x", b"Accept-Ranges: bytes", b"X: " + b"y" * 70_000, b"\xff\xfe: \xff", b"no colon", b" folded",
+    b"Location: file:///etc/passwd", b"Location: http://127.0.0.1:PORT/net.tar.gz", b"Location: ", b"Location: //",
+    b"Location: http://[::1",
+    b"Location: http://127.0.0.1:99999/", b"Location: ftp://127.0.0.1/", b"Location: http://\x00/",
+    b"Location: http://127.0.0.1:x/", b"Location: /\xff\xfe",
+    b"Transfer-Encoding: chunked", b"Content-Encoding: gzip", b"Content-Range: bytes 5-1/0", b"Content-Range: x",
+    b"ETag: \"\x1b[31m\"", b"ETag: " + b"x" * 60_000,
+    b"ETag: W/\"x\"", b"Last-Modified: x", b"Accept-Ranges: bytes", b"X: " + b"y" * 70_000, b"\xff\xfe: \xff", b"no colon",
+    b" folded",
     b"Content-Disposition: attachment; filename=../../x", b"Refresh: 0; url=file:///etc/passwd", b"X: y\r\n" * 300 + b"X: z",
 )  # fmt: skip

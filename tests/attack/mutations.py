@@ -15,15 +15,21 @@ from tests.formats import raw
 __all__ = ["mutated_bytes", "mutated_flatbuffer", "mutated_json", "mutated_message", "mutated_text"]
 
 INTEGERS = (
-    0, 1, 2, 3, 5, 7, 9, 10, 19, 20, 21, 22, 23, 32, 64, 101, 120, 127, 128, 255, 1000, 65_535, 10**6, 10**9, 2**31 - 1, 2**31, 2**32 - 1,
+    0, 1, 2, 3, 5, 7, 9, 10, 19, 20, 21, 22, 23, 32, 64, 101, 120, 127, 128, 255, 1000, 65_535, 10**6, 10**9, 2**31 - 1,
+    2**31, 2**32 - 1,
     2**32, 2**40, 2**53, 2**62, 2**63 - 1, 2**63, 2**64 - 2, 2**64 - 1,
 )  # fmt: skip
 TEXTS = (
-    b"", b"x", b"a", b"y", b"^x", b"^", b":", b"x:1", b"x:-1", b"x:99999999999999999999", b"x:0:0", b"x:", b" ", b",", b"a,b", b"\xff\xfe",
-    b"\x1b[2J", b"\x00", b"a\nb", b"../../x", b"/etc/passwd", b"[red]", b"[/]", b"{}", b"%s%n", b"\xe2\x80\xae", b"x" * 70_000, b"T", b"loc:@x",
-    b"Const", b"Placeholder", b"Switch", b"Merge", b"Enter", b"Exit", b"NextIteration", b"LoopCond", b"PartitionedCall", b"While", b"If",
-    b"_Arg", b"_Retval", b"VarHandleOp", b"PlaceholderWithDefault", b"IdentityN", b"Split", b"Unpack", b"Reshape", b"Fill", b"Range", b"NoOp",
-    b"TensorArrayV3", b"TensorListReserve", b"ReadFile", b"PyFunc", b"NoSuchOp", b"Assert", b"QueueDequeueV2", b"Stage", b"Tile", b"Pad",
+    b"", b"x", b"a", b"y", b"^x", b"^", b":", b"x:1", b"x:-1", b"x:99999999999999999999", b"x:0:0", b"x:", b" ", b",",
+    b"a,b", b"\xff\xfe",
+    b"\x1b[2J", b"\x00", b"a\nb", b"../../x", b"/etc/passwd", b"[red]", b"[/]", b"{}", b"%s%n", b"\xe2\x80\xae",
+    b"x" * 70_000, b"T", b"loc:@x",
+    b"Const", b"Placeholder", b"Switch", b"Merge", b"Enter", b"Exit", b"NextIteration", b"LoopCond", b"PartitionedCall",
+    b"While", b"If",
+    b"_Arg", b"_Retval", b"VarHandleOp", b"PlaceholderWithDefault", b"IdentityN", b"Split", b"Unpack", b"Reshape", b"Fill",
+    b"Range", b"NoOp",
+    b"TensorArrayV3", b"TensorListReserve", b"ReadFile", b"PyFunc", b"NoSuchOp", b"Assert", b"QueueDequeueV2", b"Stage",
+    b"Tile", b"Pad",
 )  # fmt: skip
 
 
@@ -54,6 +60,8 @@ def mutated_bytes(rng: random.Random, content: bytes) -> bytes:
 
 # Messages of protobuf, without their definitions
 
+_LARGEST = 2**22  # bytes of a mutant that holds a field many times
+
 Tree = list[list[Any]]  # [number, wire type, bytes or Tree]
 
 
@@ -63,7 +71,8 @@ def mutated_message(rng: random.Random, content: bytes) -> bytes:
     if tree is None:
         return mutated_bytes(rng, content)
     for _ in range(rng.choice([1, 1, 1, 2, 3, 6])):
-        _change_message(rng, tree)
+        if not _change_message(rng, tree):
+            break
     return _joined(tree)
 
 
@@ -97,10 +106,11 @@ def _places(tree: Tree) -> dict[tuple[int, ...], list[tuple[Tree, int]]]:
     return places
 
 
-def _change_message(rng: random.Random, tree: Tree) -> None:
+def _change_message(rng: random.Random, tree: Tree) -> bool:
+    """Change a field; whether another change may follow, which after many repetitions would take long."""
     places = _places(tree)
     if not places:
-        return
+        return False
     alike = places[rng.choice(list(places))]
     level, index = rng.choice(alike)
     field = level[index]
@@ -124,7 +134,9 @@ def _change_message(rng: random.Random, tree: Tree) -> None:
         case 9:
             level.insert(rng.randrange(len(level)), level.pop(index))
         case 10:
-            level[index:index] = [field] * rng.choice([10, 300, 3000])
+            size = len(_joined([field])) + 1
+            level[index:index] = [field] * min(rng.choice([10, 300, 3000]), max(1, _LARGEST // size // len(alike)))
+            return False
         case _:
             if isinstance(field[2], list):  # nested in itself
                 content = _joined(field[2])
@@ -134,7 +146,7 @@ def _change_message(rng: random.Random, tree: Tree) -> None:
                         break
                 field[2] = content
             else:
-                number, wire, _ = field
+                number = field[0]
                 field[:] = [
                     rng.choice([number, 1, 2, 5, 15, 2**29 - 1]),
                     rng.choice([0, 1, 2, 5]),
@@ -142,6 +154,7 @@ def _change_message(rng: random.Random, tree: Tree) -> None:
                 ]
                 if field[1] in (1, 5):
                     field[2] = bytes(8 if field[1] == 1 else 4)
+    return True
 
 
 def _copy(field: list[Any]) -> list[Any]:
@@ -161,12 +174,12 @@ def mutated_text(rng: random.Random, text: str) -> str:
         match rng.randrange(9):
             case 0 | 1 | 2:
                 words = re.findall(r'"[^"]*"|[\w.+-]+', text)
-                lines[at] = re.sub(r'(?<=: )("[^"]*"|\S+)', lambda _: rng.choice(words), lines[at], count=1)
+                lines[at] = re.sub(r'(?<=: )("[^"]*"|\S+)', lambda _, words=words: rng.choice(words), lines[at], count=1)
             case 3:
                 odd = rng.choice(
                     [*map(str, INTEGERS), "-1", "-9223372036854775808", "1e999", "nan", "DT_FLOAT", '"\\377"', '""', '"\\x"', "'x'"]
                 )
-                lines[at] = re.sub(r'(?<=: )("[^"]*"|\S+)', lambda _: odd, lines[at], count=1)
+                lines[at] = re.sub(r'(?<=: )("[^"]*"|\S+)', lambda _, odd=odd: odd, lines[at], count=1)
             case 4:
                 del lines[at]
             case 5:
@@ -221,8 +234,10 @@ def mutated_json(rng: random.Random, text: str) -> bytes:
 
 
 _ODD_JSON: tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 2**31, 2**63, 2**64, 10**30, -(2**63), 0.5, 1e308, float("nan"), float("inf"), "", "x", "y:0", "x:0", "..", "../x",
-    "/etc/passwd", "a/../../b", "x\x00y", "\x1b[2J", "\ud800", "[red]x[/]", "(a+)+$", "(", "*" * 50, "x" * 100_000, "C:\\x", "\\\\host\\x", "CON",
+    None, True, False, 0, 1, -1, 2**31, 2**63, 2**64, 10**30, -(2**63), 0.5, 1e308, float("nan"), float("inf"), "", "x",
+    "y:0", "x:0", "..", "../x",
+    "/etc/passwd", "a/../../b", "x\x00y", "\x1b[2J", "\ud800", "[red]x[/]", "(a+)+$", "(", "*" * 50, "x" * 100_000, "C:\\x",
+    "\\\\host\\x", "CON",
     [], {}, [[]], [None], ["x"] * 3, {"x": 1}, {"": ""}, ["x"] * 20_000,
 )  # fmt: skip
 _WRONG_JSON: tuple[Callable[[str], bytes], ...] = (

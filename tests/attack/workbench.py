@@ -19,14 +19,20 @@ from tests.attack.mutations import mutated_bytes, mutated_json
 __all__ = ["start"]
 
 _PATHS = (
-    "api/state", "api/tensors?q=x", "api/selected?node=cut", "api/graph?plan=0", "api/job?job=1", "api/plan", "api/verify", "api/save_crop",
-    "api/split", "index.html", "", "workbench.js", "explorer/", "explorer/main_browser.js", "../api/state", "..%2f..%2fetc/passwd",
-    "explorer/../../../../etc/passwd", "explorer/%2e%2e/%2e%2e/setup.cfg", "explorer//etc/passwd", "static/index.html", "api", "api/", "%00", "é",
+    "api/state", "api/tensors?q=x", "api/selected?node=cut", "api/graph?plan=0", "api/job?job=1", "api/plan", "api/verify",
+    "api/save_crop",
+    "api/split", "index.html", "", "workbench.js", "explorer/", "explorer/main_browser.js", "../api/state",
+    "..%2f..%2fetc/passwd",
+    "explorer/../../../../etc/passwd", "explorer/%2e%2e/%2e%2e/setup.cfg", "explorer//etc/passwd", "static/index.html",
+    "api", "api/", "%00", "é",
 )  # fmt: skip
 _FIXED = (
-    "/", "/static_files/../../setup.cfg", "/static_files/%00", "/api/v1/load_graphs_json?graph_index=0", "/api/v1/load_node_data?node_data_index=-1",
-    "/api/v1/load_graphs_json?graph_index=" + "9" * 5000, "/api/v1/get_extensions", "/api/v1/x", "/apistream/server_director", "*", "//", "http://x/",
-    "/api/v1/load_graphs_json?graph_index=%F0%9F%98%80", "/static_files/" + "a/" * 2000, "", "?", "/?" + "a=b&" * 5000, "http://[::1", "//[", "/%ff%fe",
+    "/", "/static_files/../../setup.cfg", "/static_files/%00", "/api/v1/load_graphs_json?graph_index=0",
+    "/api/v1/load_node_data?node_data_index=-1",
+    "/api/v1/load_graphs_json?graph_index=" + "9" * 5000, "/api/v1/get_extensions", "/api/v1/x",
+    "/apistream/server_director", "*", "//", "http://x/",
+    "/api/v1/load_graphs_json?graph_index=%F0%9F%98%80", "/static_files/" + "a/" * 2000, "", "?", "/?" + "a=b&" * 5000,
+    "http://[::1", "//[", "/%ff%fe",
 )  # fmt: skip
 _BODIES = (
     {"cut": {"inputs": [], "ends": [["cut"]]}},
@@ -35,11 +41,14 @@ _BODIES = (
     {"cut": {"inputs": [], "ends": [["cut"]]}, "file": "crop.json", "overwrite": True},
 )
 _VALUES = (
-    "", "x", "http://evil.example", "null", "127.0.0.1", "127.0.0.1:1", "localhost", "[::1]:80", "é", "\x00", "a" * 70_000, "-1", "0", "99999999999999999999",
-    "9" * 5000, "1e3", "+5", "chunked", "gzip", "application/json", "text/plain", "multipart/form-data", "cross-site", "100-continue", "bytes=0-",
+    "", "x", "http://evil.example", "null", "127.0.0.1", "127.0.0.1:1", "localhost", "[::1]:80", "é", "\x00", "a" * 70_000,
+    "-1", "0", "99999999999999999999",
+    "9" * 5000, "1e3", "+5", "chunked", "gzip", "application/json", "text/plain", "multipart/form-data", "cross-site",
+    "100-continue", "bytes=0-",
 )  # fmt: skip
 _HEADERS = (
-    "Host", "Origin", "Referer", "Content-Length", "Content-Type", "Transfer-Encoding", "Expect", "Connection", "Sec-Fetch-Site", "Content-Encoding",
+    "Host", "Origin", "Referer", "Content-Length", "Content-Type", "Transfer-Encoding", "Expect", "Connection",
+    "Sec-Fetch-Site", "Content-Encoding",
     "Range", "X-Forwarded-Host", "Cookie", "Upgrade", "Accept", "Content-Length",
 )  # fmt: skip
 _METHODS = (

@@ -21,6 +21,7 @@ from tests.attack.campaigns import CAMPAIGNS, Case
 __all__ = ["main"]
 
 _MEMORY = 2 * 2**30
+_OF_LIBRARIES = ("home/.cache", "home/.config", "home/.keras", "tmp/__autograph_generated_file")
 
 
 def main() -> None:
@@ -85,7 +86,7 @@ def _status(key: str) -> int:
 def _around(place: Path) -> set[str]:
     """Files where none may appear; caches of libraries in the home folder are theirs."""
     found = (p.relative_to(place).as_posix() for folder in ("cwd", "home", "tmp") for p in (place / folder).rglob("*"))
-    return {name for name in found if not name.startswith(("home/.cache", "home/.config", "home/.keras"))}
+    return {name for name in found if not name.startswith(_OF_LIBRARIES)}
 
 
 if __name__ == "__main__":
