@@ -2,8 +2,7 @@
 
     python -m tests.attack.kill_points WRITER FOLDER [EVERY]
 
-A child is forked for each n,
-so that imports are paid once. An audit hook counts what changes the disk: files opened for writing,
+A child is forked for each n, so that imports are paid once. An audit hook counts what changes the disk: files opened for writing,
 renames, links, folders made and removed, files removed; `os.write` and `os.fsync`, which Python does not audit, are wrapped.
 The child gets SIGKILL before the operation. Prints one JSON object per n: {"n", "operation", "faults": [text, …]}.
 """

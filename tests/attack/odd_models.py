@@ -60,13 +60,17 @@ def start(samples: Path, place: Path) -> Callable[[int], str]:
             return "no legal cut"
         again = gs.load_parts(gs.save(parts, out))
         report = gs.verify(whole, again)
+        if "is not deterministic" in report.summary():
+            return "random"
         assert report.equal, report.summary()
         feeds = {name: value for name, value in made_feeds(whole)[0].items() if name in again.inputs}
         with gs.Pipeline(again) as pipe:
             once = pipe.run(feeds)
             (streamed,) = pipe.stream([feeds])
         for tensor, value in once.items():
-            np.testing.assert_array_equal(value, streamed[tensor])
+            again_value = np.asarray(streamed[tensor])
+            same = (value == again_value) | ((value != value) & (again_value != again_value))
+            assert np.all(same), f"{tensor}: {value} {again_value}"
         return "fine"
 
     return case
@@ -116,7 +120,17 @@ _EVERYDAY = {
     "UnicodeScript", "Unique", "UniqueV2", "UniqueWithCounts", "Unpack", "UnsortedSegmentSum", "UpperBound", "Where", "Xdivy",
     "ZerosLike",
 }  # fmt: skip
-_WAIT = {"Placeholder", "PlaceholderV2", "Barrier", "Batch", "Unbatch", "Fact", "Timestamp"}  # inputs are added apart; time differs
+_WAIT = {
+    "Placeholder",
+    "PlaceholderV2",
+    "Barrier",
+    "Batch",
+    "Unbatch",
+    "Fact",
+    "Timestamp",
+    "GetSessionHandle",
+    "GetSessionHandleV2",
+}  # inputs are added apart; time differs
 
 
 def _has_kernel(operation: Any) -> bool:
