@@ -73,3 +73,16 @@ def test_other_nodes_and_dtypes_have_no_value():
     assert value_of(tf.compat.v1.AttrValue(tensor=brain), dtype=tf.bfloat16) is None
     bare = GraphDefModel([raw.graph(raw.node("c", "Const"), raw.identity("y", "c"))])
     assert bare.constant("c") is None
+
+
+@pytest.mark.parametrize("rank", [33, 65, 254, 3000])
+@pytest.mark.parametrize("content", [np.float32(1.5).tobytes(), b""])
+def test_a_rank_that_no_array_has_is_no_value(rank: int, content: bytes) -> None:
+    packed = tf.make_tensor_proto(np.float32(1.5))
+    packed.ClearField("float_val")
+    packed.tensor_content = content
+    for _ in range(rank):
+        packed.tensor_shape.dim.add(size=1)
+    assert value_of(tf.compat.v1.AttrValue(tensor=packed)) is None
+    del packed.tensor_shape.dim[32:]
+    assert value_of(tf.compat.v1.AttrValue(tensor=packed)).ndim == 32

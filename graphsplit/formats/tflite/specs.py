@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 from graphsplit.formats.tflite.flatbuffer import SCALARS, Table
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["constant_value", "operator_options", "quantisation", "tensor_spec"]
 
+_HIGHEST = 32  # rank of an array, in every NumPy that is supported
 _NUMPY = {
     "float16", "float32", "float64", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
 }  # fmt: skip
@@ -31,7 +33,7 @@ def tensor_spec(reader: TFLiteReader, tensor: int) -> TensorSpec:
 
 
 def constant_value(reader: TFLiteReader, name: str, limit: int) -> Array | None:
-    """The value of a constant of at most so many bytes; None for any other tensor, and for a dtype that NumPy lacks."""
+    """The value of a constant of at most so many bytes; None for any other tensor, and for what NumPy cannot hold."""
     import numpy as np
 
     if name not in reader.names:
@@ -41,8 +43,8 @@ def constant_value(reader: TFLiteReader, name: str, limit: int) -> Array | None:
     if dtype not in _NUMPY or table.has("sparsity") or not reader.is_constant(table):
         return None
     raw, shape = reader.content(table.number("buffer")), table.numbers("shape")
-    kind, count = np.dtype(dtype).newbyteorder("<"), int(np.prod(shape, dtype=np.int64))
-    if len(raw) > limit or len(raw) != count * kind.itemsize:
+    kind = np.dtype(dtype).newbyteorder("<")
+    if len(raw) > limit or len(shape) > _HIGHEST or min(shape, default=0) < 0 or len(raw) != prod(shape) * kind.itemsize:
         return None
     return np.frombuffer(raw, kind).reshape(shape)
 

@@ -362,6 +362,15 @@ def test_a_constant_smaller_than_its_shape_is_refused(behind):
     refused(built, r"subgraph 0: tensor 1 is a constant of shape \[-4\]$")
 
 
+@pytest.mark.parametrize("shape", [[1] * 33, [1] * 65, [1] * 2000])
+def test_a_rank_that_no_array_has_is_no_value(shape):
+    built = chain()
+    built.main.tensor("k", shape, "float32", value=np.zeros(1, np.float32).tobytes())
+    assert made(built).constant("k") is None
+    built.main.tensor("l", shape[:32], "float32", value=np.zeros(1, np.float32).tobytes())
+    assert made(built).constant("l").ndim == 32
+
+
 @pytest.mark.parametrize(("values", "fine"), [(4, True), (3, False)])
 def test_half_bytes_are_counted(values, fine):
     built = chain()
