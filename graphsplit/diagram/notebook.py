@@ -6,7 +6,6 @@ Classes are registered by name, and what draws them is imported when one of them
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from html import escape
 from typing import TYPE_CHECKING, Any, Protocol
 
 from graphsplit.diagram.tables import (
@@ -14,6 +13,7 @@ from graphsplit.diagram.tables import (
     bench_table,
     detector_table,
     exported_table,
+    html_text,
     index_table,
     pipeline_table,
     placed_table,
@@ -83,7 +83,7 @@ def _framed(what: Drawable) -> str:
 
 
 def _model(model: Model) -> str:
-    title = f"<p><b>{escape(str(model.path or 'model'))}</b>: {escape(model.format)}, {len(model.index.nodes):,} nodes</p>"
+    title = f"<p><b>{html_text(model.path or 'model')}</b>: {html_text(model.format)}, {len(model.index.nodes):,} nodes</p>"
     return title + tensor_table([("input", model.inputs), ("output", model.outputs)]) + _framed(model)
 
 

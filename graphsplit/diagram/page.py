@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
-from graphsplit.diagram.tables import border_table, section_table
+from graphsplit.diagram.tables import border_table, html_text, section_table
 
 if TYPE_CHECKING:
     from graphsplit.diagram.picture import Picture
@@ -23,7 +22,7 @@ svg{max-width:100%;height:auto}
 def page_of(picture: Picture) -> str:
     """The page as HTML text."""
     scene = picture.scene
-    title = escape(scene.title)
+    title = html_text(scene.title)
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title} · graphsplit</title>'

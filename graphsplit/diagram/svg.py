@@ -10,7 +10,7 @@ from typing import Literal
 from graphsplit.diagram.colours import legend, tint
 from graphsplit.diagram.layout import Item, Placed, arrange, layers
 from graphsplit.diagram.view import Block, Scene
-from graphsplit.graph.text import bytes_text, shape_text, shortened
+from graphsplit.graph.text import bytes_text, escaped, shape_text, shortened
 
 __all__ = ["render"]
 
@@ -273,7 +273,5 @@ def _head(x: float, y: float, colour: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text for XML: markup is escaped, and characters that XML does not allow are replaced."""
-    return escape(
-        "".join(c if c in "\n\t" or (c >= " " and not "\ud800" <= c <= "\udfff" and c not in "\ufffe\uffff") else "�" for c in text)
-    )
+    """Text for XML: markup is escaped, and so is what XML does not allow or what would reorder the line."""
+    return escape(escaped(text, keep="\n\t"))

@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from graphsplit.graph.index import GraphIndex, TensorSpec
-from graphsplit.graph.text import bytes_text, shape_text
+from graphsplit.graph.text import bytes_text, escaped, shape_text
 
 if TYPE_CHECKING:
     from graphsplit.benchmark.measure import BenchReport
@@ -29,6 +29,7 @@ __all__ = [
     "border_table",
     "detector_table",
     "exported_table",
+    "html_text",
     "index_table",
     "pipeline_table",
     "placed_table",
@@ -44,19 +45,24 @@ _OPS = 12  # ops listed of an index
 _NAMES = 12  # tensors listed in one cell
 
 
+def html_text(text: object) -> str:
+    """Text for HTML: markup is escaped, and control characters and what would reorder the line are shown."""
+    return escape(escaped(str(text)))
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A table; cells are text."""
-    head = "".join(f"<th>{escape(c)}</th>" for c in columns)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
+    head = "".join(f"<th>{html_text(c)}</th>" for c in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{html_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
     return f'<table style="text-align:left"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def _line(text: str) -> str:
-    return f"<p>{escape(text)}</p>"
+    return f"<p>{html_text(text)}</p>"
 
 
 def _title(text: str) -> str:
-    return f"<p><b>{escape(text)}</b></p>"
+    return f"<p><b>{html_text(text)}</b></p>"
 
 
 def _listed(names: Iterable[str]) -> str:

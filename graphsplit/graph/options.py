@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Integral, Real
@@ -97,8 +98,14 @@ def check_path(option: str, value: object, what: str) -> None:
     """
     if value is not None and not isinstance(value, (str, PathLike)):
         raise OptionError(f"{option} must be the path of {what}, not {value!r:.100}", option=option)
-    if value is not None and "\0" in str(value):
-        raise OptionError(f"{option} must be the path of {what}, and none holds a NUL: {str(value)!r:.100}", option=option)
+    if value is None:
+        return
+    try:
+        possible = b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:
+        possible = False
+    if not possible:
+        raise OptionError(f"{option} cannot be {os.fspath(value)!r:.100}: no path holds a NUL or a lone surrogate", option=option)
 
 
 def check_mapping(option: str, value: object, example: str) -> None:
