@@ -95,7 +95,8 @@ class _Search:
         host_before = {u for u, s in sides.items() if s == "host" and u in before_network and u not in after_network}
         front = self._front(host_before, neural)
         before = f"work for the host before the network: {self._examples(host_before)}" if front else ""
-        last = fused - reachable((p for u in fused for p in self.previous[u]), self.previous.__getitem__)
+        above: set[str] = reachable((p for u in fused for p in self.previous[u]), self.previous.__getitem__)
+        last = fused - above
         heads = self._border(last)
         if not host_after:
             return Crop((), heads, front, "nothing to crop after the network: no op there belongs on a host", before)
