@@ -70,12 +70,12 @@ class _Drawing:
     def _place(self) -> None:
         scene = self.scene
         self._tensors("input", list(scene.inputs))
-        borders = set(scene.borders)
+        borders, ends = set(scene.borders), set(scene.outputs)
         for number, block in enumerate(scene.blocks):
             first = self.row
             self._clusters(number, block)
             self.spans.append((block, first, self.row - 1))
-            wanted = [t for t in block.makes if t in borders or t in scene.outputs]
+            wanted = [t for t in block.makes if t in borders or t in ends]
             self._tensors("border", [t for t in wanted if t in borders])
             self._tensors("output", [t for t in wanted if t not in borders])
             for tensor, maker in block.makes.items():
@@ -87,12 +87,8 @@ class _Drawing:
                     self._edge(f"t {tensor}", f"{number}.{reader}")
 
     def _edge(self, one: str, other: str) -> None:
-        if one in self._names and other in self._names:
+        if all(name in self.labels or name in self.pills for name in (one, other)):
             self.edges[one, other] = "data"
-
-    @property
-    def _names(self) -> set[str]:
-        return self.labels.keys() | self.pills.keys()
 
     def _clusters(self, number: int, block: Block) -> None:
         names = [f"{number}.{i}" for i in range(len(block.clusters))]

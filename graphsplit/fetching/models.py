@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from graphsplit.errors import FetchError
-from graphsplit.fetching.download import Progress, download
+from graphsplit.errors import FetchError, FormatError
+from graphsplit.fetching.download import Progress, download, remember
 from graphsplit.fetching.unpacking import unpack
 from graphsplit.fetching.zoo import address_of, plain_name
 from graphsplit.formats.atomic import check_free, landing
+from graphsplit.formats.detect import detect_format
 from graphsplit.graph.options import check_path, hinted
 
 __all__ = ["Fetched", "fetch", "fetch_files"]
@@ -102,7 +103,17 @@ def fetch_files(
                 unpack(file, place, name=plain)
         finally:
             file.unlink(missing_ok=True)
+    if ending or _is_model(path):
+        remember(file, checksum)  # not before: the sum of a bad file would refuse the good one
     return Fetched(name, address, path, _loadable(path), checksum)
+
+
+def _is_model(path: Path) -> bool:
+    try:
+        detect_format(path)
+    except FormatError:
+        return False
+    return True
 
 
 def _loadable(path: Path) -> tuple[Path, ...]:

@@ -15,7 +15,7 @@ __all__ = ["EMPTY", "BranchSets"]
 #: The set without items.
 EMPTY = 0
 _LEAF = 8  # bits of an item that a mask takes
-_MOST = 3_000_000  # trees and joined sets, about 700 MB; 100,000 conds inside one another take a third of it
+_MOST = 600_000  # trees and joined sets, about 200 MB; 50,000 conds inside one another take less than half
 
 
 class BranchSets:

@@ -38,10 +38,11 @@ def index_graph(reader: GraphDefReader, outputs: tuple[str, ...] | None = None) 
     calls = {n.name: c for n in reader.nodes if (c := reader.library.called(n))} if reader.library.functions else {}
     edges = _Edges(reader)
     nodes: list[Node] = []
+    dtypes: dict[str, list[str | None]] = {}
     total = 0
     for node, (inputs, control_inputs) in zip(reader.nodes, edges.inputs, strict=True):
         info = op_table().get(node.op)
-        count = _ports(reader, node, edges.highest)
+        count = _ports(reader, node, edges.highest, dtypes)
         total += count
         if total > _MOST_PORTS + 16 * len(reader.nodes):
             raise GraphError(f"node {node.name!r} asks for {count:,} outputs, {total:,} in all: too many")
@@ -53,7 +54,7 @@ def index_graph(reader: GraphDefReader, outputs: tuple[str, ...] | None = None) 
             stateful = not reader.library.stateful.isdisjoint(calls[node.name])
         kind = "const" if node.op == "Const" else "input" if node.op in PLACEHOLDERS else "op"
         nodes.append(Node(node.name, node.op, inputs, ports, control_inputs, stateful, kind, role=ROLES.get(node.op, "")))
-    tensors = LazySpecs(reader, nodes)
+    tensors = LazySpecs(reader, nodes, dtypes)
     if missing := set(edges.canonical.values()) - tensors.producer.keys():
         name, tensor = next((n.name, t) for n in nodes for t in n.inputs if t in missing)
         raise GraphError(f"node {name!r} reads {tensor!r}, but that node has no such output")
@@ -62,7 +63,7 @@ def index_graph(reader: GraphDefReader, outputs: tuple[str, ...] | None = None) 
         value = reader.attribute(reader.by_name[name], "frame_name")
         return value.s.decode(errors="replace") if value is not None else name
 
-    grouping = find_groups(nodes, dtype_of=lambda t: tensors[t].dtype, frame_name=frame_name, sharing=sharing_nodes(reader))
+    grouping = find_groups(nodes, dtype_of=tensors.dtype, frame_name=frame_name, sharing=sharing_nodes(reader))
     if grouping.of_node:
         group = grouping.of_node.get
         # By position: dataclasses.replace takes several times as long, for thousands of nodes.
@@ -150,12 +151,12 @@ def _missing(reader: str, name: str) -> str:
     return f"node {reader!r} reads {name!r}, which is not in the graph; the file is damaged or was cut without its inputs"
 
 
-def _ports(reader: GraphDefReader, node: NodeRange, highest: Mapping[str, int]) -> int:
-    """How many outputs a node has."""
+def _ports(reader: GraphDefReader, node: NodeRange, highest: Mapping[str, int], known: dict[str, list[str | None]]) -> int:
+    """How many outputs a node has. Their dtypes are noted in `known` if they had to be found out for it."""
     info = op_table().get(node.op)
     if info is not None and info.fixed is not None:
         return info.fixed
-    dtypes = output_dtypes(reader, node)
+    dtypes = known[node.name] = output_dtypes(reader, node)
     if dtypes or info is not None or node.op in reader.library.functions:
         return len(dtypes)
     return highest.get(node.name, 0) + 1  # an unknown op: what is read of it, and one where that is nothing

@@ -22,28 +22,44 @@ _SCALAR_MEANS_UNKNOWN = 22  # below this producer version a Placeholder of shape
 
 
 class LazySpecs(Mapping[str, TensorSpec]):
-    """Specs of all tensors, each computed when it is asked for. Raises FormatError for a damaged attribute."""
+    """Specs of all tensors, each computed when it is asked for. Raises FormatError for a damaged attribute.
 
-    def __init__(self, reader: GraphDefReader, nodes: Sequence[Node]) -> None:
+    Args:
+        reader: The graph.
+        nodes: Its nodes.
+        dtypes: The dtypes of the outputs of some nodes, where they are known already.
+    """
+
+    def __init__(self, reader: GraphDefReader, nodes: Sequence[Node], dtypes: Mapping[str, list[str | None]]) -> None:
         self._reader = reader
         self.producer = {t: n.name for n in nodes for t in n.outputs}
         self._known: dict[str, TensorSpec] = {}
-        self._dtypes: dict[str, list[str | None]] = {}
+        self._dtypes = dict(dtypes)  # node → the dtypes of its outputs
 
     def __getitem__(self, name: str) -> TensorSpec:
         spec = self._known.get(name)
         if spec is None:
-            node_name, port = self.producer[name], int(name.rpartition(":")[2])
-            node = self._reader.by_name[node_name]
+            dtype, port = self.dtype(name), int(name.rpartition(":")[2])
+            node = self._reader.by_name[self.producer[name]]
             try:
-                if node_name not in self._dtypes:
-                    self._dtypes[node_name] = output_dtypes(self._reader, node)
-                dtypes = self._dtypes[node_name]
-                dtype = dtypes[port] if port < len(dtypes) else None
                 spec = self._known[name] = TensorSpec(name, dtype, _shape(self._reader, node, port))
             except (WireError, GraphError) as error:
-                raise FormatError(f"node {node_name!r} is damaged: {error}", path=self._reader.path) from error
+                raise self._damaged(node.name, error) from error
         return spec
+
+    def dtype(self, name: str) -> str | None:
+        """The dtype of a tensor, without its shape."""
+        node, port = self.producer[name], int(name.rpartition(":")[2])
+        if node not in self._dtypes:
+            try:
+                self._dtypes[node] = output_dtypes(self._reader, self._reader.by_name[node])
+            except (WireError, GraphError) as error:
+                raise self._damaged(node, error) from error
+        dtypes = self._dtypes[node]
+        return dtypes[port] if port < len(dtypes) else None
+
+    def _damaged(self, node: str, error: Exception) -> FormatError:
+        return FormatError(f"node {node!r} is damaged: {error}", path=self._reader.path)
 
     def __contains__(self, name: object) -> bool:
         return name in self.producer
