@@ -150,7 +150,9 @@ def test_a_full_disk_is_one_line(server: Server, tmp_path: Path) -> None:
         fetch_files(server.address(), tmp_path)
 
 
-@pytest.mark.parametrize("bad", [b"no archive", packed(("../x", b"")), packed(("net/readme", b""), ("net/README", b""))])
+@pytest.mark.parametrize(
+    "bad", [b"no archive", packed(("../x", b"")), packed(("net/readme", b""), ("net/README", b""))], ids=["none", "outside", "case"]
+)
 def test_the_sum_of_a_refused_archive_does_not_refuse_the_good_one(bad: bytes, server: Server, tmp_path: Path) -> None:
     server.body = bad
     with pytest.raises(FormatError):
