@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         "format": model.format,
         "inputs": [_input_json(model, s) for s in model.inputs],
         "outputs": [spec_json(s) for s in outputs],
+        "signature": dict(model.signature),
         "nodes": len(index.nodes),
         "ops": dict(ops.most_common()),
         "scopes": dict(Counter(n.name.split("/")[0] for n in index.nodes if "/" in n.name).most_common()),
@@ -103,12 +104,11 @@ def _load(path: str, trust: bool) -> Model:
 def _print(path: str, model: Model, answer: dict[str, Any], outputs: tuple[TensorSpec, ...], family: str) -> None:
     say(f": {answer['format']}, {answer['nodes']:,} nodes, {model.nbytes:,} bytes", bold=path)
     say(f"family: {family or 'unknown; name a cut: graphsplit split MODEL --outputs A,B,…'}")
-    rows: list[tuple[str, ...]] = [
-        (f"input{_default_text(i)}", s.name, s.dtype or "?", shape_text(s.shape))
-        for s, i in zip(model.inputs, answer["inputs"], strict=True)
-    ]
-    rows += [("output", s.name, s.dtype or "?", shape_text(s.shape)) for s in outputs]
-    table("Inputs and outputs", ["", "tensor", "dtype", "shape"], rows)
+    keys = {t: ", ".join(k for k, of in model.signature.items() if of == t) for t in model.signature.values()}
+    named = [(f"input{_default_text(i)}", s) for s, i in zip(model.inputs, answer["inputs"], strict=True)]
+    named += [("output", s) for s in outputs]
+    rows = [(kind, s.name, s.dtype or "?", shape_text(s.shape), keys.get(s.name, "")) for kind, s in named]
+    table("Inputs and outputs", ["", "tensor", "dtype", "shape", "key"][: 5 if keys else 4], [r[: 5 if keys else 4] for r in rows])
     table("Ops", ["op", "count"], _most(answer["ops"]))
     if answer["scopes"]:
         table("Scopes", ["scope", "nodes"], _most(answer["scopes"]))
