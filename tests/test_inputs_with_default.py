@@ -137,6 +137,8 @@ def test_a_name_that_is_no_input_is_an_error(door: Door) -> None:
 
 def test_it_is_checked_like_any_input() -> None:
     parts = gs.split(constant_default(), outputs=["h"], isolate=False)
+    with pytest.raises(gs.CutError, match="image:0 is fed from outside"):
+        gs.split(constant_default(), outputs=["image"], isolate=False)
     with pytest.raises(FeedError, match="'image:0' must be float32, not uint8"):
         gs.verify(constant_default(), parts, {"image:0": IMAGE.astype(np.uint8)}, isolate=False)
 
@@ -236,6 +238,58 @@ def test_one_inside_a_cond_is_no_input() -> None:
     )
     assert whole.index.inputs == ("x:0", "p:0")
     assert not whole.index.defaults
+
+
+def test_one_inside_a_loop_is_no_input_and_one_that_enters_it_is() -> None:
+    def body(n: Any, a: Any) -> Any:
+        return n + 1, tf.raw_ops.PlaceholderWithDefault(input=a * 2.0, shape=[None, 3])
+
+    tf1 = tf.compat.v1
+    was_on = tf1.control_flow_v2_enabled()
+    tf1.disable_control_flow_v2()
+    try:
+        with tf.Graph().as_default() as graph:
+            start = tf1.placeholder_with_default(tf.ones([1, 3]), [None, 3], name="start")
+            _, looped = tf1.while_loop(lambda n, a: n < 3, body, [0, start])
+            tf.identity(tf.identity(looped, name="h") + start, name="y")
+    finally:
+        if was_on:
+            tf1.enable_control_flow_v2()
+    whole = gs.load(graph.as_graph_def())
+    assert [s.name for s in whole.inputs] == ["start:0"]
+    parts = gs.split(whole, outputs=["h"], isolate=False)
+    for feeds, expected in (({}, 9.0), ({"start": np.full([2, 3], 2, np.float32)}, 18.0)):
+        assert (piped(parts, feeds) == expected).all()
+    assert gs.verify(whole, parts, isolate=False).runs == 3
+
+
+def test_a_default_that_runs_after_another_node_is_in_one_section() -> None:
+    whole = model(
+        placeholder("p", [], tf.bool),
+        const("text", np.array(b"no")),
+        node("check", "Assert", "p", "text", T=[tf.string]),
+        const("c", [1.0, 2.0]),
+        default("x", "c", [None]),
+        node("h", "Neg", "x"),
+        node("y", "Mul", "h", "x"),
+    )
+    graph = whole.graph_def
+    next(n for n in graph.node if n.name == "x").input.append("^check")
+    whole = gs.load(graph)
+    assert dict(whole.index.defaults) == {"x:0": None}
+    parts = gs.split(whole, outputs=["h"], isolate=False)
+    assert {p.tensor: p.optional for p in parts["post"].inputs} == {"x:0": False, "h:0": False}
+    for feeds in ({"p": np.array(True)}, {"p": np.array(False), "x": np.ones(3, np.float32)}):
+        assert np.array_equal(piped(parts, feeds), run_whole(whole, {f"{k}:0": v for k, v in feeds.items()}))
+
+
+def test_frames_of_one_stream_may_feed_it_or_not() -> None:
+    parts = gs.split(constant_default(), outputs=["h"], isolate=False)
+    several = [CONSTANT[i % 4] for i in range(9)]
+    with gs.Pipeline(parts) as pipe:
+        results = [out["y:0"] for out in pipe.stream(several)]
+    for feeds, result in zip(several, results, strict=True):
+        assert np.array_equal(result, run_whole(constant_default(), feeds))
 
 
 def test_one_inside_a_function_is_no_input() -> None:
