@@ -35,6 +35,7 @@ from graphsplit.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from graphsplit.benchmark.measure import bench
+    from graphsplit.compilers.checking import check
     from graphsplit.detection import Detector
     from graphsplit.diagram.notebook import Shell
     from graphsplit.diagram.picture import Picture, draw
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from graphsplit.parts.parts import Part, Parts
     from graphsplit.planning.plan import Plan, Section
     from graphsplit.planning.presets import Preset
+    from graphsplit.planning.targets import Target
+    from graphsplit.planning.targets.answer import Answer
     from graphsplit.rewrites import rewrite
     from graphsplit.splitting.suggestions import suggest
     from graphsplit.splitting.surgery import plan, split
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
 
 # Exported name → the module that has it; looked up when the name is first used.
 _LAZY = {
+    "Answer": "planning.targets.answer",
     "Detector": "detection",
     "AsyncRunner": "execution.callbacks",
     "Exported": "exports",
@@ -74,9 +78,11 @@ _LAZY = {
     "Preset": "planning.presets",
     "Report": "verification.report",
     "Section": "planning.plan",
+    "Target": "planning.targets",
     "TensorSpec": "graph.index",
     "Viewer": "viewer",
     "bench": "benchmark.measure",
+    "check": "compilers.checking",
     "export": "exports",
     "draw": "diagram.picture",
     "fetch": "fetching.models",
@@ -93,6 +99,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "Answer",
     "AsyncRunner",
     "CutError",
     "Detector",
@@ -120,12 +127,14 @@ __all__ = [
     "Section",
     "SectionNotFoundError",
     "SectionRunError",
+    "Target",
     "TensorNotFoundError",
     "TensorSpec",
     "TrustError",
     "Viewer",
     "__version__",
     "bench",
+    "check",
     "draw",
     "export",
     "fetch",

@@ -26,6 +26,13 @@ def shared_media(name: str) -> Path:
     return path
 
 
+def shared_case(name: str) -> Path:
+    """The path of a shared case, such as ``tflite/two_heads.tflite``; skips the test where there is none."""
+    if not (path := SHARED / "cases" / name).exists():
+        pytest.skip(f"no case {name} in a folder `shared` beside the repository")
+    return path
+
+
 @cache
 def _unpacked(name: str) -> Path:
     command = [sys.executable, str(SHARED / "models" / "unpack.py"), name]

@@ -19,12 +19,11 @@ import graphsplit
 ROOT = Path(__file__).parent.parent
 
 EXPORTED = [
-    "AsyncRunner", "CutError", "Detector", "EquivalenceError", "Exported", "FeedError", "FetchError", "FormatError", "GraphIndex",
-    "GraphSplitError", "MissingExtraError", "MultiStreamRunner", "Node", "OptionError", "OverwriteError", "Part",
-    "Parts", "Picture", "Pipeline", "Placed", "PlacementError", "Plan", "Preset",
-    "Report", "Section", "SectionNotFoundError", "SectionRunError", "TensorNotFoundError", "TensorSpec", "TrustError", "Viewer",
-    "__version__", "bench", "draw", "export", "fetch", "load", "load_parts", "place", "plan", "rewrite", "save",
-    "split", "suggest", "verify", "view",
+    "Answer", "AsyncRunner", "CutError", "Detector", "EquivalenceError", "Exported", "FeedError", "FetchError", "FormatError",
+    "GraphIndex", "GraphSplitError", "MissingExtraError", "MultiStreamRunner", "Node", "OptionError", "OverwriteError", "Part",
+    "Parts", "Picture", "Pipeline", "Placed", "PlacementError", "Plan", "Preset", "Report", "Section", "SectionNotFoundError",
+    "SectionRunError", "Target", "TensorNotFoundError", "TensorSpec", "TrustError", "Viewer", "__version__", "bench", "check",
+    "draw", "export", "fetch", "load", "load_parts", "place", "plan", "rewrite", "save", "split", "suggest", "verify", "view",
 ]  # fmt: skip
 
 

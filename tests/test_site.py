@@ -24,6 +24,7 @@ COMMANDS = next(iter(build_parser()._subparsers._group_actions)).choices
 CALLS = {
     "show": ["show", "demo"],
     "suggest": ["suggest", "demo", "--limit", "1"],
+    "check": ["check", "demo", "--target", "openvino", "--no-ask"],
     "plan": ["plan", "demo", "--no-shapes"],
     "split": ["split", "demo", "-o", "out", "--no-verify", "--no-shapes"],
     "verify": ["verify", "out"],

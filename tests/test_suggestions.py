@@ -45,8 +45,7 @@ def centernet() -> GraphDefModel:
         const("rows", np.array([64, 2], np.int32)),
         node("flat_wh", "Reshape", "wh", "rows"),
         const("axis", np.array(0, np.int32)),
-        const("first", np.array([0, 1], np.int32)),
-        node("sizes", "GatherV2", "flat_wh", "first", "axis", Tindices=tf.int32, Taxis=tf.int32),
+        node("sizes", "GatherV2", "flat_wh", "top:1", "axis", Tparams=tf.float32, Tindices=tf.int32, Taxis=tf.int32),
     )
 
 

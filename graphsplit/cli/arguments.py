@@ -15,7 +15,7 @@ from graphsplit.version import VERSION
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
-    from graphsplit.splitting.request import CutOptions
+    from graphsplit.splitting.request import CutOptions, PlanOptions
 
 __all__ = [
     "Command",
@@ -42,8 +42,8 @@ __all__ = [
 
 Command = Callable[[argparse.Namespace], int]
 _COMMANDS = (
-    *("show", "suggest", "plan", "split", "verify", "rewrite", "presets", "detect", "batch", "bench", "export", "fetch", "view"),
-    *("worker", "demo"),
+    *("show", "suggest", "check", "plan", "split", "verify", "rewrite", "presets", "detect", "batch", "bench", "export", "fetch"),
+    *("view", "worker", "demo"),
 )
 
 
@@ -80,7 +80,8 @@ def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
         prog="graphsplit",
         description="Cut TensorFlow inference graphs into sections, prove them equal to the whole, place each on its device.",
         epilog="graphsplit COMMAND --help explains a command. "
-        "Exit status: 0 fine, 1 an error, 2 wrong usage, 3 verification differs, 4 some inputs were rejected, 130 interrupted.",
+        "Exit status: 0 fine, 1 an error, 2 wrong usage, 3 verification differs or a compiler refuses ops, "
+        "4 some inputs were rejected, 130 interrupted.",
         parents=[_common(suppress=False)],
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -165,8 +166,13 @@ def add_cut(parser: argparse.ArgumentParser) -> None:
     cut.add_argument(
         "--preset", metavar="NAME", help="the cut of a model family (graphsplit presets lists them), or FILE.json with your own"
     )
-    cut.add_argument("--autocrop", action="store_true", help="search for the cut: the fewest bytes between network and host ops")
+    cut.add_argument(
+        "--autocrop", action="store_true", help="search for the cut, even where a preset matches: main holds the network"
+    )
     cut.add_argument("--affinity", metavar="FILE", help='for that search: JSON {op: "accelerator"|"host"|"either"}')
+    cut.add_argument(
+        "--islands", action="store_true", help="that search: accelerator and host in turn where host ops lie between layers"
+    )
     cut.add_argument(
         "--crop-file", "--model_in_out", "--model-in-out", metavar="FILE", help='JSON: {"inputs": […], "outputs": […]}'
     )
@@ -180,6 +186,22 @@ def add_cut(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_target(parser: Container, *, asks: bool = True) -> None:
+    """The option that names an accelerator's compiler."""
+    from graphsplit.planning.targets import target_names
+
+    names = f"{', '.join(target_names())}, or FILE.json with your own"
+    done = "cut until it takes all of main" if asks else "its table says what stays on the host"
+    parser.add_argument("--target", metavar="NAME|FILE", help=f"an accelerator's compiler ({names}): {done}")
+    if asks:
+        parser.add_argument("--no-ask", action="store_true", help="with --target: its table alone, no compiler runs")
+
+
+def plan_options_of(args: argparse.Namespace) -> PlanOptions:
+    """The options of `add_cut` and `add_target` as options of `graphsplit.plan`."""
+    return {**cut_of(args), "target": args.target, "ask": not args.no_ask}
+
+
 def cut_of(args: argparse.Namespace) -> CutOptions:
     """The options of `add_cut` as options of `graphsplit.plan`."""
     outputs = args.outputs
@@ -189,6 +211,7 @@ def cut_of(args: argparse.Namespace) -> CutOptions:
         "preset": args.preset,
         "autocrop": args.autocrop,
         "affinity": args.affinity,
+        "islands": args.islands,
         "crop_file": args.crop_file,
         "model_outputs": args.model_outputs,
         "repair": args.repair,

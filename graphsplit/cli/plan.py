@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from graphsplit.cli.arguments import Subparsers, add_command, add_cut, add_model, cut_of
+from graphsplit.cli.arguments import Subparsers, add_command, add_cut, add_model, add_target, plan_options_of
 from graphsplit.cli.child import prestart
 from graphsplit.cli.printing import bytes_text, cut_text, print_json, say, shape_text, table
 from graphsplit.cli.progress import working
@@ -24,6 +24,7 @@ def add(commands: Subparsers) -> None:
     parser = add_command(commands, "plan", run, "dry run: sections, borders, what was added and for which consumer")
     add_model(parser)
     add_cut(parser)
+    add_target(parser)
     parser.add_argument(
         "--no-shapes", action="store_true", help="leave shapes unknown that the file does not state (no TensorFlow needed)"
     )
@@ -35,8 +36,11 @@ def run(args: argparse.Namespace) -> int:
         prestart(args, runs=False)
     with quiet_tensorflow(args.verbose):  # a SavedModel or .keras file is frozen with it
         model = load(args.model, trust=args.trust)
-    with quiet_tensorflow(args.verbose), working("choosing the cut"):
-        planned = plan(model, shapes=not args.no_shapes, **cut_of(args))
+    with (
+        quiet_tensorflow(args.verbose),
+        working("choosing the cut" if args.target is None else f"asking the compiler of {args.target}"),
+    ):
+        planned = plan(model, shapes=not args.no_shapes, **plan_options_of(args))
     with quiet_tensorflow(args.verbose), working("inferring the shapes of border tensors"):
         parts = split(model, planned, shapes=not args.no_shapes)
     if args.json:
@@ -55,6 +59,7 @@ def answer_of(planned: Plan, parts: Parts) -> dict[str, object]:
         "replicated": list(parts.replicated),
         "rewrites": [dict(r) for r in parts.rewrites],
         "notes": list(planned.notes),
+        "target": None if planned.target is None else planned.target.json(),
     }
 
 

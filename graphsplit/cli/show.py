@@ -57,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
         "format": model.format,
         "inputs": [spec_json(s) for s in model.inputs],
         "outputs": [spec_json(s) for s in outputs],
+        "signature": dict(model.signature),
         "nodes": len(index.nodes),
         "ops": dict(ops.most_common()),
         "scopes": dict(Counter(n.name.split("/")[0] for n in index.nodes if "/" in n.name).most_common()),
@@ -86,9 +87,10 @@ def _load(path: str, trust: bool) -> Model:
 def _print(path: str, model: Model, answer: dict[str, Any], outputs: tuple[TensorSpec, ...], family: str) -> None:
     say(f": {answer['format']}, {answer['nodes']:,} nodes, {model.nbytes:,} bytes", bold=path)
     say(f"family: {family or 'unknown; name a cut: graphsplit split MODEL --outputs A,B,…'}")
-    rows: list[tuple[str, ...]] = [("input", s.name, s.dtype or "?", shape_text(s.shape)) for s in model.inputs]
-    rows += [("output", s.name, s.dtype or "?", shape_text(s.shape)) for s in outputs]
-    table("Inputs and outputs", ["", "tensor", "dtype", "shape"], rows)
+    keys = {t: ", ".join(k for k, of in model.signature.items() if of == t) for t in model.signature.values()}
+    named = [("input", s) for s in model.inputs] + [("output", s) for s in outputs]
+    rows = [(kind, s.name, s.dtype or "?", shape_text(s.shape), keys.get(s.name, "")) for kind, s in named]
+    table("Inputs and outputs", ["", "tensor", "dtype", "shape", "key"][: 5 if keys else 4], [r[: 5 if keys else 4] for r in rows])
     table("Ops", ["op", "count"], _most(answer["ops"]))
     if answer["scopes"]:
         table("Scopes", ["scope", "nodes"], _most(answer["scopes"]))

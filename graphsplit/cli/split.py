@@ -15,7 +15,8 @@ from graphsplit.cli.arguments import (
     add_fuse_nms,
     add_model,
     add_overwrite,
-    cut_of,
+    add_target,
+    plan_options_of,
 )
 from graphsplit.cli.child import prestart
 from graphsplit.cli.plan import answer_of, print_parts
@@ -44,6 +45,7 @@ def add(commands: Subparsers) -> None:
     add_model(parser)
     parser.add_argument("-o", "--output-dir", dest="directory", metavar="DIR", required=True, help="folder for the files")
     add_cut(parser)
+    add_target(parser)
     parser.add_argument("--no-verify", action="store_true", help="write the files without the proof; nothing is run")
     parser.add_argument("--no-shapes", action="store_true", help="leave shapes unknown that the file does not state")
     add_fuse_nms(parser)
@@ -59,8 +61,11 @@ def run(args: argparse.Namespace) -> int:
         model = load(args.model, trust=args.trust)
     # The manifest needs the checksum of the source. Hashing releases the interpreter, so it may as well begin now.
     Thread(target=_sum, args=(model,), daemon=True).start()
-    with quiet_tensorflow(args.verbose), working("choosing the cut"):
-        planned = plan(model, shapes=not args.no_shapes, **cut_of(args))
+    with (
+        quiet_tensorflow(args.verbose),
+        working("choosing the cut" if args.target is None else f"asking the compiler of {args.target}"),
+    ):
+        planned = plan(model, shapes=not args.no_shapes, **plan_options_of(args))
     whole = model
     if args.fuse_nms:
         from graphsplit.formats import as_graphdef

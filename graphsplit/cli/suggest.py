@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import shlex
 
-from graphsplit.cli.arguments import Subparsers, add_command, add_model, count
+from graphsplit.cli.arguments import Subparsers, add_command, add_model, add_target, count
 from graphsplit.cli.child import prestart
 from graphsplit.cli.printing import bytes_text, print_json, say, shape_text, spec_json, table
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
 from graphsplit.formats import Model, load
+from graphsplit.splitting.naming import written
 from graphsplit.splitting.suggestions import Suggestion, suggest
 
 __all__ = ["add"]
@@ -24,6 +25,7 @@ def add(commands: Subparsers) -> None:
     add_model(parser)
     parser.add_argument("--limit", type=count, default=5, metavar="N", help="how many (default 5)")
     parser.add_argument("--affinity", metavar="FILE", help='JSON {op: "accelerator"|"host"|"either"}: what your compiler takes')
+    add_target(parser, asks=False)
     parser.add_argument("--no-shapes", action="store_true", help="leave sizes unknown that the file does not state")
 
 
@@ -33,8 +35,8 @@ def run(args: argparse.Namespace) -> int:
         prestart(args, runs=False)
     with quiet_tensorflow(args.verbose):
         model = load(args.model, trust=args.trust)
-    with quiet_tensorflow(args.verbose), working("inferring sizes, searching for the minimum cut"):
-        suggestions = suggest(model, limit=args.limit, affinity=args.affinity, shapes=not args.no_shapes)
+    with quiet_tensorflow(args.verbose), working("inferring sizes, searching for cuts"):
+        suggestions = suggest(model, limit=args.limit, affinity=args.affinity, target=args.target, shapes=not args.no_shapes)
     if args.json:
         print_json({"cuts": [_cut_json(c) for c in suggestions], "reason": suggestions.reason})
         return 0
@@ -44,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
     for number, cut in enumerate(suggestions, 1):
         nodes = ", ".join(f"{name} {count:,} nodes" for name, count in cut.nodes.items())
         crossing = f"{bytes_text(cut.nbytes)} a frame cross"
+        if cut.share is not None and cut.share < 1:
+            crossing += f"; main holds {cut.share:.0%} of the multiplications"
         say(f" – {nodes}; {crossing}", bold=f"{number}. {cut.source}: {cut.name}")
         say(f"   {cut.reason}")
         rows = [("starts at", t, "", "", "") for t in cut.inputs]
@@ -64,24 +68,17 @@ def _cut_json(cut: Suggestion) -> dict[str, object]:
         "added": list(cut.added),
         "reason": cut.reason,
         "nodes": cut.nodes,
+        "macs_in_main": cut.share,
     }
 
 
 def _command(path: str, model: Model, cut: Suggestion) -> str:
     """A command to paste, which names exactly these tensors."""
-
-    nodes = model.index.name_to_node_map
-
-    def short(tensor: str) -> str:
-        plain = tensor.removesuffix(":0")
-        return plain if plain in nodes and nodes[plain].outputs[:1] == (tensor,) else tensor
-
-    def names(tensors: list[str]) -> str:
-        return ",".join(map(short, tensors))
-
     words = ["graphsplit", "split", path]
-    if cut.inputs:
-        words += ["--inputs", names(list(cut.inputs))]
-    if cut.outputs:
-        words += ["--outputs", names([o.name for o in cut.outputs])]
+    for flag, tensors in (("--inputs", cut.inputs), ("--outputs", [o.name for o in cut.outputs])):
+        names = written(model.index, tensors)
+        if names is None:
+            return "these names cannot be written on a command line; split the model in Python"
+        if names:
+            words += [f"{flag}={names}"] if names.startswith("-") else [flag, names]
     return shlex.join([*words, "-o", "DIR"])

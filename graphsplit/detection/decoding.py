@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphsplit.detection.extras import opencv, supervision
-from graphsplit.detection.layouts import Layout
+from graphsplit.detection.layouts import Layout, settled
 from graphsplit.errors import GraphSplitError
 from graphsplit.runtimes.arrays import Array
 
@@ -39,8 +39,12 @@ def decode(
         0, with its mask, the box around it, and confidence 1.
 
     Raises:
-        GraphSplitError: for values whose shapes do not fit the layout.
+        GraphSplitError: for values that do not fit the layout.
     """
+    known = settled(layout, values)
+    if known is None:
+        return _detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0))
+    layout = known
     if layout.segmentation:
         return _regions(values[layout.segmentation], image)
     if layout.packed:

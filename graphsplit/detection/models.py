@@ -15,7 +15,8 @@ from graphsplit.inference.shapes import infer
 from graphsplit.parts.parts import Parts, Port
 from graphsplit.planning.presets import match
 from graphsplit.rewrites.opening import check_no_cut, open_model_or_parts, open_parts, plan_model, whole_of
-from graphsplit.splitting.request import CutOptions, tensors_of
+from graphsplit.splitting.naming import tensors_of
+from graphsplit.splitting.request import CutOptions
 from graphsplit.splitting.surgery import split as make_parts
 
 if TYPE_CHECKING:
@@ -84,11 +85,12 @@ def detectable(
     if isinstance(opened, Parts):
         if split:
             parts = open_parts(opened, fuse_nms=fuse_nms, trust=trust, **cut)
-            return Detectable(parts, recognise(parts.outputs), "as it was split")
+            return Detectable(parts, recognise(parts.outputs, parts.signature.outputs), "as it was split")
         check_no_cut(cut)
         opened = whole_of(opened, trust=trust)
     kept = cut.get("model_outputs")
-    layout = recognise(opened.index.outputs if kept is None else tensors_of(opened.index, kept))
+    outputs = opened.index.outputs if kept is None else tensors_of(opened.index, kept)
+    layout = recognise(outputs, opened.signature.outputs)
     cut["model_outputs"] = layout.tensors if kept is None else kept
     planned = plan_model(opened, fuse_nms=fuse_nms, whole=not split, **cut)
     notes = planned.plan.notes

@@ -154,7 +154,7 @@ def export(
     opened = open_model_or_parts(what, trust=trust)
     source = find_source(opened, section, to=to, trust=trust, apart=target.apart)
     place = check_destination(Path(path), target.own(source), paths_of(opened), overwrite=overwrite)
-    keys = signature_keys(p.tensor for p in (*source.inputs, *source.outputs))
+    keys = signature_keys((p.tensor for p in (*source.inputs, *source.outputs)), source.signature)
     fed = feeds_of(source, feeds) if verify else []
     with landing(place, overwrite=overwrite) as new:
         written = target.write(source, keys, new)

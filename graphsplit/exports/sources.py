@@ -10,6 +10,7 @@ from graphsplit.errors import FormatError, SectionNotFoundError
 from graphsplit.exports.joining import join
 from graphsplit.formats import GraphDefModel, Model, as_graphdef
 from graphsplit.graph.index import TensorSpec
+from graphsplit.graph.signature import Signature
 from graphsplit.inference.adapters import runtime_of
 from graphsplit.inference.sessions import check_runnable
 from graphsplit.inference.shapes import infer
@@ -38,6 +39,12 @@ class Source:
     outputs: tuple[Port, ...]
     sections: tuple[Part, ...] = ()
     parts: Parts | None = None
+
+    @property
+    def signature(self) -> Signature:
+        """The keys that the file of the whole states, of its inputs and outputs."""
+        stated = self.model.signature if self.parts is None else self.parts.signature
+        return stated.kept([p.tensor for p in self.inputs], [p.tensor for p in self.outputs])
 
 
 @dataclass(frozen=True, slots=True)

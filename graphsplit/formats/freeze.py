@@ -11,12 +11,13 @@ import logging
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphsplit.errors import FormatError, GraphSplitError
+from graphsplit.graph.signature import Signature
 from graphsplit.graph.traversal import reachable
 
 if TYPE_CHECKING:
@@ -72,8 +73,13 @@ def on_one_line(error: BaseException, limit: int = 300) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def freeze_function(function: ConcreteFunction) -> tuple[bytes, tuple[str, ...]]:
-    """A ConcreteFunction as a frozen GraphDef, and its output tensors in structured order."""
+def freeze_function(function: ConcreteFunction, names: Sequence[str] = ()) -> tuple[bytes, tuple[str, ...], Signature]:
+    """A ConcreteFunction as a frozen GraphDef, its output tensors in structured order, and the keys of both.
+
+    Args:
+        function: The function.
+        names: Names of its outputs, where it returns no mapping.
+    """
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2_as_graph
 
     # Not the graph of the frozen function: TensorFlow builds that by iterating over sets, so that loops have another
@@ -81,7 +87,20 @@ def freeze_function(function: ConcreteFunction) -> tuple[bytes, tuple[str, ...]]
     _, graph_def = convert_variables_to_constants_v2_as_graph(function)
     outputs = tuple(dict.fromkeys(t.name for t in function.outputs))
     captured = {id(t) for t in function.graph.internal_captures}
-    return tidy(graph_def, outputs, [t.name for t in function.inputs if id(t) not in captured]), outputs
+    inputs = [t.name for t in function.inputs if id(t) not in captured]
+    args, kwargs = function.structured_input_signature
+    signature = Signature(
+        _keyed(kwargs if not args else args[0] if len(args) == 1 and not kwargs else None, (), inputs),
+        _keyed(function.structured_outputs, names, [t.name for t in function.outputs]),
+    )
+    return tidy(graph_def, outputs, inputs), outputs, signature
+
+
+def _keyed(structure: object, names: Sequence[str], tensors: Sequence[str]) -> dict[str, str]:
+    """Key → tensor, where a structure of tensors is a flat mapping or its members have names of their own; else nothing."""
+    if isinstance(structure, Mapping) and all(isinstance(key, str) for key in structure):
+        names = sorted(structure)  # the order in which TensorFlow flattens a mapping
+    return dict(zip(names, tensors, strict=True)) if len(names) == len(tensors) == len(set(names)) else {}
 
 
 def tidy(graph_def: GraphDef, outputs: Iterable[str], inputs: Iterable[str]) -> bytes:

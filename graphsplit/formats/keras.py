@@ -21,6 +21,7 @@ from graphsplit.errors import FormatError
 from graphsplit.formats.freeze import freeze_function, loading, on_one_line
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.source import sum_source
+from graphsplit.graph.signature import Signature
 
 if TYPE_CHECKING:
     from keras import KerasTensor, Model
@@ -46,9 +47,9 @@ def load_keras(path: Path) -> GraphDefModel:
     keras = _keras(path)
     then = f"load it in Python with Keras {version}, which saved it, call model.export(FOLDER) and pass that folder"
     with loading(path, "Keras cannot load this model", then):
-        data, outputs = freeze_keras(_load(path, keras), path)
+        data, outputs, signature = freeze_keras(_load(path, keras), path)
     source.check(source.sha256 or "")
-    return GraphDefModel([data], path=path, source=source, format="keras", output_names=outputs)
+    return GraphDefModel([data], path=path, source=source, format="keras", output_names=outputs, signature=signature)
 
 
 def _keras(path: Path) -> ModuleType:
@@ -83,8 +84,8 @@ def _load(path: Path, keras: ModuleType) -> Model:
         return keras.models.load_model(link, **options)
 
 
-def freeze_keras(model: Model, path: Path | None = None) -> tuple[bytes, tuple[str, ...]]:
-    """A Keras model, called in inference mode, as a frozen GraphDef and the tensors that it returns.
+def freeze_keras(model: Model, path: Path | None = None) -> tuple[bytes, tuple[str, ...], Signature]:
+    """A Keras model, called in inference mode, as a frozen GraphDef, the tensors that it returns, and the names of both.
 
     Args:
         model: A ``keras.Model`` that knows its inputs.
@@ -104,7 +105,14 @@ def freeze_keras(model: Model, path: Path | None = None) -> tuple[bytes, tuple[s
     inputs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input  # the latter as it was built: a dict, say
     signature = tf.nest.map_structure(spec, inputs)
     function = tf.function(lambda fed: model(fed, training=False), input_signature=[signature])
-    return freeze_function(function.get_concrete_function())
+    concrete = function.get_concrete_function()
+    frozen, outputs, keys = freeze_function(concrete, list(getattr(model, "output_names", None) or ()))
+    if keys.inputs:
+        return frozen, outputs, keys
+    specs, tensors = tf.nest.flatten(signature), [t.name for t in concrete.inputs if t.op.type == "Placeholder"]
+    # Those of variables come last.
+    inputs = {spec.name: tensor for spec, tensor in zip(specs, tensors, strict=False) if isinstance(spec.name, str)}
+    return frozen, outputs, Signature(inputs, keys.outputs)
 
 
 # what the file asks for

@@ -26,7 +26,7 @@ from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.formats.graphdef.wire import BYTES, Buffer, GraphError, NodeRange, WireError, encode_varint, fields
 from graphsplit.graph.traversal import reachable
 
-__all__ = ["Asset", "MetaGraph", "Outside", "read_meta_graphs", "signature_tensors"]
+__all__ = ["Asset", "MetaGraph", "Outside", "read_meta_graphs", "signature_keys", "signature_tensors"]
 
 _INIT_SIGNATURE = "__saved_model_init_op"
 _INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
@@ -240,8 +240,13 @@ def read_meta_graphs(data: Buffer) -> list[MetaGraph]:
 
 def signature_tensors(entries: Iterable[Message]) -> tuple[str, ...]:
     """The tensors of one side of a signature, in the order of their keys; a sparse one has no name and is left out."""
-    names = [e.value.name for e in sorted(entries, key=lambda e: str(e.key)) if e.value.name]
-    return tuple(dict.fromkeys(name if ":" in name else f"{name}:0" for name in names))
+    return tuple(dict.fromkeys(signature_keys(entries).values()))
+
+
+def signature_keys(entries: Iterable[Message]) -> dict[str, str]:
+    """The same, by key."""
+    names = {str(e.key): str(e.value.name) for e in sorted(entries, key=lambda e: str(e.key)) if e.value.name}
+    return {key: name if ":" in name else f"{name}:0" for key, name in names.items()}
 
 
 def _node(tensor: str) -> str:

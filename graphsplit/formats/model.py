@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from graphsplit.graph.index import GraphIndex, TensorSpec
+from graphsplit.graph.signature import Signature
 
 if TYPE_CHECKING:
     from graphsplit.runtimes.arrays import Array
@@ -21,11 +22,16 @@ class Model(Protocol):
         suffix: What the file name of a section ends with.
         section_format: The format of its bytes: "graphdef" or "tflite".
         rewrites: What was replaced in it, as manifests list it.
+        signature: The keys of its inputs and outputs, where the file states some.
     """
 
     suffix: str
     section_format: str
     rewrites: tuple[Mapping[str, object], ...]
+
+    @property
+    def signature(self) -> Signature: ...
+
     format: str
     path: Path | None
     source: Path | None

@@ -42,10 +42,10 @@ def load_object(model: object) -> GraphDefModel:
         if _is_keras(model):
             from graphsplit.formats.keras import freeze_keras
 
-            data, outputs = freeze_keras(model)
-            return GraphDefModel([data], format="keras", output_names=outputs)
-        data, outputs = freeze_function(_function(model))
-        return GraphDefModel([data], format="saved_model", output_names=outputs)
+            data, outputs, signature = freeze_keras(model)
+            return GraphDefModel([data], format="keras", output_names=outputs, signature=signature)
+        data, outputs, signature = freeze_function(_function(model))
+        return GraphDefModel([data], format="saved_model", output_names=outputs, signature=signature)
 
 
 def _is_keras(model: object) -> bool:

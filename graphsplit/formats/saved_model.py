@@ -20,10 +20,11 @@ from graphsplit.errors import FormatError, TrustError
 from graphsplit.formats.freeze import loading, on_one_line
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.graphdef.wire import Buffer, GraphError, WireError
-from graphsplit.formats.meta_graph import MetaGraph, Outside, read_meta_graphs, signature_tensors
+from graphsplit.formats.meta_graph import MetaGraph, Outside, read_meta_graphs, signature_keys, signature_tensors
 from graphsplit.formats.saved_model_freezing import freeze_saved_model
 from graphsplit.formats.source import SourceFile, read_source
 from graphsplit.graph.index import GraphIndex
+from graphsplit.graph.signature import Signature
 
 __all__ = ["load_saved_model", "scan"]
 
@@ -53,10 +54,10 @@ def load_saved_model(path: Path, *, trust: bool = False) -> GraphDefModel:
             _check_trust(meta.outside)
             _check_files(path, meta)
         with loading(path, "TensorFlow cannot load this SavedModel", then):
-            data, outputs = freeze_saved_model(path, meta, key)
+            data, outputs, signature = freeze_saved_model(path, meta, key)
         if _files(path) != state:
             raise FormatError("changed while it was loaded; try again when nothing writes to it", path=path)
-        return GraphDefModel([data], path=path, source=source, format="saved_model", output_names=outputs)
+        return GraphDefModel([data], path=path, source=source, format="saved_model", output_names=outputs, signature=signature)
 
 
 def scan(path: Path) -> GraphDefModel:
@@ -72,16 +73,25 @@ def scan(path: Path) -> GraphDefModel:
         signatures = meta.signatures
         chosen = signatures.get(_SIGNATURE) or (next(iter(signatures.values())) if len(signatures) == 1 else None)
         inputs, outputs = (None, None) if chosen is None else (signature_tensors(chosen.inputs), signature_tensors(chosen.outputs))
-        return _Unfrozen(meta, path, source, inputs, outputs)
+        keys = (chosen.inputs, chosen.outputs) if chosen is not None else ((), ())
+        return _Unfrozen(meta, path, source, inputs, outputs, Signature(*map(signature_keys, keys)))
 
 
 class _Unfrozen(GraphDefModel):
     """A graph that still needs its folder."""
 
     def __init__(
-        self, meta: MetaGraph, path: Path, source: SourceFile, inputs: tuple[str, ...] | None, outputs: tuple[str, ...] | None
+        self,
+        meta: MetaGraph,
+        path: Path,
+        source: SourceFile,
+        inputs: tuple[str, ...] | None,
+        outputs: tuple[str, ...] | None,
+        signature: Signature,
     ) -> None:
-        super().__init__([meta.graph_def], path=path, source=source, format="saved_model", output_names=outputs or None)
+        super().__init__(
+            [meta.graph_def], path=path, source=source, format="saved_model", output_names=outputs or None, signature=signature
+        )
         self._inputs, self._outside = inputs, meta.outside
 
     @cached_property

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from graphsplit.errors import FormatError
 from graphsplit.formats.freeze import freeze_function, tidy
 from graphsplit.formats.graphdef.messages import Message
-from graphsplit.formats.meta_graph import MetaGraph, signature_tensors
+from graphsplit.formats.meta_graph import MetaGraph, signature_keys, signature_tensors
+from graphsplit.graph.signature import Signature
 
 if TYPE_CHECKING:
     from tensorflow import Graph
@@ -21,8 +22,8 @@ _VARIABLES = {"Variable", "VariableV2", "VarHandleOp"}
 _ASSIGNS = re.compile(r"Assign(Add|Sub)?VariableOp|ResourceScatter\w+|ResourceApply\w+")
 
 
-def freeze_saved_model(path: Path, meta: MetaGraph, key: str) -> tuple[bytes, tuple[str, ...]]:
-    """A signature of a SavedModel as a frozen GraphDef, and its outputs.
+def freeze_saved_model(path: Path, meta: MetaGraph, key: str) -> tuple[bytes, tuple[str, ...], Signature]:
+    """A signature of a SavedModel as a frozen GraphDef, its outputs, and the keys of the signature.
 
     Raises:
         FormatError: Values are missing, or change whenever the model runs.
@@ -30,7 +31,7 @@ def freeze_saved_model(path: Path, meta: MetaGraph, key: str) -> tuple[bytes, tu
     return _freeze_objects(path, meta, key) if meta.has_objects else _freeze_graph(path, meta, meta.all_signatures[key])
 
 
-def _freeze_objects(path: Path, meta: MetaGraph, key: str) -> tuple[bytes, tuple[str, ...]]:
+def _freeze_objects(path: Path, meta: MetaGraph, key: str) -> tuple[bytes, tuple[str, ...], Signature]:
     """Freeze a signature of a SavedModel of TensorFlow 2."""
     import tensorflow as tf
 
@@ -60,7 +61,7 @@ def _changes_variables(meta: MetaGraph, signature: Message) -> str | None:
     return None
 
 
-def _freeze_graph(path: Path, meta: MetaGraph, signature: Message) -> tuple[bytes, tuple[str, ...]]:
+def _freeze_graph(path: Path, meta: MetaGraph, signature: Message) -> tuple[bytes, tuple[str, ...], Signature]:
     """Freeze a signature of a SavedModel of TensorFlow 1, in a separate graph and session."""
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_from_session_graph
@@ -83,7 +84,7 @@ def _freeze_graph(path: Path, meta: MetaGraph, signature: Message) -> tuple[byte
             session.run(meta.init_ops[0], {a.tensor: str(path / "assets" / a.filename) for a in meta.assets})
         nodes = [t.partition(":")[0] for t in (*outputs, *inputs)]
         frozen = convert_variables_to_constants_from_session_graph(session, graph_def, nodes)
-    return tidy(frozen, outputs, inputs), outputs
+    return tidy(frozen, outputs, inputs), outputs, Signature(signature_keys(signature.inputs), signature_keys(signature.outputs))
 
 
 def _check_variables(path: Path, meta: MetaGraph, outputs: tuple[str, ...] | None) -> bool:

@@ -33,8 +33,9 @@ Shape = tuple[int | None, ...]
 
 #: "shape": reads nothing of a tensor but its shape. "arithmetic": cheap enough to be computed again in another section.
 #: "resize": scales pictures to a size, its last input. "decode": decodes pictures. "neural": a layer of a network.
-#: "": anything else. Each format assigns the roles of its own ops, so that nothing above a format compares op names for it.
-Role = Literal["", "shape", "arithmetic", "resize", "decode", "neural"]
+#: "custom": an op that the file format does not define. "": anything else.
+#: Each format assigns the roles of its own ops, so that nothing above a format compares op names for it.
+Role = Literal["", "shape", "arithmetic", "resize", "decode", "neural", "custom"]
 
 
 def itemsize(dtype: str | None) -> float | None:
@@ -253,6 +254,8 @@ class GraphIndex:
 
         Raises TensorNotFoundError with the closest names.
         """
+        if name in self.producer:  # a TFLite name may begin or end with a blank
+            return name
         plain = name.strip().removeprefix("^")
         if plain in self.producer:
             return plain

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
@@ -15,8 +15,10 @@ from graphsplit.formats import Model, load
 from graphsplit.formats.staging import reading
 from graphsplit.graph.json_input import as_type, entry_error, read_json
 from graphsplit.graph.options import check_path, hinted
+from graphsplit.graph.signature import Signature
 from graphsplit.parts.parts import Part, Parts, Port, Source
 from graphsplit.planning.plan import Added
+from graphsplit.planning.targets.answer import Answer
 from graphsplit.version import VERSION
 
 __all__ = [
@@ -87,9 +89,11 @@ def manifest_json(parts: Parts, sums: Mapping[str, str], directory: Path) -> dic
         "sections": [{"name": p.name, "file": names[p.name], "sha256": sums[p.name]} | section_json(p) for p in parts],
         "inputs": list(parts.inputs),
         "outputs": list(parts.outputs),
+        **({"signature": dict(parts.signature)} if parts.signature else {}),
         "added": [added_json(a) for a in parts.added],
         "replicated": list(parts.replicated),
         "rewrites": [dict(r) for r in parts.rewrites],
+        **({"target": parts.target.json()} if parts.target is not None else {}),
     }
 
 
@@ -138,6 +142,8 @@ class _Manifest:
     added: tuple[Added, ...]
     replicated: tuple[str, ...]
     rewrites: tuple[dict[str, object], ...]
+    target: Answer | None = None
+    signature: dict[str, str] = field(default_factory=dict)
 
 
 def find_manifest(path: str | PathLike[str]) -> Path | None:
@@ -224,6 +230,18 @@ class _Reader:
             added=content.added,
             replicated=content.replicated,
             rewrites=content.rewrites,
+            stated_target=content.target,
+            signature=self.signature(content),
+        )
+
+    def signature(self, content: _Manifest) -> Signature:
+        """The keys, of tensors that the whole takes or outputs."""
+        for key, tensor in content.signature.items():
+            if tensor not in content.inputs and tensor not in content.outputs:
+                raise self.fault(f"signature.{key[:60]}", f"{tensor[:80]!r} is neither an input nor an output of the whole")
+        return Signature(
+            {k: t for k, t in content.signature.items() if t not in content.outputs},
+            {k: t for k, t in content.signature.items() if t in content.outputs},
         )
 
     def check_names(self, entries: Sequence[_Section]) -> None:

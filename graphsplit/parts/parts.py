@@ -10,8 +10,10 @@ from typing import Any
 from graphsplit.errors import CutError, SectionNotFoundError
 from graphsplit.formats import Model, as_graphdef
 from graphsplit.graph.index import Shape
+from graphsplit.graph.signature import Signature
 from graphsplit.graph.text import count_text, flow_text, shape_text, shortened
 from graphsplit.planning.plan import Added, Plan
+from graphsplit.planning.targets.answer import Answer
 
 __all__ = ["DEFAULT_DEVICES", "Part", "Parts", "Port", "Source", "default_device"]
 
@@ -125,6 +127,8 @@ class Parts:
         replicated: Nodes, except constants, that more than one section holds.
         rewrites: What was replaced in the model before it was split.
         plan: What was planned; None for parts that were loaded from a folder.
+        stated_target: What their manifest states of a target; see `target`.
+        signature: The keys by which the file of the whole names inputs and outputs, of those that are left.
     """
 
     sections: tuple[Part, ...]
@@ -135,6 +139,8 @@ class Parts:
     replicated: tuple[str, ...] = ()
     rewrites: tuple[Mapping[str, Any], ...] = ()
     plan: Plan | None = field(default=None, repr=False)
+    stated_target: Answer | None = field(default=None, repr=False)
+    signature: Signature = field(default_factory=Signature, repr=False)
 
     def __repr__(self) -> str:
         sections = [(f"{p.name} on {p.device}", [i.tensor for i in p.inputs], [o.tensor for o in p.outputs]) for p in self.sections]
@@ -178,6 +184,11 @@ class Parts:
         new = replace(part, model=model, inputs=ports(part.inputs), outputs=ports(part.outputs), device=device or part.device)
         sections = tuple(new if p is part else p for p in self.sections)
         return replace(self, sections=sections, plan=None)
+
+    @property
+    def target(self) -> Answer | None:
+        """What a target takes of the accelerator's sections, if the split was made for one."""
+        return self.stated_target if self.plan is None else self.plan.target
 
     @property
     def keep(self) -> Part:

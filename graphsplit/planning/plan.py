@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from graphsplit.errors import SectionNotFoundError
 from graphsplit.graph.text import count_text, flow_text, list_text
 from graphsplit.planning.cuts import Cut
+from graphsplit.planning.targets.answer import Answer
 
 __all__ = ["Added", "Plan", "Repair", "Section"]
 
@@ -76,6 +78,8 @@ class Plan:
         origin: Where the cut came from, in a sentence: named, a preset, a file, a search.
         notes: Sentences on everything else that was decided.
         fingerprint: Of the graph that it was made for; see `graphsplit.planning.fingerprint`.
+        devices: Section → device, where the search for the cut decided that.
+        target: What a target takes of the accelerator's sections, if the cut was made for one.
     """
 
     sections: tuple[Section, ...]
@@ -89,6 +93,8 @@ class Plan:
     origin: str = field(default="named", compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
     fingerprint: str = field(default="", compare=False)
+    devices: Mapping[str, str] = field(default_factory=dict, compare=False)
+    target: Answer | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         sections = [(f"{s.name} {count_text(len(s.nodes), 'node')}", s.inputs, s.outputs) for s in self.sections]

@@ -15,7 +15,7 @@ from graphsplit.planning.planner import plan_sections
 from graphsplit.rewrites.folding import fold_constants
 from graphsplit.rewrites.matching import Unfit
 from graphsplit.rewrites.registry import REGISTRY, Finding
-from graphsplit.splitting.request import Names, tensors_of
+from graphsplit.splitting.naming import Names, tensors_of
 
 __all__ = ["RewrittenModel", "fused", "rewrite", "rewrite_again"]
 
@@ -42,7 +42,9 @@ class RewrittenModel(GraphDefModel):
         found: Sequence[tuple[str, Finding]] = (),
         replaced: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(chunks, path=original.path, format=original.format, output_names=output_names)
+        super().__init__(
+            chunks, path=original.path, format=original.format, output_names=output_names, signature=original.signature
+        )
         self._original = original
         self.rewrites = tuple(rewrites)
         self.left_alone, self.found = tuple(left_alone), tuple(found)

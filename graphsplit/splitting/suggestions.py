@@ -1,4 +1,4 @@
-"""Suggested cuts: the preset's, the minimum cut, the heads of the network, the front; best first, each with its reason."""
+"""Suggested cuts: the preset's, the heads of the network, the fewest bytes, around host ops; best first, each with its reason."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from graphsplit.formats import Model, ModelLike, as_model
 from graphsplit.graph.index import TensorSpec
 from graphsplit.graph.options import check_count, hinted
 from graphsplit.graph.text import bytes_text, count_text, list_text
-from graphsplit.inference.shapes import frame_bytes, infer
-from graphsplit.planning.affinity import read_affinity
+from graphsplit.inference.shapes import infer
+from graphsplit.planning.affinity import read_affinity, refusing
 from graphsplit.planning.cuts import Cut
-from graphsplit.planning.min_cut import Crop, find_crop
 from graphsplit.planning.planner import plan_sections
 from graphsplit.planning.presets import match
+from graphsplit.planning.targets import Target, read_target
+from graphsplit.splitting.searching import Finder, Found
 
-__all__ = ["Suggestion", "Suggestions", "search", "suggest"]
-
-_UNKNOWN = 4096  # bytes of a tensor whose shape nobody knows
+__all__ = ["Suggestion", "Suggestions", "suggest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +32,11 @@ class Suggestion:
         name: Name of the preset, or which automatic cut it is.
         inputs: Tensors at which main starts; empty: at the inputs of the model.
         outputs: Tensors at which main ends, with dtype and shape.
-        nbytes: Bytes of all border tensors after main for one frame.
+        nbytes: Bytes of all border tensors for one frame, before main and after it, each counted once.
         added: Further border tensors, which the planner added.
         nodes: Section → number of nodes.
         reason: Why the cut is there.
+        share: Part of the multiplications of all layers that main holds, from 0 to 1; None if the model has no layers.
     """
 
     source: Literal["preset", "autocrop"]
@@ -47,6 +47,7 @@ class Suggestion:
     added: tuple[str, ...]
     nodes: dict[str, int]
     reason: str
+    share: float | None = None
 
     def __repr__(self) -> str:
         ends = list_text(spec.name for spec in self.outputs)
@@ -78,33 +79,13 @@ class Suggestions(Sequence[Suggestion]):
         return iter(self.cuts)
 
 
-def search(
-    model: Model,
-    *,
-    affinity: str | PathLike[str] | None = None,
-    outputs: Sequence[str] | None = None,
-    shapes: bool = True,
-    isolate: bool = True,
-) -> tuple[Crop, dict[str, int]]:
-    """The automatic cut of a model, and the bytes of its tensors that the search used.
-
-    Args:
-        model: The model.
-        affinity: Path of a table of the ops that your compiler takes, see `graphsplit.planning.affinity`.
-        outputs: Outputs of the whole to keep (default: all).
-        shapes: Whether to infer sizes (needs TensorFlow); without, all tensors count the same.
-        isolate: Infer them in a child process.
-    """
-    sizes = frame_bytes(model, isolate=isolate) if shapes else {}
-    return find_crop(model.index, lambda t: sizes.get(t, _UNKNOWN), read_affinity(affinity), outputs), sizes
-
-
 @hinted
 def suggest(
     model: ModelLike,
     *,
     limit: int = 5,
     affinity: str | PathLike[str] | None = None,
+    target: str | PathLike[str] | Target | None = None,
     shapes: bool = True,
     trust: bool = False,
     isolate: bool = True,
@@ -115,71 +96,96 @@ def suggest(
         model: A model, or anything that `graphsplit.load` takes.
         limit: How many at most.
         affinity: Path of a table of the ops that your compiler takes, see `graphsplit.planning.affinity`.
+        target: Name of a target, or path of a ``.json`` file: what its table refuses stays on the host. Its compiler is not
+            asked; `graphsplit.plan` and `graphsplit.split` do that.
         shapes: Whether to infer the sizes of tensors; without, all count the same.
         trust: Load a SavedModel that reaches files, the network or Python.
         isolate: Infer in a child process, which a model can crash without harm; False: in this one.
 
     Raises:
         FormatError: for a model or a table that cannot be read, and a graph that TensorFlow does not survive.
-        OptionError: for a limit below 1.
+        OptionError: for a limit below 1, and a target that does not exist.
+        CutError: for a table and a target together.
     """
     check_count("limit", limit)
     model = as_model(model, trust=trust)
     index = model.index
-    crop, sizes = search(model, affinity=affinity, shapes=shapes, isolate=isolate)
-    asked: list[tuple[Literal["preset", "autocrop"], str, tuple[str, ...], tuple[str, ...], str]] = []
+    taken = read_affinity(affinity)
+    if target is not None:
+        if affinity is not None:
+            raise CutError("affinity and target both say what the accelerator takes; pass one of them")
+        known = read_target(target)
+        known.check_format(model.section_format, path=model.path)
+        if unsuited := known.unsuited(index):
+            return Suggestions((), unsuited)
+        taken = refusing(known.refusals(index))
+    found = Finder(model, shapes=shapes, isolate=isolate).search(taken)
+    asked = _asked(found)
+    best = found.search.best()
     preset = match(index)
     if preset is not None and preset.targets:
-        asked.append(("preset", preset.preset.name, (), preset.targets, preset.reason))
-    host = f"the fewest bytes between the network and {crop.reason}"
-    if crop.back:
-        asked.append(("autocrop", "minimum cut", (), crop.back, host))
-        if crop.heads:
-            asked.append(("autocrop", "heads", (), crop.heads, "right after the last neural op of each head"))
-    if crop.front:
-        back = asked[0][3] if asked else ()
-        asked.append(("autocrop", "front", crop.front, back, f"{crop.before}; main starts after it"))
-    if affinity is not None:  # the user's own table says more than what is usual in a family
-        asked.sort(key=lambda a: a[0] == "preset")
-    full = [tuple(index.tensor(t) for t in a[3]) for a in asked]
+        targets = tuple(index.tensor(t) for t in preset.targets)
+        familiar = [_Asked("preset", preset.preset.name, (), targets, preset.reason)]
+        if best.front:
+            familiar.append(_Asked("autocrop", "front", best.front, targets, f"{best.before}; main starts after it"))
+        # The user's own table says more than what is usual in a family.
+        asked = [*asked, *familiar] if affinity is not None or target is not None else [*familiar, *asked]
     # Once for all cuts: each time costs an import of the graph.
-    ends = dict.fromkeys(t for tensors in full for t in tensors)
+    ends = dict.fromkeys(t for one in asked for t in one.outputs)
     specs = infer(model, ends, isolate=isolate) if shapes else {t: index.tensors[t] for t in ends}
-    unique: dict[tuple[str, ...], Suggestion] = {}
-    for (source, name, inputs, _, reason), tensors in zip(asked, full, strict=True):
-        key = (*inputs, "", *tensors)
-        outputs = tuple(specs[t] for t in tensors)
-        if key not in unique and (suggestion := _planned(model, sizes, source, name, inputs, outputs, reason)) is not None:
+    unique: dict[tuple[tuple[str, ...], tuple[str, ...]], Suggestion] = {}
+    for one in asked:
+        key = (one.inputs, tuple(sorted(one.outputs)))
+        if key not in unique and (suggestion := _planned(model, found, one, tuple(specs[t] for t in one.outputs))) is not None:
             unique[key] = suggestion
     cuts = tuple(unique.values())[:limit]
-    return Suggestions(cuts, cuts[0].reason if cuts else crop.reason)
+    return Suggestions(cuts, cuts[0].reason if cuts else best.reason)
 
 
-def _planned(
-    model: Model,
-    sizes: dict[str, int],
-    source: Literal["preset", "autocrop"],
-    name: str,
-    inputs: tuple[str, ...],
-    outputs: tuple[TensorSpec, ...],
-    reason: str,
-) -> Suggestion | None:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A cut to plan; the attributes are those of `Suggestion`."""
+
+    source: Literal["preset", "autocrop"]
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    reason: str
+
+
+def _asked(found: Found) -> list[_Asked]:
+    """The automatic cuts, best first."""
+    search = found.search
+    between = found.between
+    best = search.best()
+    crops = [("heads" if best.back else "front", best, " ".join((found.why(best), *between)))]
+    if not best.back:
+        crops.append(("heads", search.heads(), "right after the last layer of each head; no op there is known to belong on a host"))
+    bytes_first = search.fewest_bytes()
+    crops.append(("minimum cut", bytes_first, f"the fewest bytes between the network and {bytes_first.reason}"))
+    if between:
+        crops.append(("before the host op", search.starting_before(), between[0]))
+        crops.append(("after the host op", search.starting_after(), between[0]))
+    return [_Asked("autocrop", name, crop.front, crop.back, reason) for name, crop, reason in crops if crop.cuts]
+
+
+def _planned(model: Model, found: Found, asked: _Asked, outputs: tuple[TensorSpec, ...]) -> Suggestion | None:
     """The suggestion with its border as the planner computes it; None if the planner refuses the cut."""
-    index = model.index
-    cuts = [Cut("pre", inputs)] if inputs else []
-    cuts += [Cut("main", tuple(spec.name for spec in outputs))] if outputs else []
+    cuts = [Cut("pre", asked.inputs)] if asked.inputs else []
+    cuts += [Cut("main", asked.outputs)] if asked.outputs else []
     try:
-        plan = plan_sections(index, cuts, last="post" if outputs else "main")
+        plan = plan_sections(model.index, cuts, last="post" if outputs else "main")
     except CutError:
         return None
-    crossing = plan["post"].inputs if any(s.name == "post" for s in plan.sections) else ()
+    main = next((s.nodes for s in plan.sections if s.name == "main"), ())
     return Suggestion(
-        source=source,
-        name=name,
-        inputs=inputs,
+        source=asked.source,
+        name=asked.name,
+        inputs=asked.inputs,
         outputs=outputs,
-        nbytes=sum(sizes.get(t, 0) for t in crossing if t not in index.inputs),
+        nbytes=sum(found.sizes.get(t, 0) for t in plan.borders),
         added=tuple(dict.fromkeys(a.tensor for a in plan.added)),
         nodes={s.name: len(s.nodes) for s in plan.sections},
-        reason=reason,
+        reason=asked.reason,
+        share=found.share(main),
     )

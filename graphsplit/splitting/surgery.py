@@ -13,10 +13,12 @@ from graphsplit.graph.options import check_options
 from graphsplit.inference.devices import check_devices, check_sections
 from graphsplit.inference.shapes import infer
 from graphsplit.parts.parts import Part, Parts, Port, Source, default_device
+from graphsplit.planning.affinity import refusing
 from graphsplit.planning.fingerprint import check_belongs
 from graphsplit.planning.plan import Plan
 from graphsplit.planning.planner import plan_sections
-from graphsplit.splitting.request import CutOptions, CutRequest, Names, named_options, read_request, tensors_of
+from graphsplit.splitting.naming import Names, tensors_of
+from graphsplit.splitting.request import CutRequest, PlanOptions, named_options, read_request
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["plan", "plan_whole", "split"]
 
 
-def plan(model: ModelLike, *, shapes: bool = True, trust: bool = False, isolate: bool = True, **cut: Unpack[CutOptions]) -> Plan:
+def plan(model: ModelLike, *, shapes: bool = True, trust: bool = False, isolate: bool = True, **cut: Unpack[PlanOptions]) -> Plan:
     """Decide what a split will do. Reads nothing but the index of the model and writes nothing.
 
     If no cut is named, the preset that matches the graph is used, else the cut is searched for; if nothing is worth
@@ -35,8 +37,9 @@ def plan(model: ModelLike, *, shapes: bool = True, trust: bool = False, isolate:
         shapes: Whether a search for the cut may infer the sizes of tensors (needs TensorFlow); without, all count alike.
         trust: Load a SavedModel that reaches files, the network or Python.
         isolate: Infer in a child process, which a model can crash without harm; False: in this one.
-        **cut: Where to cut: `outputs`, `inputs`, `preset`, `autocrop`, `affinity`, `crop_file`, `model_outputs`, `repair`;
-            see `graphsplit.splitting.request.CutOptions`.
+        **cut: Where to cut: `outputs`, `inputs`, `preset`, `autocrop`, `affinity`, `islands`, `crop_file`, `model_outputs`,
+            `repair`, see `graphsplit.splitting.request.CutOptions`; `target`, `ask`: whose compiler has to take main, see
+            `graphsplit.splitting.request.PlanOptions`.
 
     Raises:
         TensorNotFoundError: for a name that the model does not have.
@@ -45,7 +48,7 @@ def plan(model: ModelLike, *, shapes: bool = True, trust: bool = False, isolate:
         FormatError: for a file that cannot be read.
     """
     model = as_model(model, trust=trust)
-    return _planned(model, read_request(plan, model, cut, shapes=shapes, isolate=isolate))
+    return _planned(model, read_request(plan, model, cut, shapes=shapes, isolate=isolate), shapes=shapes, isolate=isolate)
 
 
 def plan_whole(model: Model, *, outputs: Names | None = None) -> Plan:
@@ -59,9 +62,30 @@ def plan_whole(model: Model, *, outputs: Names | None = None) -> Plan:
     return _planned(model, CutRequest((), "main", "whole, as one section", outputs=kept))
 
 
-def _planned(model: Model, request: CutRequest) -> Plan:
+def _planned(model: Model, request: CutRequest, *, shapes: bool = False, isolate: bool = True) -> Plan:
+    if request.target is not None:
+        return _fitted(model, request, shapes=shapes, isolate=isolate)
     planned = plan_sections(model.index, request.cuts, last=request.last, outputs=request.outputs, repair=request.repair)
-    return replace(planned, origin=request.origin, notes=(*request.notes, *planned.notes))
+    return replace(planned, origin=request.origin, notes=(*request.notes, *planned.notes), devices=request.devices)
+
+
+def _fitted(model: Model, request: CutRequest, *, shapes: bool, isolate: bool) -> Plan:
+    """The plan of which a target takes the accelerator's sections, as far as there is one; see `graphsplit.compilers.fit`."""
+    from graphsplit.compilers import fit  # imports NumPy, which --help does not need
+
+    target, again = request.target, request.again
+    assert target is not None
+    assert again is not None
+
+    def make(tied: Mapping[str, str]) -> Parts:
+        found = replace(again(refusing(tied)), outputs=request.outputs, repair=request.repair)
+        planned = _planned(model, found)
+        return _parts(model, planned, border_specs(model, planned, shapes=shapes, isolate=isolate), {})
+
+    parts, answer = fit(model, target, make, compile=request.ask)
+    assert parts.plan is not None
+    said = f"{answer.summary()}{f' ({answer.reason})' if answer.reason else ''}"
+    return replace(parts.plan, origin=f"target {target.name}: {parts.plan.origin}", notes=(*parts.plan.notes, said), target=answer)
 
 
 def split(
@@ -73,7 +97,7 @@ def split(
     devices: Mapping[str, str] | None = None,
     trust: bool = False,
     isolate: bool = True,
-    **cut: Unpack[CutOptions],
+    **cut: Unpack[PlanOptions],
 ) -> Parts:
     """Cut a model into its sections. Nothing is run and nothing is written.
 
@@ -98,7 +122,7 @@ def split(
     model = as_model(model, trust=trust)
     model.check_frozen()
     if isinstance(at, Plan):
-        check_options(split, cut, CutOptions)
+        check_options(split, cut, PlanOptions)
         if named := named_options(cut):
             raise CutError(f"a plan and {named[0]} both say where to cut; pass one of them")
         for option in cut:
@@ -110,13 +134,18 @@ def split(
             if cut.get("outputs") is not None:
                 raise CutError("the second argument and outputs both say where to cut; pass one of them")
             cut["outputs"] = at
-        planned = _planned(model, read_request(split, model, cut, shapes=shapes, isolate=isolate))
+        request = read_request(split, model, cut, shapes=shapes, isolate=isolate)
+        planned = _planned(model, request, shapes=shapes, isolate=isolate)
     names = [s.name for s in planned.sections]
     check_sections("devices", devices, names)
     check_devices(devices or {})
     specs = border_specs(model, planned, shapes=shapes, isolate=isolate)
+    return _parts(model, planned, specs, devices or {})
+
+
+def _parts(model: Model, planned: Plan, specs: Mapping[str, TensorSpec], devices: Mapping[str, str]) -> Parts:
     return Parts(
-        sections=tuple(_part(model, planned, i, specs, devices or {}) for i in range(len(planned.sections))),
+        sections=tuple(_part(model, planned, i, specs, devices) for i in range(len(planned.sections))),
         inputs=planned.inputs,
         outputs=planned.outputs,
         source=Source(model.path, model.format, _stem(model), model.original),
@@ -124,6 +153,7 @@ def split(
         replicated=planned.replicated,
         rewrites=model.rewrites,
         plan=planned,
+        signature=model.signature.kept(planned.inputs, planned.outputs),
     )
 
 
@@ -147,7 +177,7 @@ def _part(model: Model, planned: Plan, number: int, specs: Mapping[str, TensorSp
     def ports(tensors: Iterable[str]) -> tuple[Port, ...]:
         return tuple(Port(t, names[t], specs[t].dtype, specs[t].shape) for t in tensors)
 
-    device = devices.get(section.name, default_device(section.name))
+    device = devices.get(section.name) or planned.devices.get(section.name, default_device(section.name))
     return Part(section.name, cropped, ports(section.inputs), ports(section.outputs), device)
 
 

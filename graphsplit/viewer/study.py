@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from graphsplit.formats import Model
 from graphsplit.graph.text import bytes_text
 from graphsplit.inference.shapes import frame_bytes
+from graphsplit.planning.cost import estimate
 from graphsplit.splitting.suggestions import Suggestion, suggest
-from graphsplit.viewer.cost import estimate
 from graphsplit.viewer.tensors import tensor_json
 
 __all__ = ["Study", "examine"]

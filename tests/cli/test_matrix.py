@@ -30,9 +30,10 @@ CUT = (
 )
 CONTRACT = {
     "show": "--node --shapes",
-    "suggest": "--limit --affinity",
-    "plan": CUT,
-    "split": f"{CUT} -o --no-verify --no-shapes --fuse-nms --overwrite --trust --device",
+    "suggest": "--limit --affinity --target",
+    "check": "--target --no-ask --trust",
+    "plan": f"{CUT} --target --no-ask --islands",
+    "split": f"{CUT} --target --no-ask --islands -o --no-verify --no-shapes --fuse-nms --overwrite --trust --device",
     "verify": "--model --image --runs --rtol --atol --trust",
     "rewrite": "-o --fuse-nms --batch-preprocess --model-outputs --overwrite --no-verify --trust",
     "presets": "--match",
@@ -80,9 +81,8 @@ def test_a_flag_takes_the_values_that_scripts_rely_on(command, flag):
 
 
 def test_commands_that_take_a_model_are_these():
-    assert {"show", "suggest", "plan", "split", "verify", "rewrite", "presets", "detect", "batch", "bench", "export", "view"} == {
-        *WITH_MODEL
-    }
+    others = {"demo", "fetch", "worker"}
+    assert {*WITH_MODEL} == COMMANDS.keys() - others
 
 
 @pytest.mark.parametrize("command", WITH_MODEL)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from graphsplit.detection.decoding import decode, name_classes, paste
-from graphsplit.detection.layouts import Layout, recognise
+from graphsplit.detection.layouts import Layout, recognise, settled
 from graphsplit.errors import FormatError, GraphSplitError
 
 API = ("detection_boxes:0", "detection_scores:0", "detection_classes:0", "num_detections:0")
@@ -48,6 +48,83 @@ def test_savedmodels_of_tensorflow_2_lose_their_names_but_not_their_order():
 def test_deeplab_and_centernet_have_one_output():
     assert recognise(["SemanticPredictions:0"]) == Layout(segmentation="SemanticPredictions:0")
     assert recognise(["tower_0/detections:0"]) == Layout(packed="tower_0/detections:0", first=0)
+
+
+def test_keys_say_more_than_names():
+    outputs = ["Identity:0", "Identity_1:0", "Identity_2:0", "Identity_3:0"]
+    keys = dict(zip(("detection_scores", "detection_boxes", "detection_classes", "num_detections"), outputs, strict=True))
+    found = recognise(outputs, keys)
+    assert (found.scores, found.boxes, found.classes, found.count, found.guesses) == (*outputs, ())
+    assert recognise([*outputs[:3]], {k: t for k, t in keys.items() if t in outputs[:3]}).count == ""
+    short = {"boxes": outputs[3], "scores": outputs[1], "classes": outputs[0], "something": outputs[2]}
+    assert recognise(outputs, short).boxes == outputs[3]
+    assert recognise(list(API), {"boxes": API[1], "gone": "x:0"}).boxes == API[0], "one key is not enough"
+
+
+ORDERS = {
+    "the API's": ("boxes", "classes", "scores", "count"),
+    "google/automl's": ("boxes", "scores", "classes", "count"),
+    "another": ("count", "scores", "boxes", "classes"),
+}
+NAMES = ["Identity:0", "Identity_1:0", "Identity_2:0", "Identity_3:0"]
+
+
+def found_in(order, *, scores=(0.9, 0.4, 0.0), classes=(3, 1, 0), count=2, boxes=None, dtype=np.float32):
+    """The values of four outputs in some order, and what `settled` makes of them."""
+    names = NAMES
+    values = {
+        "boxes": np.zeros((1, 3, 4), np.float32) if boxes is None else boxes,
+        "scores": np.array([scores], np.float32),
+        "classes": np.array([classes], dtype),
+        "count": np.array([count], np.float32),
+    }
+    layout = recognise(names)
+    found = settled(layout, {n: values[role] for n, role in zip(names, order, strict=True)})
+    return found, dict(zip(order, names, strict=True))
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+@pytest.mark.parametrize("dtype", [np.float32, np.int32, np.int64])
+def test_values_decide_where_neither_keys_nor_names_do(order, dtype):
+    found, names = found_in(order, dtype=dtype)
+    assert all(getattr(found, role) == names[role] for role in order)
+
+
+def test_what_comes_after_the_detections_is_not_looked_at():
+    found, names = found_in(ORDERS["google/automl's"], scores=(0.5, 7.5, -3), classes=(2, 0.5, np.nan), count=1)
+    assert found.classes == names["classes"]
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+def test_without_a_detection_there_is_nothing_to_decide(order):
+    assert found_in(order, count=0)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scores": (1, 1, 0), "classes": (0, 1, 0)}, "cannot be told apart by their values"),
+        ({"scores": (1.5, 0.4, 0)}, "are not boxes, classes, scores and a count"),
+        ({"classes": (0.25, 1, 0)}, "are not boxes"),
+        ({"classes": (-2, 1, 0), "scores": (0.5, 2, 0)}, "are not boxes"),
+        ({"scores": (np.nan, 0.4, 0)}, "are not boxes"),
+        ({"count": 4}, "are not boxes"),
+        ({"count": 1.5}, "are not boxes"),
+        ({"boxes": np.zeros((1, 3, 5), np.float32)}, "are not boxes"),
+        ({"boxes": np.zeros((1, 2, 4), np.float32)}, "are not boxes"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+def test_outputs_that_do_not_fit_are_refused(order, changes, message):
+    with pytest.raises(GraphSplitError, match=message) as caught:
+        found_in(order, **changes)
+    assert "detection_boxes, detection_classes, detection_scores and num_detections" in str(caught.value)
+
+
+def test_one_that_is_the_same_either_way_is_no_ambiguity():
+    found, _ = found_in(ORDERS["the API's"], scores=(1, 1, 0), classes=(1, 1, 0))
+    assert found is not None
 
 
 @pytest.mark.parametrize("outputs", [["logits:0", "mask:0"], [*API[:2]], ["a/detections:0", "b:0"], [], ["Identity:0"] * 5])

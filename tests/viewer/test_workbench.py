@@ -9,7 +9,7 @@ import pytest
 
 import graphsplit as gs
 from graphsplit.graph.index import GraphIndex, Node, TensorSpec
-from graphsplit.viewer.cost import estimate
+from graphsplit.planning.cost import estimate
 from graphsplit.viewer.explorer_graph import graph_of, node_data, tensors_of_node
 from graphsplit.viewer.jobs import Jobs
 from graphsplit.viewer.requests import CropRequest, PlanRequest, SplitRequest, VerifyRequest, as_request

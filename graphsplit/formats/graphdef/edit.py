@@ -139,7 +139,9 @@ def edited(
     nodes = [n.name for n in index.nodes if n.name in needed]
     pruned = write_section(whole.reader, nodes, (), kept)
     origin = model.origin if model.converted else None  # else its own bytes are no longer those of the file
-    return GraphDefModel(pruned.chunks, path=model.path, source=origin, format=model.format, output_names=kept)
+    return GraphDefModel(
+        pruned.chunks, path=model.path, source=origin, format=model.format, output_names=kept, signature=model.signature
+    )
 
 
 def _rewired(model: GraphDefModel, moved: Mapping[str, str]) -> Iterable[bytes]:

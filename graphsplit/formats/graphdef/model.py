@@ -23,6 +23,7 @@ from graphsplit.formats.graphdef.wire import Buffer, GraphError, WireError
 from graphsplit.formats.graphdef.writer import Chunk, write_section
 from graphsplit.formats.source import FileRange, SourceFile
 from graphsplit.graph.index import GraphIndex, TensorSpec
+from graphsplit.graph.signature import Signature
 
 if TYPE_CHECKING:
     from tensorflow.compat.v1 import GraphDef
@@ -55,6 +56,7 @@ class GraphDefModel(Stored):
         source: The file whose checksum identifies the model; None for a model in memory.
         format: "graphdef", or what it was frozen from: "pbtxt", "saved_model", "keras".
         output_names: The tensors it outputs; None: those that no node reads.
+        signature: The keys of its inputs and outputs, where the file states some.
 
     Raises:
         FormatError: The graph is larger than protobuf allows (2 GiB).
@@ -72,9 +74,11 @@ class GraphDefModel(Stored):
         source: SourceFile | None = None,
         format: str = "graphdef",
         output_names: Sequence[str] | None = None,
+        signature: Signature | None = None,
     ) -> None:
         super().__init__(chunks, path=path, source=source, format=format)
         self._output_names = None if output_names is None else tuple(output_names)
+        self.signature = Signature() if signature is None else signature
         check_size(self.nbytes, path)
 
     # bytes

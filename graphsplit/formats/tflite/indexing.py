@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from graphsplit.formats.tflite.outside import holds_state
 from graphsplit.formats.tflite.reader import TFLiteReader
-from graphsplit.formats.tflite.roles import ROLES
+from graphsplit.formats.tflite.roles import ROLES, role_of
 from graphsplit.formats.tflite.specs import tensor_spec
 from graphsplit.formats.tflite.validation import TFLiteError
 from graphsplit.graph.index import Function, GraphIndex, Group, Node
@@ -38,7 +38,7 @@ def index_model(reader: TFLiteReader) -> GraphIndex:
         reads = tuple(names[t] for t in operator.inputs if t != -1 and t not in variables)
         outputs = tuple(names[t] for t in operator.outputs if t != -1)
         state = holds_state(operator) or any(t in variables for t in operator.inputs) or not stateful.isdisjoint(operator.calls)
-        nodes.append(Node(name, operator.op, reads, outputs, stateful=state, role=ROLES.get(operator.op, "")))
+        nodes.append(Node(name, operator.op, reads, outputs, stateful=state, role=role_of(operator)))
     tensors = {names[t]: tensor_spec(reader, t) for t in {*producer, *inputs, *(read.keys() - variables)}}
     entering = {names[t] for t in inputs}
     captive = frozenset(t for t, spec in tensors.items() if spec.dtype in _HANDLES and t not in entering)

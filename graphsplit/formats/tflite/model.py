@@ -16,10 +16,11 @@ from graphsplit.formats.tflite.flatbuffer import FlatError, NewerError
 from graphsplit.formats.tflite.indexing import index_model
 from graphsplit.formats.tflite.outside import outside_operators, unfrozen_operator
 from graphsplit.formats.tflite.reader import TFLiteReader
-from graphsplit.formats.tflite.specs import constant_value, operator_options, quantisation
+from graphsplit.formats.tflite.specs import constant_value, operator_options, quantisation, signature_of
 from graphsplit.formats.tflite.validation import TFLiteError
 from graphsplit.formats.tflite.writer import write_section
 from graphsplit.graph.index import GraphIndex, TensorSpec
+from graphsplit.graph.signature import Signature
 
 if TYPE_CHECKING:
     from graphsplit.runtimes.arrays import Array
@@ -79,6 +80,11 @@ class TFLiteModel(Stored):
     def index(self) -> GraphIndex:
         """The index of the first subgraph. Raises FormatError."""
         return self._guard(lambda: index_model(self.reader))
+
+    @cached_property
+    def signature(self) -> Signature:
+        """The keys of the first subgraph's signature, if it has one."""
+        return self._guard(lambda: signature_of(self.reader))
 
     @cached_property
     def reaches_outside(self) -> tuple[str, ...]:

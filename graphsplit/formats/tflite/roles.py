@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from graphsplit.graph.index import Role
 
-__all__ = ["ROLES"]
+if TYPE_CHECKING:
+    from graphsplit.formats.tflite.validation import Operator
+
+__all__ = ["ROLES", "role_of"]
 
 _OPS: Mapping[Role, str] = {
     "shape": "SHAPE RANK",
@@ -20,3 +24,8 @@ _OPS: Mapping[Role, str] = {
 
 #: Op → role; ops without one are left out.
 ROLES: Mapping[str, Role] = {op: role for role, ops in _OPS.items() for op in ops.split()}
+
+
+def role_of(operator: Operator) -> Role:
+    """The role of an operator."""
+    return "custom" if operator.custom else ROLES.get(operator.op, "")

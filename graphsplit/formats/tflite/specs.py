@@ -8,6 +8,7 @@ from graphsplit.formats.tflite.flatbuffer import SCALARS, Table
 from graphsplit.formats.tflite.reader import TFLiteReader
 from graphsplit.formats.tflite.schema import Field, fields, tensor_dtype
 from graphsplit.graph.index import Shape, TensorSpec
+from graphsplit.graph.signature import Signature
 
 if TYPE_CHECKING:
     from graphsplit.runtimes.arrays import Array
@@ -80,3 +81,17 @@ def _text(options: Table, field: Field) -> str:
     if field.kind[1:-1] in SCALARS:
         return str(list(options.numbers(field.name)))
     return field.kind
+
+
+def signature_of(reader: TFLiteReader) -> Signature:
+    """The keys of the first signature of the first subgraph; none if it has no signature."""
+    names = reader.names
+    for signature in reader.model.tables("signature_defs"):
+        if not signature.number("subgraph_index"):
+            sides = (signature.tables("inputs"), signature.tables("outputs"))
+            inputs, outputs = (
+                {e.text("name").decode("utf-8", "backslashreplace"): names[e.number("tensor_index")] for e in entries}
+                for entries in sides
+            )
+            return Signature(inputs, outputs)
+    return Signature()

@@ -1,0 +1,116 @@
+"""The search for a cut in a model, with sizes, and what it has to say in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+from graphsplit.formats import Model
+from graphsplit.graph.text import list_text
+from graphsplit.inference.shapes import frame_bytes
+from graphsplit.parts.parts import default_device
+from graphsplit.planning.affinity import Affinity
+from graphsplit.planning.cost import multiplications
+from graphsplit.planning.cuts import Cut
+from graphsplit.planning.search import Crop, Search
+from graphsplit.planning.units import Units
+
+__all__ = ["Finder", "Found"]
+
+_UNKNOWN = 4096  # bytes of a tensor whose shape nobody knows
+
+
+@dataclass(frozen=True)
+class Found:
+    """A search in a model.
+
+    Attributes:
+        search: The search.
+        sizes: Bytes of tensors for one frame, as far as they are known.
+    """
+
+    search: Search
+    sizes: Mapping[str, int]
+
+    def why(self, crop: Crop) -> str:
+        """Why main starts and ends where it does."""
+        parts = [
+            crop.before,
+            f"main ends {self._where}, before {crop.reason}" if crop.back else crop.reason,
+        ]
+        return "; ".join(part for part in parts if part)
+
+    @property
+    def _where(self) -> str:
+        return "where the fewest bytes cross" if self.search.affinity.complete else "right after the last layer of each head"
+
+    def share(self, nodes: Iterable[str]) -> float | None:
+        """Part of the multiplications of all layers that some nodes hold; None if there are no layers."""
+        units = {self.search.units.of.get(n) for n in nodes}
+        total = sum(self.search.work.values())
+        return sum(work for unit, work in self.search.work.items() if unit in units) / total if total else None
+
+    @cached_property
+    def between(self) -> tuple[str, ...]:
+        """Sentences on host ops between layers, with what each choice leaves in main; empty if there are none."""
+        stuck = self.search.stuck
+        if not stuck:
+            return ()
+        first = stuck[0]
+        why = f": {first.reason}" if first.reason else ""
+        more = f", like {list_text(dict.fromkeys(f'{s.op} ({s.place})' for s in stuck[1:]), most=3)}" if len(stuck) > 1 else ""
+        before, after = self.search.starting_before().share, self.search.starting_after().share
+        islands = self.search.islands()
+        accelerated = sum(island.accelerated for island in islands)
+        every = sum(work for unit, work in self.search.work.items() if unit in self.search.layers) / sum(self.search.work.values())
+        sentence = (
+            f"{first.op} ({first.place}) must stay on the host{why}, and lies between layers ({first.layer} is after it){more}. "
+            f"Of the multiplications main holds {before:.0%} if it ends before it, {after:.0%} if it starts after it; "
+            f"cut as islands, {len(islands)} sections in turn, {accelerated} on the accelerator, hold {every:.0%} there."
+        )
+        return (sentence,)
+
+    def cuts(self) -> tuple[tuple[Cut, ...], str]:
+        """The cuts of the best chain, and the name of its last section."""
+        best = self.search.best()
+        cuts = [Cut("pre", best.front)] if best.front else []
+        cuts += [Cut("main", best.back)] if best.back else []
+        return tuple(cuts), "post" if best.back else "main"
+
+    def islands(self) -> tuple[tuple[Cut, ...], str, dict[str, str]]:
+        """The cuts of a split that alternates, the name of its last section, and section → device."""
+        islands = self.search.islands()
+        devices = {f"part_{i}": default_device("main" if island.accelerated else "post") for i, island in enumerate(islands)}
+        cuts = tuple(Cut(f"part_{i}", island.ends) for i, island in enumerate(islands[:-1]))
+        return cuts, f"part_{len(islands) - 1}", devices
+
+
+class Finder:
+    """Searches of one model, for several accelerators: the sizes of its tensors are found once.
+
+    Args:
+        model: The model.
+        outputs: Outputs of the whole to keep (default: all).
+        shapes: Whether to infer sizes (needs TensorFlow); without, all tensors count the same.
+        isolate: Infer them in a child process.
+    """
+
+    def __init__(self, model: Model, *, outputs: Sequence[str] | None = None, shapes: bool = True, isolate: bool = True) -> None:
+        self._model, self._outputs, self._shapes, self._isolate = model, outputs, shapes, isolate
+
+    @cached_property
+    def sizes(self) -> Mapping[str, int]:
+        """Bytes of tensors for one frame. Raises FormatError if TensorFlow does not survive the graph."""
+        return frame_bytes(self._model, isolate=self._isolate) if self._shapes else {}
+
+    @cached_property
+    def _units(self) -> Units:
+        index = self._model.index
+        return Units(index, index.outputs if self._outputs is None else self._outputs)
+
+    def search(self, affinity: Affinity) -> Found:
+        """The search for one accelerator. Raises what `sizes` raises."""
+        index, sizes = self._model.index, self.sizes
+        weight = partial(multiplications, index, sizes=sizes)
+        return Found(Search(self._units, lambda t: sizes.get(t, _UNKNOWN), weight, affinity), sizes)
