@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from graphsplit.cli.arguments import Subparsers, add_command, add_model
 from graphsplit.cli.printing import print_json, say, table
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
+from graphsplit.cli.terminal import complain
 from graphsplit.graph.text import list_text, shortened
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.json:
             say(said)
         return 0
-    print(f"graphsplit: {said}", file=sys.stderr)
+    complain(f"graphsplit: {said}")
     return 3
 
 

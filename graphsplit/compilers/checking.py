@@ -9,6 +9,7 @@ from graphsplit.compilers.asking import ask as ask_compiler
 from graphsplit.compilers.asking import ask_table
 from graphsplit.errors import CutError
 from graphsplit.formats import Model, ModelLike, as_model
+from graphsplit.graph.options import hinted
 from graphsplit.parts.manifest import find_manifest, load_parts
 from graphsplit.parts.parts import Part, Parts
 from graphsplit.planning.targets import Target, read_target
@@ -17,6 +18,7 @@ from graphsplit.planning.targets.answer import Answer, joined
 __all__ = ["ask_section", "ask_sections", "check", "sections_of"]
 
 
+@hinted
 def check(what: ModelLike | Parts, *, target: str | PathLike[str] | Target, ask: bool = True, trust: bool = False) -> Answer:
     """Ask what a target takes of a model, or of the accelerator's sections of a split.
 
