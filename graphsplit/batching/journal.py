@@ -144,7 +144,7 @@ class Journal:
     def _decoded(self, number: int, line: bytes, kind: type[_T]) -> _T:
         try:
             return msgspec.json.decode(line, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise FormatError(f"line {number}: not the journal of a batch, or a damaged one: {error}", path=self.path) from error
 
     def add(self, done: Done) -> None:

@@ -91,23 +91,29 @@ class Switch:
         self.folder, self.handle = folder, handle
         self.journal, self.work = folder / f".graphsplit.{token}.tmp", folder / f".graphsplit.{token}.new.tmp"
         self._line: _Line | None = None
-        self._done = False
+        self._done = self._outside = False
 
     def new(self, number: int, name: str) -> Path:
         """Where the new content of target `number` is written."""
         return self.work / f"{number}.new" / name
 
     def read(self) -> None:
-        """Read the journal of a killed run. A line that was not finished does not count."""
+        """Read the journal of a killed run. A line that was not finished does not count.
+
+        Where a target is behind a link, which may lead out of the folder, everything is left as it is: whoever sent the folder
+        may have written the journal.
+        """
         import msgspec  # 15 ms, only for what there is to recover
 
         lines = os.read(self.handle.number, _LONGEST).split(b"\n")[:-1]
-        with suppress(msgspec.DecodeError, UnicodeDecodeError):
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             if lines:
                 line = msgspec.json.decode(lines[0], type=_Line)
                 paths = [PurePosixPath(p) for p in (*(t for t, _, _ in line.targets), *line.folders)]
-                if all(p.parts and not p.is_absolute() and ".." not in p.parts for p in paths):
-                    self._line, self._done = line, len(lines) > 1
+                if all(p.parts and not p.is_absolute() and ".." not in p.parts and "\0" not in str(p) for p in paths):
+                    self._outside = any((self.folder / f).is_symlink() for p in paths for f in p.parents if f.parts)
+                    if not self._outside:
+                        self._line, self._done = line, len(lines) > 1
 
     @property
     def leftovers(self) -> frozenset[Path]:
@@ -180,7 +186,7 @@ class Switch:
 
     def remove(self) -> None:
         """Remove the folder and the journal, unless the old files could not be put back."""
-        if self._line is None or self._done:
+        if not self._outside and (self._line is None or self._done):
             self.remove_work()
             with suppress(OSError):
                 self.journal.unlink()

@@ -20,7 +20,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from graphsplit.errors import GraphSplitError
 from graphsplit.viewer.access import Refused, check_origin, path_after_token, read_body
@@ -117,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
     # routes
 
     def _get(self) -> None:
-        address = urlsplit(self.path)
+        address = _address(self.path)
         query = {key: values[0] for key, values in parse_qs(address.query).items()}
         if address.path.startswith(_FIXED):
             self._get_fixed(address.path, query)
@@ -160,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise _not_found()
 
     def _post(self) -> None:
-        path = path_after_token(urlsplit(self.path).path, self.server.token)
+        path = path_after_token(_address(self.path).path, self.server.token)
         bench = self.server.workbench
         answers: Mapping[str, Callable[[object], dict[str, object]]] = {
             "api/plan": lambda body: bench.plan(as_request(body, PlanRequest)),
@@ -205,6 +205,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.end_headers()
         self.wfile.write(data)
+
+
+def _address(path: str) -> SplitResult:
+    """The parts of the address that a request names; "http://[" has none. Raises Refused."""
+    try:
+        return urlsplit(path)
+    except ValueError:
+        raise _not_found() from None
 
 
 def _not_found() -> Refused:

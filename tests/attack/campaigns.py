@@ -44,9 +44,9 @@ def scaled(count: int) -> int:
 
 
 CAMPAIGNS = {
-    "graphdef": Campaign(files.start("graphdef"), 150, 2000, files.EVERY, 0.1),
+    "graphdef": Campaign(files.start("graphdef"), 119, 2000, files.EVERY, 0.1),
     "pbtxt": Campaign(files.start("pbtxt"), 60, 500, files.EVERY, 0.1),
-    "tflite": Campaign(files.start("tflite"), 120, 2000, files.EVERY, 0.1),
+    "tflite": Campaign(files.start("tflite"), 79, 2000, files.EVERY, 0.1),
     "split": Campaign(files.start("split"), 60, 500, files.EVERY, 0.02),
     "saved_model": Campaign(files.start("saved_model"), 0, 150, 1, 0.02),
     "keras": Campaign(files.start("keras"), 0, 150, 1, 0.02),
@@ -54,6 +54,6 @@ CAMPAIGNS = {
     "archive": Campaign(downloads.start_archives, 100, 1000, None, 0.05),
     "fetch": Campaign(downloads.start_fetching, 80, 500, None, 0.05),
     "workbench": Campaign(workbench.start, 60, 500, 1, 0.05),
-    "random graphs": Campaign(random_graphs.start, 8, 300, 1, 0.8),
-    "odd models": Campaign(odd_models.start, 6, 200, 1, 0.2),
+    "random graphs": Campaign(random_graphs.start, 4, 300, 1, 0.8),
+    "odd models": Campaign(odd_models.start, 4, 200, 1, 0.2),
 }

@@ -19,11 +19,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["NATIVE", "SECONDS", "Fall", "Outcome", "build_samples", "run"]
+__all__ = ["BUILDING", "NATIVE", "SECONDS", "Fall", "Outcome", "build_samples", "run"]
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 20.0  # that a case may take
 NATIVE = 240.0  # that a case may take whose shapes are inferred and whose proof runs: both have deadlines of their own
+BUILDING = "building"  # a file in a worker's place while TensorFlow builds a case: if it dies then, nothing of ours has fallen
 _START = 240.0
 _MOST = 3000  # cases of one worker
 
@@ -136,6 +137,7 @@ class _Worker:
     def __init__(self, campaign: str, samples: Path, place: Path) -> None:
         place.mkdir(parents=True)
         self.dead = False
+        self._place = place
         self._errors = (place / "stderr").open("w+b")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.attack.worker", campaign, str(samples), str(place)],
@@ -177,6 +179,8 @@ class _Worker:
                 return {"fault": f"no end after {seconds:.0f} seconds"}
         self.dead = True
         status = self._process.wait()
+        if (self._place / BUILDING).exists():
+            return {"end": "not built", "fault": None}
         self._errors.seek(0)
         return {"fault": f"died with status {status}: {self._errors.read()[-1500:].decode(errors='replace')}"}
 

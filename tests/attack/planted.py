@@ -11,8 +11,7 @@ __all__ = ["PLANTED"]
 
 
 def _eat() -> None:
-    kept = [bytearray(2**26) for _ in range(60)]
-    del kept
+    bytearray(2**33)
 
 
 def _print() -> None:

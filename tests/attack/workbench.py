@@ -133,7 +133,7 @@ def _request(rng: random.Random, port: int, token: str) -> list[bytes]:
         headers[rng.choice(_HEADERS)] = rng.choice(_VALUES)
     if rng.random() < 0.05:
         headers |= {f"X-{n}": "y" for n in range(rng.choice([50, 150]))}
-    version = rng.choice(["HTTP/1.1"] * 8 + ["HTTP/1.0", "HTTP/0.9", "HTTP/2.0", "HTTP/x", ""])
+    version = rng.choice(["HTTP/1.1"] * 60 + ["HTTP/1.0", "HTTP/0.9", "HTTP/2.0", "HTTP/x", ""])
     lines = [f"{method} {path} {version}", *(f"{key}: {value}" for key, value in headers.items())]
     head = ("\r\n".join(lines) + "\r\n\r\n").encode(errors="surrogatepass")
     if rng.random() < 0.08:

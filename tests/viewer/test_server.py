@@ -200,6 +200,13 @@ def test_no_path_leads_out_of_the_files_of_the_page(client, path):
     assert client.ask(path)[0] == 404
 
 
+@pytest.mark.parametrize("path", ["http://[", "http://[::1", "http://]/", "http://[x]:80/", "http://a[b]c/api/state"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_address_that_is_none_is_not_found(client, path, method):
+    assert client.ask(path, token="", method=method, sent={} if method == "POST" else None)[0] == 404
+    assert client.ask("api/state")[0] == 200
+
+
 @pytest.mark.parametrize("number", ["", "x", "-1", "1", "99999999999999999999", "1.5", "%D9%A3"])
 def test_a_graph_is_answered_only_to_those_who_know_its_number(client, number):
     for path in (f"/api/v1/load_graphs_json?graph_index={number}", f"/api/v1/load_node_data?node_data_index={number}"):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["tensor_value"]
 
 _MOST = 2**22  # elements; one value in the file may be repeated for all of them
-_HIGHEST = 32  # rank of an array, in every NumPy that is supported; TensorFlow's goes further
+_MOST_RANK = 32  # dimensions of an array of NumPy before 2.0
 # dtype → the field that lists its values, unless their bytes are stored as they are in memory; float16 as its bits
 _FIELDS = {
     "float16": "half_val", "float32": "float_val", "float64": "double_val", "bool": "bool_val",
@@ -27,11 +27,11 @@ _FIELDS = {
 
 
 def tensor_value(tensor: Message) -> Array | None:
-    """The value of a TensorProto; None for a dtype that NumPy lacks, strings, and a shape that neither the values nor NumPy fit."""
+    """The value of a TensorProto; None for a dtype that NumPy lacks, for strings, and for a shape that the values do not fit."""
     import numpy as np
 
     dtype, shape = op_table().dtypes.get(tensor.dtype, ""), read_shape(tensor.tensor_shape)
-    if dtype not in _FIELDS or shape is None or len(shape) > _HIGHEST or any(d is None for d in shape):
+    if dtype not in _FIELDS or shape is None or len(shape) > _MOST_RANK or any(d is None for d in shape):
         return None
     sizes = [d for d in shape if d is not None]
     count = prod(sizes)

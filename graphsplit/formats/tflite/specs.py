@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["constant_value", "operator_options", "quantisation", "tensor_spec"]
 
-_HIGHEST = 32  # rank of an array, in every NumPy that is supported
+_MOST_RANK = 32  # dimensions of an array of NumPy before 2.0
 _NUMPY = {
     "float16", "float32", "float64", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
 }  # fmt: skip
@@ -44,7 +44,7 @@ def constant_value(reader: TFLiteReader, name: str, limit: int) -> Array | None:
         return None
     raw, shape = reader.content(table.number("buffer")), table.numbers("shape")
     kind = np.dtype(dtype).newbyteorder("<")
-    if len(raw) > limit or len(shape) > _HIGHEST or min(shape, default=0) < 0 or len(raw) != prod(shape) * kind.itemsize:
+    if len(raw) > limit or len(shape) > _MOST_RANK or min(shape, default=0) < 0 or len(raw) != prod(shape) * kind.itemsize:
         return None
     return np.frombuffer(raw, kind).reshape(shape)
 
