@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["add"]
 
 _LONGEST = 160  # characters of a reason in the table
-_BRACKETS = re.compile(r"\([^()]*\)")
 
 
 def add(commands: Subparsers) -> None:
@@ -62,14 +60,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _rows(refused: Iterable[Refused]) -> Iterator[tuple[str, int, str, str]]:
-    """A row for each op and reason; reasons that differ in what is in brackets, such as names, are one."""
-    groups: dict[tuple[str, str], list[Refused]] = {}
-    for entry in refused:
-        groups.setdefault((entry.op, _BRACKETS.sub("(…)", entry.reason)), []).append(entry)
-    for (op, reason), entries in groups.items():
-        text = reason if len({e.reason for e in entries}) > 1 else entries[0].reason
-        tensors = list_text(dict.fromkeys(e.tensor for e in entries))
-        yield _plain(op), len(entries), _plain(tensors), _plain(shortened(text, _LONGEST))
+    from graphsplit.planning.targets.answer import grouped
+
+    for group in grouped(refused):
+        tensors = list_text(dict.fromkeys(group.tensors))
+        yield _plain(group.op), len(group.tensors), _plain(tensors), _plain(shortened(group.reason, _LONGEST))
 
 
 def _plain(text: str) -> str:

@@ -7,7 +7,7 @@ import sys
 import webbrowser
 from typing import TYPE_CHECKING
 
-from graphsplit.cli.arguments import Subparsers, add_command, add_cut, add_model, cut_of
+from graphsplit.cli.arguments import Subparsers, add_command, add_cut, add_model, add_target, plan_options_of
 from graphsplit.cli.child import prestart
 from graphsplit.cli.printing import print_json, say
 from graphsplit.cli.progress import working
@@ -15,7 +15,7 @@ from graphsplit.cli.quiet import quiet_tensorflow
 from graphsplit.splitting.request import named_options
 
 if TYPE_CHECKING:
-    from graphsplit.splitting.request import CutOptions
+    from graphsplit.splitting.request import PlanOptions
 
 __all__ = ["add"]
 
@@ -32,6 +32,7 @@ def add(commands: Subparsers) -> None:
     )
     add_model(parser, or_split=True)
     add_cut(parser)
+    add_target(parser)
     parser.add_argument("--port", type=_port, default=0, metavar="N", help="port on 127.0.0.1 (default: any free one)")
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
     parser.add_argument(
@@ -68,9 +69,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _cut(args: argparse.Namespace) -> CutOptions:
+def _cut(args: argparse.Namespace) -> PlanOptions:
     """The cut that was asked for; of a split that names none."""
-    cut = cut_of(args)
+    cut = plan_options_of(args)
     return cut if named_options(cut) or args.repair != "auto" else {}
 
 
@@ -83,7 +84,7 @@ def _picture(args: argparse.Namespace) -> int:
         check_free([args.html], then="name another file, or move it away")
         check_parent(args.html)
         session = open_model(args.model, trust=args.trust, **_cut(args))
-        written = draw(session.model, session.cut.plan(session.model)).save(args.html)
+        written = draw(session.model, session.plan()).save(args.html)
     if args.json:
         print_json({"html": str(written)})
     else:

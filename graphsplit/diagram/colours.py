@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Tint", "legend", "tint"]
+__all__ = ["REFUSED", "Tint", "legend", "tint"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,8 @@ class Tint:
     ink: str
 
 
+#: A node that a target refuses.
+REFUSED = Tint("#fbd5d5", "#a3262c", "#6b1519")
 _MAIN = Tint("#e3eefb", "#3b6fb6", "#1d3f6e")
 _HOST = Tint("#fdeedd", "#d07f2e", "#7a4511")
 _MORE = (

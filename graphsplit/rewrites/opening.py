@@ -13,7 +13,7 @@ from graphsplit.parts.manifest import find_manifest, load_parts
 from graphsplit.parts.parts import Parts
 from graphsplit.planning.plan import Plan
 from graphsplit.rewrites.rewriting import fused, rewrite_again
-from graphsplit.splitting.request import CutOptions, named_options
+from graphsplit.splitting.request import CutOptions, PlanOptions, named_options
 from graphsplit.splitting.surgery import plan, plan_whole, split
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def open_parts(
     return split(planned.model, planned.plan, shapes=shapes, isolate=False)
 
 
-def check_no_cut(cut: CutOptions) -> None:
+def check_no_cut(cut: CutOptions | PlanOptions) -> None:
     """Refuse a cut of what is split already. Raises CutError."""
     if named := named_options(cut):
         raise CutError(f"a split and {named[0]} both say where to cut; pass the model to cut it anew")

@@ -61,13 +61,21 @@ class Found:
         before, after = self.search.starting_before().share, self.search.starting_after().share
         islands = self.search.islands()
         accelerated = sum(island.accelerated for island in islands)
-        every = sum(work for unit, work in self.search.work.items() if unit in self.search.layers) / sum(self.search.work.values())
         sentence = (
             f"{first.op} ({first.place}) must stay on the host{why}, and lies between layers ({first.layer} is after it){more}. "
             f"Of the multiplications main holds {before:.0%} if it ends before it, {after:.0%} if it starts after it; "
-            f"cut as islands, {len(islands)} sections in turn, {accelerated} on the accelerator, hold {every:.0%} there."
+            f"cut as islands, {len(islands)} sections in turn, {accelerated} on the accelerator, "
+            f"hold {self.islands_share:.0%} there."
         )
         return (sentence,)
+
+    @property
+    def islands_share(self) -> float | None:
+        """Part of the multiplications that islands hold on the accelerator; None if no host op lies between layers."""
+        if not self.search.between:
+            return None
+        work = self.search.work
+        return sum(some for unit, some in work.items() if unit in self.search.layers) / (sum(work.values()) or 1)
 
     def cuts(self) -> tuple[tuple[Cut, ...], str]:
         """The cuts of the best chain, and the name of its last section."""

@@ -57,10 +57,18 @@ class Suggestion:
 
 @dataclass(frozen=True, slots=True)
 class Suggestions(Sequence[Suggestion]):
-    """Cuts, best first. `reason` says why there are none, or why the first one is there."""
+    """Cuts, best first.
+
+    Attributes:
+        cuts: The cuts.
+        reason: Why there are none, or why the first one is there.
+        islands: Part of the multiplications that sections on accelerator and host in turn (`islands` of `graphsplit.plan`) hold
+            on the accelerator, from 0 to 1; None where no host op lies between layers.
+    """
 
     cuts: tuple[Suggestion, ...]
     reason: str
+    islands: float | None = None
 
     def __repr__(self) -> str:
         names = list_text((f"{cut.source} {cut.name!r}" for cut in self.cuts), most=5)
@@ -141,7 +149,7 @@ def suggest(
             key = frozenset((cut.section, frozenset(cut.tensors)) for cut in plan.cuts)
             unique.setdefault(key, _suggestion(plan, found, specs, one))
     cuts = tuple(unique.values())[:limit]
-    return Suggestions(cuts, cuts[0].reason if cuts else best.reason)
+    return Suggestions(cuts, cuts[0].reason if cuts else best.reason, found.islands_share)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,21 +8,24 @@ Constants are not nodes; the nodes that read them list them. A node that several
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import TypedDict
 
-from graphsplit.diagram.colours import tint
+from graphsplit.diagram.colours import REFUSED, tint
 from graphsplit.formats import Model
 from graphsplit.graph.index import GraphIndex, Node, TensorSpec
 from graphsplit.graph.text import bytes_text, shape_text, shortened, spec_text
 from graphsplit.planning.plan import Plan, Section
 
-__all__ = ["graph_of", "node_data", "tensors_of_node"]
+__all__ = ["graph_of", "node_data", "node_of", "tensors_of_node"]
 
 _GRAPH = "plan"
 _BORDER = {"backgroundColor": "#fff7c2", "borderColor": "#a68a00"}
 _OUTSIDE = {"backgroundColor": "#eceff2", "borderColor": "#6b7280"}
+_REFUSED = {"backgroundColor": REFUSED.back, "borderColor": REFUSED.frame}
 _LAYOUT = {"keepLayersWithASingleChild": True}  # a section of one node is a section, too
 _COLD, _WARM, _HOT = "#fff5eb", "#fd8d3c", "#a63603"
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 _LISTED = 8  # constants of a node
 
 
@@ -46,15 +49,19 @@ class _Styled(_Node):
     style: dict[str, str]
 
 
-def graph_of(model: Model, plan: Plan, spec: Callable[[str], TensorSpec]) -> dict[str, object]:
+def graph_of(
+    model: Model, plan: Plan, spec: Callable[[str], TensorSpec], refused: Mapping[str, str] = _NOTHING, by: str = ""
+) -> dict[str, object]:
     """A plan as a graph collection of the explorer.
 
     Args:
         model: The model.
         plan: Its plan.
         spec: Tensor → its dtype and shape.
+        refused: Node that a target refuses → reason.
+        by: Name of that target.
     """
-    return {"label": "", "graphs": [_Graph(model.index, plan, spec).build()]}
+    return {"label": "", "graphs": [_Graph(model.index, plan, spec, refused, by).build()]}
 
 
 def node_data(index: GraphIndex, costs: Mapping[str, int]) -> dict[str, object]:
@@ -78,9 +85,17 @@ def tensors_of_node(model: Model, node_id: str) -> tuple[str, ...]:
     return () if node is None else node.outputs
 
 
+def node_of(node_id: str) -> str:
+    """The name of the node that a node of the explorer represents; empty for a tensor."""
+    kind, _, name = node_id.partition("::")
+    return "" if kind == "tensor" else name
+
+
 class _Graph:
-    def __init__(self, index: GraphIndex, plan: Plan, spec: Callable[[str], TensorSpec]) -> None:
-        self.index, self.plan, self.spec = index, plan, spec
+    def __init__(
+        self, index: GraphIndex, plan: Plan, spec: Callable[[str], TensorSpec], refused: Mapping[str, str], by: str
+    ) -> None:
+        self.index, self.plan, self.spec, self.refused, self.by = index, plan, spec, refused, by
 
     def build(self) -> dict[str, object]:
         nodes: list[_Node] = [self._outside("input", t, None) for t in self.plan.inputs]
@@ -149,8 +164,10 @@ class _Graph:
             attrs["constants"] = "; ".join(constants[:_LISTED])
         if node.group is not None:
             attrs["stays together with"] = f"{self.index.groups[node.group].kind} {node.group}"
+        if node.name in self.refused:
+            attrs[f"{self.by} refuses it"] = self.refused[node.name]
         scope = node.name.partition(";")[0].rpartition("/")[0]
-        return {
+        inside: _Node = {
             "id": _id(section, node.name),
             "label": node.op,
             "namespace": f"{section}/{scope}" if scope else section,
@@ -158,6 +175,7 @@ class _Graph:
             "incomingEdges": edges,
             "outputsMetadata": [self._metadata(str(port), t) for port, t in enumerate(node.outputs)],
         }
+        return _Styled(**inside, style=_REFUSED) if node.name in self.refused else inside
 
     def _edge(self, source: str, tensor: str, place: int) -> _Edge:
         """An edge from the node `source`, which has the tensor among its outputs, to the input `place` of its reader."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from threading import Lock
 
-from graphsplit.diagram.colours import legend
+from graphsplit.diagram.colours import REFUSED, legend
 from graphsplit.diagram.picture import draw
 from graphsplit.errors import GraphSplitError
 from graphsplit.formats import Model
@@ -15,21 +16,37 @@ from graphsplit.graph.index import TensorSpec
 from graphsplit.graph.text import bytes_text
 from graphsplit.parts.manifest import added_json
 from graphsplit.planning.plan import Plan
+from graphsplit.viewer.targets import answer_json
 from graphsplit.viewer.tensors import tensor_json
 
-__all__ = ["Plans", "plan_json"]
+__all__ = ["Plans", "Shown", "plan_json"]
 
 _KEPT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A plan as it is shown.
+
+    Attributes:
+        plan: The plan.
+        refused: Node that the chosen target refuses → reason.
+        target: Name of that target; empty: none is chosen.
+    """
+
+    plan: Plan
+    refused: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
 
 
 class Plans:
     """The latest plans by number. A number is a secret, because the explorer requests graphs by it alone."""
 
     def __init__(self) -> None:
-        self._plans: OrderedDict[int, Plan] = OrderedDict()
+        self._plans: OrderedDict[int, Shown] = OrderedDict()
         self._lock = Lock()
 
-    def add(self, plan: Plan) -> int:
+    def add(self, plan: Shown) -> int:
         """Keep a plan, and drop the oldest one if there are too many.
 
         Returns:
@@ -42,7 +59,7 @@ class Plans:
                 self._plans.popitem(last=False)
         return number
 
-    def __getitem__(self, number: int) -> Plan:
+    def __getitem__(self, number: int) -> Shown:
         """The plan of a number. Raises GraphSplitError if it is unknown or has been dropped."""
         with self._lock:
             for known, plan in self._plans.items():
@@ -51,14 +68,18 @@ class Plans:
         raise GraphSplitError("this plan is unknown or too old; reload the page")
 
 
-def plan_json(model: Model, plan: Plan, specs: Mapping[str, TensorSpec]) -> dict[str, object]:
+def plan_json(model: Model, shown: Shown, specs: Mapping[str, TensorSpec]) -> dict[str, object]:
     """A plan for the page: sections, borders, what was added and why, and the picture.
 
     Args:
         model: The model.
-        plan: Its plan.
+        shown: Its plan.
         specs: Dtypes and shapes of the tensors that enter or leave sections.
     """
+    plan = shown.plan
+    colours = legend([s.name for s in plan.sections])
+    if shown.refused:
+        colours.append((f"refused by {shown.target}", REFUSED))
     sizes = [specs[t].frame().nbytes for t in plan.borders]
     known = sum(size for size in sizes if size is not None)
     return {
@@ -77,6 +98,7 @@ def plan_json(model: Model, plan: Plan, specs: Mapping[str, TensorSpec]) -> dict
         "added": [added_json(a) for a in plan.added],
         "replicated": list(plan.replicated),
         "notes": list(plan.notes),
-        "legend": [{"name": n, "back": t.back, "frame": t.frame} for n, t in legend([s.name for s in plan.sections])],
+        "target": None if plan.target is None else answer_json(plan.target),
+        "legend": [{"name": n, "back": t.back, "frame": t.frame} for n, t in colours],
         "svg": draw(model, plan, specs=specs).svg,
     }

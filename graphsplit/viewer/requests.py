@@ -9,9 +9,11 @@ from msgspec import Meta, Struct
 from graphsplit.graph.json_input import as_type
 from graphsplit.planning.plan import Repair
 
-__all__ = ["CropRequest", "CutEnds", "PlanRequest", "SplitRequest", "VerifyRequest", "as_request"]
+__all__ = ["CropRequest", "CutEnds", "FitRequest", "PlanRequest", "SplitRequest", "StudyRequest", "VerifyRequest", "as_request"]
 
 _Names = Annotated[tuple[str, ...], Meta(max_length=1000)]
+
+_Target = Annotated[str, Meta(max_length=4096)]  # one of those that `Targets` offers
 
 T = TypeVar("T", bound=Struct)
 
@@ -29,9 +31,24 @@ class CutEnds(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PlanRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Plan a cut. Without `repair`, the mode that the workbench was opened with is used."""
+    """Plan a cut. Without `repair`, the mode that the workbench was opened with is used; `target` marks what it refuses."""
 
     cut: CutEnds
+    repair: Repair | None = None
+    target: _Target | None = None
+
+
+class StudyRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Suggest cuts, for a target if one is named."""
+
+    target: _Target | None = None
+
+
+class FitRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Ask the compiler of a target, and cut until it takes all of main, or of the accelerator's sections among `islands`."""
+
+    target: _Target
+    islands: bool = False
     repair: Repair | None = None
 
 

@@ -25,7 +25,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 from graphsplit.errors import GraphSplitError
 from graphsplit.viewer.access import Refused, check_origin, path_after_token, read_body
 from graphsplit.viewer.explorer_files import read_web_file
-from graphsplit.viewer.requests import CropRequest, PlanRequest, SplitRequest, VerifyRequest, as_request
+from graphsplit.viewer.requests import CropRequest, FitRequest, PlanRequest, SplitRequest, StudyRequest, VerifyRequest, as_request
 from graphsplit.viewer.workbench import Workbench
 
 __all__ = ["Server"]
@@ -127,7 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
         answers: Mapping[str, Callable[[], dict[str, object]]] = {
             "api/state": bench.state,
             "api/tensors": lambda: bench.tensors(query.get("q", "")[:400]),
-            "api/selected": lambda: bench.selected(query.get("node", "")[:4000]),
+            "api/selected": lambda: bench.selected(query.get("node", "")[:4000], _plan_number(query.get("plan"))),
             "api/graph": lambda: bench.graph(_plan_number(query.get("plan"))),
             "api/job": lambda: bench.job(query.get("job", "")[:100]),
         }
@@ -164,6 +164,8 @@ class _Handler(BaseHTTPRequestHandler):
         bench = self.server.workbench
         answers: Mapping[str, Callable[[object], dict[str, object]]] = {
             "api/plan": lambda body: bench.plan(as_request(body, PlanRequest)),
+            "api/study": lambda body: bench.study(as_request(body, StudyRequest)),
+            "api/fit": lambda body: bench.fit(as_request(body, FitRequest)),
             "api/verify": lambda body: bench.verify(as_request(body, VerifyRequest)),
             "api/save_crop": lambda body: bench.save_crop(as_request(body, CropRequest)),
             "api/split": lambda body: bench.split(as_request(body, SplitRequest)),

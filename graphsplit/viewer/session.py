@@ -10,14 +10,15 @@ from graphsplit.errors import CutError
 from graphsplit.formats import Model, ModelLike
 from graphsplit.parts.parts import Parts
 from graphsplit.planning.plan import Plan, Repair
+from graphsplit.planning.targets import Target, read_target, target_names
 from graphsplit.rewrites.opening import check_no_cut, open_model_or_parts, whole_of
-from graphsplit.splitting.request import CutOptions
+from graphsplit.splitting.request import PlanOptions
 from graphsplit.splitting.surgery import plan, plan_whole
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["ChosenCut", "Session", "open_model"]
+__all__ = ["ChosenCut", "Session", "cut_of", "open_model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +60,22 @@ class Session:
         model: The model.
         cut: The cut.
         origin: Where the cut came from, in a sentence.
+        target: The target to begin with, if one was named.
+        fitted: The plan of the cut, where a search for a target or for islands decided more than the cut says.
     """
 
     model: Model
     cut: ChosenCut
     origin: str
+    target: Target | None = None
+    fitted: Plan | None = None
+
+    def plan(self) -> Plan:
+        """The plan of the cut to begin with. Raises what `graphsplit.plan` raises."""
+        return self.fitted or self.cut.plan(self.model)
 
 
-def open_model(what: ModelLike | Parts, *, planned: Plan | None = None, trust: bool = False, **cut: Unpack[CutOptions]) -> Session:
+def open_model(what: ModelLike | Parts, *, planned: Plan | None = None, trust: bool = False, **cut: Unpack[PlanOptions]) -> Session:
     """A model with its cut: the one asked for, that of a plan, of parts or of a folder, else what `graphsplit.plan` decides.
 
     Args:
@@ -86,17 +95,40 @@ def open_model(what: ModelLike | Parts, *, planned: Plan | None = None, trust: b
         check_no_cut(cut)
         model = whole_of(opened, rewritten=True, trust=trust)
         ports = [(p.name, [i.tensor for i in p.inputs], [o.tensor for o in p.outputs]) for p in opened]
-        return Session(model, _same_repair(_as_cut(ports, opened.outputs, model, "auto"), model, ports), "as it was split")
+        chosen = _same_repair(_as_cut(ports, opened.outputs, model, "auto"), model, ports)
+        fitted = None if opened.target is None else replace(chosen.plan(model), target=opened.target)
+        return Session(model, chosen, "as it was split", _built_in(fitted), fitted)
     if planned is not None:
         if cut:
             raise CutError("a plan and a cut both say where to cut; pass one of them")
         sections = [(s.name, s.inputs, s.outputs) for s in planned.sections]
-        return Session(opened, _as_cut(sections, planned.outputs, opened, planned.repair), "as it was planned")
+        chosen = _as_cut(sections, planned.outputs, opened, planned.repair)
+        fitted = planned if planned.target is not None or planned.devices else None
+        return Session(opened, chosen, "as it was planned", _built_in(fitted), fitted)
     planned = plan(opened, **cut)
     kept = None if cut.get("model_outputs") is None else planned.outputs
+    target = cut.get("target")
+    fitted = planned if planned.target is not None or planned.devices else None
+    chosen = cut_of(planned, kept)
+    return Session(opened, chosen, planned.origin, None if target is None else read_target(target), fitted)
+
+
+def cut_of(planned: Plan, kept: tuple[str, ...] | None) -> ChosenCut:
+    """The cut of a plan.
+
+    Args:
+        planned: The plan.
+        kept: Outputs of the whole to keep; None: all.
+    """
     inputs = planned.cuts[0].tensors if planned.cuts and planned.cuts[0].section == "pre" else ()
     ends = tuple(c.tensors for c in planned.cuts if c.section != "pre")
-    return Session(opened, ChosenCut(inputs, ends, kept, planned.repair), planned.origin)
+    return ChosenCut(inputs, ends, kept, planned.repair)
+
+
+def _built_in(planned: Plan | None) -> Target | None:
+    """The target that a plan was made for, if it is built in: of others only the name is known."""
+    name = None if planned is None or planned.target is None else planned.target.target
+    return read_target(name) if name in target_names() and name is not None else None
 
 
 _Ports = Iterable[tuple[str, Iterable[str], Iterable[str]]]  # name, inputs and outputs of each section

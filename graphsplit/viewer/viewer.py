@@ -14,7 +14,7 @@ from graphsplit.formats import ModelLike
 from graphsplit.graph.options import check_count, check_options, check_path
 from graphsplit.parts.parts import Parts
 from graphsplit.planning.plan import Plan
-from graphsplit.splitting.request import CutOptions
+from graphsplit.splitting.request import PlanOptions
 from graphsplit.viewer.server import Server
 from graphsplit.viewer.session import open_model
 from graphsplit.viewer.workbench import Workbench
@@ -69,10 +69,10 @@ def make_server(
     folder: str | PathLike[str] = ".",
     port: int = 0,
     trust: bool = False,
-    **cut: Unpack[CutOptions],
+    **cut: Unpack[PlanOptions],
 ) -> Server:
     """A server that listens and does not serve yet; see `view`."""
-    check_options(view, cut, CutOptions)
+    check_options(view, cut, PlanOptions)
     check_count("port", port, least=0)
     check_path("folder", folder, "a folder")
     where = Path(folder)
@@ -90,7 +90,7 @@ def view(
     port: int = 0,
     browser: bool = False,
     trust: bool = False,
-    **cut: Unpack[CutOptions],
+    **cut: Unpack[PlanOptions],
 ) -> Viewer:
     """Show a model or a split in the workbench; a notebook displays the result.
 

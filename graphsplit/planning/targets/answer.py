@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from graphsplit.graph.text import count_text
 
-__all__ = ["Answer", "Refused", "Round", "joined"]
+__all__ = ["Answer", "Refused", "RefusedGroup", "Round", "grouped", "joined"]
+
+_BRACKETS = re.compile(r"\([^()]*\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,21 @@ class Refused:
     def json(self) -> dict[str, str]:
         """As manifests and ``--json`` state it."""
         return {"op": self.op, "tensor": self.tensor, "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedGroup:
+    """Refused ops of one type and one reason, for a table.
+
+    Attributes:
+        op: The type.
+        tensors: What they produce; as many as there are ops.
+        reason: Why; what is in brackets is left out where it differs.
+    """
+
+    op: str
+    tensors: tuple[str, ...]
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +123,17 @@ class Answer:
             "sections": list(self.sections),
         }
         return stated | ({"rounds": [r.json() for r in self.rounds]} if self.rounds else {})
+
+
+def grouped(refused: Iterable[Refused]) -> tuple[RefusedGroup, ...]:
+    """Refused ops by type and reason; reasons that differ in what is in brackets, such as names, are one."""
+    groups: dict[tuple[str, str], list[Refused]] = {}
+    for entry in refused:
+        groups.setdefault((entry.op, _BRACKETS.sub("(…)", entry.reason)), []).append(entry)
+    return tuple(
+        RefusedGroup(op, tuple(e.tensor for e in entries), reason if len({e.reason for e in entries}) > 1 else entries[0].reason)
+        for (op, reason), entries in groups.items()
+    )
 
 
 def joined(answers: Iterable[Answer]) -> Answer:

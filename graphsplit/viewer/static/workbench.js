@@ -8,8 +8,10 @@ const SVG = "http://www.w3.org/2000/svg";
 /**
  * `cut`: as the server takes it. `target`: the list that a chosen tensor is added to, "inputs" or the number of an end.
  * `plan`: number of the plan of this cut; null while there is none. `revision`: counts changes of the cut.
+ * `compiler`: key of the target that was chosen, or null. `cuts`: suggestions for it. `fitted`: cuts that compilers were asked about.
  */
-const state = { cut: { inputs: [], ends: [[]] }, target: 0, plan: null, revision: 0, known: new Map(), cuts: [], start: null, explorer: null };
+const state = { cut: { inputs: [], ends: [[]] }, target: 0, plan: null, revision: 0, known: new Map(), cuts: [], start: null, explorer: null,
+  compiler: null, targets: [], fitted: new Map() };
 
 function known(tensor) {
   return state.known.get(tensor)?.text ?? "";
@@ -78,7 +80,7 @@ async function plan() {
   const revision = state.revision;
   $("busy").textContent = "planning …";
   try {
-    const planned = await ask("plan", { cut: state.cut, repair: $("repair").value });
+    const planned = await ask("plan", { cut: state.cut, repair: $("repair").value, target: state.compiler });
     if (revision !== state.revision) return; // the cut has been changed since
     setPlan(planned.plan);
     remember([...planned.borders, ...planned.sections.flatMap((s) => [...s.inputs, ...s.outputs])]);
@@ -111,7 +113,9 @@ function drawPlan(planned) {
     table(["section", "nodes"], planned.sections.map((s) => [s.name, s.nodes])),
     make("p", { id: "crossing" }, crossing),
     ...(borders.length ? [table(["border tensor"], borders)] : []),
+    ...(planned.target ? [drawAnswer(planned.target)] : []),
     ...added, ...again, ...planned.notes.map((note) => make("p", { className: "quiet" }, note)));
+  drawCommand(planned);
   $("legend").replaceChildren(...planned.legend.map(({ name, back, frame }) => {
     const square = document.createElementNS(SVG, "svg");
     const box = document.createElementNS(SVG, "rect");
@@ -123,19 +127,68 @@ function drawPlan(planned) {
   $("picture").replaceChildren(document.importNode(drawn, true));
 }
 
+/** What a compiler, or the table in its place, takes of this cut. */
+function drawAnswer(answer) {
+  const rounds = answer.rounds.length > 1
+    ? [make("details", {}, make("summary", {}, `${answer.rounds.length} rounds`), make("ol", { className: "rounds" }, ...answer.rounds.map((r, i) =>
+      make("li", {}, `${i + 1}. ${r.taken} of ${r.asked} taken`, ...(r.tied.length ? [make("small", { className: "quiet" },
+        `tied to the host: ${r.tied.map((g) => `${g.op}${g.count > 1 ? ` ×${g.count}` : ""} (${g.reason})`).join("; ")}`)] : [])))))] : [];
+  return make("div", { id: "taken" },
+    make("p", { className: answer.whole ? "good" : "bad" }, `${answer.whole ? "✔" : "✘"} ${answer.summary}`),
+    ...(answer.reason ? [make("p", { className: "quiet" }, answer.reason)] : []),
+    ...rounds, ...drawRefused(answer.refused, "left on the host"));
+}
+
+/** Refused ops by type and reason. */
+function drawRefused(groups, what) {
+  if (!groups.length) return [];
+  const count = groups.reduce((sum, g) => sum + g.count, 0);
+  return [make("details", {}, make("summary", {}, `${count} ${count === 1 ? "op" : "ops"} ${what}`),
+    table(["op", "", "reason"], groups.map((g) => [g.op, g.count, make("span", {}, g.reason,
+      make("small", { className: "quiet" }, g.tensors.join(", ") + (g.count > g.tensors.length ? ", …" : "")))])))];
+}
+
+function drawCommand(planned) {
+  if (!planned.command) {
+    $("command").replaceChildren(...(planned.no_command ? [make("p", { className: "quiet" }, `No command: ${planned.no_command}.`)] : []));
+    return;
+  }
+  const text = make("code", {}, planned.command);
+  const copy = make("button", { type: "button", onclick: async () => {
+    try {
+      await navigator.clipboard.writeText(planned.command);
+      copy.textContent = "Copied";
+    } catch { // not allowed in this frame
+      getSelection().selectAllChildren(text);
+    }
+  } }, "Copy");
+  $("command").replaceChildren(make("p", { className: "row" }, make("span", { className: "quiet" }, "The same on the command line"), copy),
+    make("pre", {}, text));
+}
+
 /** A text by which equal cuts are equal; lists without tensors do not count. */
 function keyOf(inputs, ends) {
   return JSON.stringify([inputs, ends.filter((list) => list.length)]);
 }
 
 function isCurrent(suggestion) {
-  return keyOf(suggestion.inputs, [suggestion.outputs.map((o) => o.tensor)]) === keyOf(state.cut.inputs, state.cut.ends);
+  return keyOf(suggestion.inputs, endsOf(suggestion)) === keyOf(state.cut.inputs, state.cut.ends);
+}
+
+function endsOf(suggestion) {
+  return suggestion.ends.map((end) => end.map((o) => o.tensor));
+}
+
+/** The cut that the chosen compiler was asked about, if there is one, before the suggestions. */
+function offered() {
+  const fitted = state.fitted.get(state.compiler);
+  return fitted ? [fitted, ...state.cuts] : state.cuts;
 }
 
 /** Where the cut came from: as the workbench was opened, a suggestion, or the tensors that were chosen. */
 function drawOrigin() {
   const key = keyOf(state.cut.inputs, state.cut.ends);
-  const suggestion = state.cuts.find(isCurrent);
+  const suggestion = offered().find(isCurrent);
   const origin = key === state.start.key ? state.start.origin
     : suggestion ? `${suggestion.source} ${suggestion.name}: ${suggestion.reason}`
       : key === keyOf([], []) ? "none, one section" : "chosen here";
@@ -146,24 +199,102 @@ function drawOrigin() {
 // Suggestions
 
 function drawSuggestions() {
-  if (!state.cuts.length) return;
-  $("suggestions").replaceChildren(...state.cuts.map((c) => make("li", {}, make("button",
+  if (!offered().length) return;
+  $("suggestions").replaceChildren(...offered().map((c) => make("li", {}, make("button",
     { type: "button", "aria-pressed": String(isCurrent(c)), onclick: () => take(c) },
     `${c.source}: ${c.name}`,
-    make("small", {}, `${Object.entries(c.nodes).map(([s, n]) => `${s} ${n.toLocaleString("en")} nodes`).join(", ")}; ${c.bytes_text} per frame`),
+    make("small", {}, `${sections(c, false)}; ${c.bytes_text} per frame`),
+    make("small", { className: "share" }, left(c)),
     make("small", { className: "clamped", title: c.reason }, c.reason),
     make("small", { className: "clamped", title: ends(c).join("\n") }, ends(c).join(", "))))));
 }
 
+function sections(suggestion, hosts) {
+  return Object.entries(suggestion.nodes).filter(([s]) => suggestion.hosts.includes(s) === hosts)
+    .map(([s, n]) => `${s} ${n.toLocaleString("en")} ${n === 1 ? "node" : "nodes"}`).join(", ");
+}
+
+/** What a suggestion puts on the accelerator, of the multiplications, and what it leaves on the host. */
+function left(suggestion) {
+  const host = sections(suggestion, true);
+  const accelerated = Object.keys(suggestion.nodes).filter((s) => !suggestion.hosts.includes(s)).join(", ");
+  const percent = suggestion.share === null ? null : suggestion.share * 100;
+  const some = percent === null ? [] : [`${accelerated || "main"}: ${percent > 99 && percent < 100 ? percent.toFixed(2) : Math.round(percent)} % of the multiplications`];
+  return [...some, host ? `on the host: ${host}` : "nothing on the host"].join("; ");
+}
+
 function ends(suggestion) {
-  return [...suggestion.inputs.map((t) => `from ${t}`), ...suggestion.outputs.map((o) => o.tensor)];
+  return [...suggestion.inputs.map((t) => `from ${t}`), ...endsOf(suggestion).flat()];
 }
 
 function take(suggestion) {
-  remember(suggestion.outputs);
-  state.cut = { inputs: [...suggestion.inputs], ends: [suggestion.outputs.map((o) => o.tensor)] };
+  remember(suggestion.ends.flat());
+  state.cut = { inputs: [...suggestion.inputs], ends: suggestion.ends.length ? endsOf(suggestion) : [[]] };
   state.target = 0;
   changed();
+}
+
+async function study() {
+  const compiler = state.compiler;
+  state.cuts = [];
+  $("refused").replaceChildren();
+  $("suggestions").replaceChildren(make("li", { className: "quiet" }, "searching for cuts …"));
+  const found = await ask("study", { target: compiler }).then(({ job }) => finished(job)).catch((error) => ({ error: error.message }));
+  if (compiler !== state.compiler) return; // another one has been chosen since
+  state.cuts = found.cuts ?? [];
+  if (found.table) $("refused").replaceChildren(...drawRefused(found.table.refused, `of ${found.table.asked} refused by its table`));
+  if (offered().length) drawSuggestions();
+  else $("suggestions").replaceChildren(make("li", { className: "quiet" }, found.error ?? found.reason));
+  drawOrigin();
+}
+
+// Targets
+
+function drawTargets() {
+  $("target").replaceChildren(make("option", { value: "" }, "no particular compiler"), ...state.targets.map((t) =>
+    make("option", { value: t.key, disabled: Boolean(t.unfit), title: t.unfit || t.source }, t.name)));
+  $("target").value = state.compiler ?? "";
+  const reasons = [...new Set(state.targets.map((t) => t.unfit).filter(Boolean))];
+  $("unfit").replaceChildren(...(reasons.length ? [make("details", {},
+    make("summary", { className: "quiet" }, `${state.targets.filter((t) => t.unfit).length} targets do not fit this model`),
+    ...reasons.map((r) => make("p", { className: "quiet" }, r)))] : []));
+}
+
+function drawTarget() {
+  const chosen = state.targets.find((t) => t.key === state.compiler);
+  $("fit").hidden = $("islands-label").hidden = !chosen;
+  $("fit").textContent = chosen && !chosen.asks ? "Cut by its table" : "Ask the compiler";
+  $("note").hidden = !chosen?.note;
+  $("note").textContent = chosen?.note ?? "";
+}
+
+function chooseTarget(key) {
+  state.compiler = key || null;
+  say("said", "");
+  drawTarget();
+  study();
+  changed();
+}
+
+/** Cut until the compiler takes all of main. The cut is taken into the page unless it was changed meanwhile. */
+async function fit() {
+  const [compiler, revision] = [state.compiler, state.revision];
+  $("fit").disabled = true;
+  say("said", "asking the compiler, cutting again where it refuses …");
+  try {
+    const { job } = await ask("fit", { target: compiler, islands: $("islands").checked, repair: $("repair").value });
+    const found = await finished(job);
+    if (found.error) throw new Error(found.error);
+    state.fitted.set(compiler, found.cut);
+    if (compiler !== state.compiler) return;
+    say("said", `${found.answer.whole ? "✔" : "✘"} ${found.answer.summary}`, found.answer.whole);
+    if (revision === state.revision) take(found.cut);
+    else drawSuggestions();
+  } catch (error) {
+    if (compiler === state.compiler) say("said", error.message, false);
+  } finally {
+    $("fit").disabled = false;
+  }
 }
 
 // The field with completion
@@ -263,10 +394,12 @@ async function heard(event) {
     state.ready = true;
     if (state.shown !== state.plan) sendGraph();
   } else if (event.data?.cmd === "model-explorer-node-selected") {
-    const answer = await ask(`selected?node=${encodeURIComponent(String(event.data.nodeId))}`).catch(() => ({ tensors: [] }));
+    const answer = await ask(`selected?node=${encodeURIComponent(String(event.data.nodeId))}&plan=${state.shown}`)
+      .catch(() => ({ tensors: [], refused: null }));
     remember(answer.tensors);
     $("selected").hidden = !answer.tensors.length;
-    $("selected").replaceChildren("Selected in the graph:", ...answer.tensors.slice(0, 6).map((t) =>
+    $("selected").replaceChildren("Selected in the graph:", ...(answer.refused ? [make("p", { className: "bad" }, answer.refused)] : []),
+      ...answer.tensors.slice(0, 6).map((t) =>
       make("button", { type: "button", onclick: () => choose(t.tensor) }, `choose ${t.tensor} (${t.text})`)));
   }
 }
@@ -313,6 +446,8 @@ function listen() {
   $("search").addEventListener("keydown", keyed);
   $("search").addEventListener("blur", close);
   $("repair").addEventListener("change", changed);
+  $("target").addEventListener("change", () => chooseTarget($("target").value));
+  $("fit").addEventListener("click", fit);
   $("another").addEventListener("click", () => {
     state.cut = { inputs: [], ends: [...state.cut.ends, []] };
     state.target = state.cut.ends.length - 1;
@@ -358,14 +493,14 @@ async function begin() {
   $("outside").textContent = `Running this model may reach files, the network or Python (${first.reaches_outside.join(", ")}), so `
     + "Verify refuses. If you trust it, start again with trust: graphsplit view --trust, or gs.view(…, trust=True).";
   $("no-explorer").hidden = first.explorer;
+  state.targets = first.targets;
+  state.compiler = first.target;
+  drawTargets();
+  drawTarget();
   drawCut();
   drawOrigin();
   setPlan(null);
-  await plan();
-  const study = await finished(first.study);
-  state.cuts = study.cuts ?? [];
-  if (state.cuts.length) drawSuggestions();
-  else $("suggestions").replaceChildren(make("li", { className: "quiet" }, study.error ?? study.reason));
+  await Promise.all([plan(), study()]);
   if (first.explorer) show("graph"); // now with the estimated costs
 }
 

@@ -1,0 +1,69 @@
+"""The command that splits a model as the page shows it, to be pasted into a terminal."""
+
+from __future__ import annotations
+
+import shlex
+
+from graphsplit.formats import Model
+from graphsplit.planning.plan import Plan
+from graphsplit.planning.targets import Target, target_names
+from graphsplit.splitting.naming import written
+from graphsplit.viewer.session import ChosenCut
+from graphsplit.viewer.targets import target_key
+
+__all__ = ["split_command"]
+
+_UNWRITABLE = "these names cannot be written on a command line; split the model in Python"
+
+
+def split_command(
+    model: Model, cut: ChosenCut, *, fitted: Plan | None = None, target: Target | None = None, trust: bool = False
+) -> tuple[str | None, str]:
+    """The command for a cut.
+
+    Args:
+        model: The model.
+        cut: The cut.
+        fitted: Its plan, if a search decided it rather than the names of tensors.
+        target: The target that it was searched for.
+        trust: Whether the model is trusted.
+
+    Returns:
+        The command, or None and why there is none.
+    """
+    if model.path is None or model.rewrites:
+        return None, "the model is not as it is in a file; split it here or in Python"
+    path = str(model.path.absolute())
+    if not path.isprintable():
+        return None, "the path of the model cannot be written on a command line; split it here or in Python"
+    words = ["graphsplit", "split", path, *(["--trust"] if trust else [])]
+    searched = _searched(fitted, target)
+    if searched is not None:
+        words += searched
+    flags = [] if searched is not None else [("--inputs", cut.inputs), *(("--outputs", end) for end in cut.ends)]
+    if searched is None and not any(tensors for _, tensors in flags):
+        return None, "nothing to split: one section"
+    for flag, tensors in (*flags, ("--model-outputs", cut.model_outputs or ())):
+        names = written(model.index, tensors)
+        if names is None:
+            return None, _UNWRITABLE
+        if names:
+            words += [f"{flag}={names}"] if names.startswith("-") else [flag, names]
+    if cut.repair != "auto":
+        words += ["--repair", cut.repair]
+    return shlex.join([*words, "-o", "DIR"]), ""
+
+
+def _searched(plan: Plan | None, target: Target | None) -> list[str] | None:
+    """The options that search for the cut again; None where tensors have to be named."""
+    if plan is None:
+        return None
+    islands = ["--islands"] if plan.devices else []
+    if plan.target is None:
+        return islands or None
+    if target is None or (target.path is None and target.name not in target_names()):
+        return None
+    key = target_key(target) if target.path is None else str(target.path.absolute())
+    if not key.isprintable():
+        return None
+    return ["--target", key, *islands, *([] if plan.target.compiler is not None else ["--no-ask"])]
