@@ -73,3 +73,13 @@ def test_other_nodes_and_dtypes_have_no_value():
     assert value_of(tf.compat.v1.AttrValue(tensor=brain), dtype=tf.bfloat16) is None
     bare = GraphDefModel([raw.graph(raw.node("c", "Const"), raw.identity("y", "c"))])
     assert bare.constant("c") is None
+
+
+@pytest.mark.parametrize("sizes", [[1] * 70, [10**12], [2**31, 2**31, 4], [2**62, 2**62], [0] * 40])
+def test_a_shape_that_no_array_has_is_no_value(sizes):
+    proto = tf.compat.v1.AttrValue()
+    proto.tensor.dtype = tf.int32.as_datatype_enum
+    proto.tensor.int_val.append(1)
+    for size in sizes:
+        proto.tensor.tensor_shape.dim.add(size=size)
+    assert value_of(proto, dtype=tf.int32) is None

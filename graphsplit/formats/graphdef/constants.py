@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["tensor_value"]
 
 _MOST = 2**22  # elements; one value in the file may be repeated for all of them
+_MOST_RANK = 32  # dimensions of an array of NumPy before 2.0
 # dtype → the field that lists its values, unless their bytes are stored as they are in memory; float16 as its bits
 _FIELDS = {
     "float16": "half_val", "float32": "float_val", "float64": "double_val", "bool": "bool_val",
@@ -30,7 +31,7 @@ def tensor_value(tensor: Message) -> Array | None:
     import numpy as np
 
     dtype, shape = op_table().dtypes.get(tensor.dtype, ""), read_shape(tensor.tensor_shape)
-    if dtype not in _FIELDS or shape is None or any(d is None for d in shape):
+    if dtype not in _FIELDS or shape is None or len(shape) > _MOST_RANK or any(d is None for d in shape):
         return None
     sizes = [d for d in shape if d is not None]
     count = prod(sizes)

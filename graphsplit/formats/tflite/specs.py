@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 from graphsplit.formats.tflite.flatbuffer import SCALARS, Table
@@ -40,7 +41,7 @@ def constant_value(reader: TFLiteReader, name: str, limit: int) -> Array | None:
     if dtype not in _NUMPY or table.has("sparsity") or not reader.is_constant(table):
         return None
     raw, shape = reader.content(table.number("buffer")), table.numbers("shape")
-    kind, count = np.dtype(dtype).newbyteorder("<"), int(np.prod(shape, dtype=np.int64))
+    kind, count = np.dtype(dtype).newbyteorder("<"), prod(shape)
     if len(raw) > limit or len(raw) != count * kind.itemsize:
         return None
     return np.frombuffer(raw, kind).reshape(shape)
