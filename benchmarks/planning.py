@@ -3,16 +3,23 @@
 
     python benchmarks/planning.py
     python benchmarks/planning.py --nodes 5000 50000 --rounds 9
+    python benchmarks/planning.py --shapes
+    python benchmarks/planning.py --shapes switches comb_replicate
 
 The graphs are chains with skip edges, constants and a loop (made_graphs.py), cut in the middle. Everything happens in
 this process; every round loads the file anew. Targets: 100,000 nodes in less than 3 s; ten times the nodes, about ten
 times the seconds (at most 13).
+
+With --shapes, graphs of awkward shapes (hostile_graphs.py) instead, of 10,000 and of 100,000 nodes, each read, planned, cut,
+serialised, searched for cuts and drawn in a process of its own. Targets: 100,000 nodes in less than 10 s and 1 GB, and at most
+15 times the seconds of 10,000.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import json
 import sys
 import tempfile
 import time
@@ -20,10 +27,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from hostile_graphs import SHAPES
 from made_graphs import chain
-from processes import many, median, once, print_machine, print_table, spread, verdict
+from processes import many, median, once, print_machine, print_table, run, spread, verdict
 
 import graphsplit
+from graphsplit.diagram.picture import draw
 
 STEPS = ("load", "index", "plan", "sections")
 
@@ -101,13 +110,71 @@ def report(found: dict[int, dict[str, list[float]]]) -> None:
     print_table("Growth", ["", "median (min–max)", "target"], rows)
 
 
+def run_shape(path: Path) -> None:
+    """All steps on one graph, in this process, and the seconds of each on stderr."""
+    shape = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    model = graphsplit.load(path)
+
+    def drawn() -> None:
+        str(draw(model, plan, shapes=False))
+
+    plan = None
+    seconds = {"index": once(lambda: model.index)}
+    begin = time.perf_counter()
+    plan = graphsplit.plan(model, outputs=shape["targets"], repair=shape["repair"])
+    seconds["plan"] = time.perf_counter() - begin
+    seconds["sections"] = once(lambda: [p.model.serialized() for p in graphsplit.split(model, plan, shapes=False)])
+    seconds["suggest"] = once(lambda: graphsplit.suggest(model, shapes=False))
+    seconds["draw"] = once(drawn)
+    print(json.dumps(seconds), file=sys.stderr)
+
+
+def time_shapes(names: Sequence[str], sizes: Sequence[int]) -> None:
+    """Seconds and peak memory of each shape, and how the seconds grow; the bare process is taken off."""
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="planning.") as folder:
+        bare = run([sys.executable, "-c", "import graphsplit"])
+        for name in names:
+            took = []
+            for size in sizes:
+                write = [sys.executable, __file__, "--write", folder, "--shapes", name, "--nodes", str(size)]
+                run(write)  # not here: what this process holds counts towards the peak of its children
+                took.append(run([sys.executable, __file__, "--one", str(Path(folder) / f"{name}_{size}.pb")]))
+                print(f"\r{name} {size:,}    ", end="", file=sys.stderr, flush=True)
+            seconds = [t.cpu - bare.cpu for t in took]  # one thread; others of the machine do not count
+            growth = seconds[-1] / seconds[0]
+            met = seconds[-1] <= 10 * sizes[-1] / 100_000 and took[-1].peak < 1e9 and growth <= 1.5 * sizes[-1] / sizes[0]
+            figures = [f"{s:.2f}" for s in seconds] + [f"{t.peak / 1e6:.0f}" for t in took]
+            rows.append((name, *figures, f"{growth:.1f}", "met" if met else "missed"))
+        print("\r", end="", file=sys.stderr)
+    columns = [f"{what}, {size:,} nodes" for what in ("CPU seconds", "peak MB") for size in sizes]
+    print_table("Index, plan, cut, serialise, suggest and draw, in a process each", ["shape", *columns, "growth", "target"], rows)
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--nodes", type=int, nargs="+", default=[1000, 10_000, 100_000], metavar="N", help="sizes")
+    parser.add_argument("--nodes", type=int, nargs="+", metavar="N", help="sizes (default 1000 10000 100000)")
+    parser.add_argument("--shapes", nargs="*", choices=SHAPES, metavar="NAME", help=f"awkward shapes: {', '.join(SHAPES)}")
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="measured rounds (default 5)")
     args = parser.parse_args()
-    found = time_sizes(sorted(set(args.nodes)), args.rounds)
+    if args.one is not None:
+        run_shape(args.one)
+        return
+    if args.write is not None:
+        (name,), (size,) = args.shapes, args.nodes
+        shape = SHAPES[name](size)
+        path = args.write / f"{name}_{size}.pb"
+        path.write_bytes(shape.data)
+        path.with_suffix(".json").write_text(json.dumps({"targets": shape.targets, "repair": shape.repair}), encoding="utf-8")
+        return
+    if args.shapes is not None:
+        print_machine()
+        time_shapes(args.shapes or list(SHAPES), sorted(set(args.nodes or [10_000, 100_000])))
+        return
+    found = time_sizes(sorted(set(args.nodes or [1000, 10_000, 100_000])), args.rounds)
     print_machine()
     report(found)
 

@@ -33,7 +33,6 @@ def test_what_fits_becomes_values_of_the_type_and_other_keys_are_ignored(tmp_pat
     text = '{"ports": [{"name": "\\udc80", "shape": [null, 3], "more": 1}], "ports of": {}}'
     assert read(tmp_path, text) == Content((Port("\udc80", (None, 3)),))
     assert read(tmp_path, b"\xef\xbb\xbf{}", dict) == {}
-    assert read(tmp_path, '{"a": 1, "a": 2}', dict) == {"a": 2}
 
 
 @pytest.mark.parametrize(
@@ -75,3 +74,31 @@ def test_nothing_is_loaded_of_the_checker_before_a_file_is_read() -> None:
 
     code = "import sys, graphsplit.cli, graphsplit.parts.folder, graphsplit.planning.presets; sys.exit('msgspec' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"a": 1, "a": 2}', "the key 'a' occurs twice in one object"),
+        ('{"b": [{"a": 1, "c": 3, "a": 1}]}', "the key 'a' occurs twice in one object"),
+        ('{"a": 1e999}', "the number 1e999 is too large"),
+        ('{"a": -1e999}', "the number -1e999 is too large"),
+        ('{"a": NaN}', "NaN is not a number in JSON"),
+        ('{"a": -Infinity}', "-Infinity is not a number in JSON"),
+        ('{"a": ' + "9" * 5000 + "}", r"the number 9{20}… has 5,000 digits"),
+        ("[" * 101 + "]" * 101, "nested more than 100 deep"),
+        ('{"a":' * 50_000 + "1" + "}" * 50_000, "nested more than 100 deep"),
+        ("[" * 100_000, "nested more than 100 deep"),
+    ],
+    ids=lambda text: text[:30],
+)
+def test_what_is_absurd_is_refused_in_one_line(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(FormatError, match=f"not JSON: {says}") as caught:
+        read(tmp_path, text, dict, limit=10**6)
+    assert len(str(caught.value).removeprefix(str(tmp_path))) < 200
+
+
+def test_what_only_looks_absurd_is_read(tmp_path: Path) -> None:
+    deep = "[" * 99 + '"' + "[{" * 200 + '\\"' + "{" * 200 + '"' + "]" * 99
+    assert read(tmp_path, '{"a": 1.5e300, "b": {"a": 2}, "c": ' + deep + "}", dict, limit=10**6)["b"] == {"a": 2}
+    assert read(tmp_path, "[" + "[]," * 10_000 + "[]]", list, limit=10**6) == [[]] * 10_001

@@ -20,6 +20,7 @@ __all__ = ["Labels", "coco", "for_model", "read_labels"]
 Names = Mapping[int, str]
 Labels = str | PathLike[str] | Names | Iterable[str]
 
+_DIGITS = 10  # of an id
 _LIMIT = 16 * 2**20  # bytes of a label file
 _COCO_IDS, _COCO_CLASSES = 90, 80  # the ids of COCO go to 90, ten of them unused
 
@@ -113,4 +114,7 @@ def _lines(text: str, path: Path) -> dict[int, str]:
             number, line = next((n, li) for n, li in filled if n not in with_ids)
             raise FormatError(f"line {number}: {line[:60]!r} has no id, while most lines do (`1 person`)", path=path)
         return dict(filled)
+    for number, found in matches:
+        if found and len(found[1]) > _DIGITS:
+            raise FormatError(f"line {number}: the id {found[1][:20]}… has {len(found[1]):,} digits", path=path)
     return _unique((Entry(number, int(m[1]), m[2].strip("\"'")) for number, m in matches if m), path)

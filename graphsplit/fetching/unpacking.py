@@ -63,9 +63,8 @@ def unpack(archive: Path, folder: Path, *, name: str) -> Path:
     except FormatError:  # a ValueError, too
         raise
     except _DAMAGED as error:
-        raise FormatError(
-            f"a damaged archive: {' '.join(str(error).split())[:200] or type(error).__name__}", path=archive
-        ) from error
+        what = " ".join(str(error).split())[:200] or type(error).__name__
+        raise FormatError(f"a damaged archive: {what}", path=archive) from error
     except OSError as error:
         raise FormatError(f"cannot be unpacked: {error.strerror or error}", path=archive) from error
     finally:

@@ -7,11 +7,11 @@ elsewhere is refused before Keras sees it, in addition to Keras' own safe mode.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import zipfile
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -21,6 +21,7 @@ from graphsplit.errors import FormatError
 from graphsplit.formats.freeze import freeze_function, loading, on_one_line
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.source import sum_source
+from graphsplit.graph.json_input import parse_json
 from graphsplit.graph.signature import Signature
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ __all__ = ["freeze_keras", "load_keras"]
 _EXPORT = "where its code is at hand, call model.export(FOLDER) and pass that folder"
 _CODE = {"Lambda", "__lambda__"}  # Python bytecode in the file
 _OTHER_MODELS = {"TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}  # load, or are, programs of other kinds
+_SIZES = ("units", "filters", "input_dim", "output_dim")  # each multiplies the weights of its layer
+_MOST_CONFIG = 64 * 2**20  # bytes
+_FEW = 64 * 2**20  # bytes that may be packed at any ratio
+_MOST_RATIO = 200
 _FILE_NAMES = ("vocabulary", "idf_weights")  # a list of words, or the path of a file with them
 
 
@@ -125,13 +130,17 @@ def _check_config(path: Path) -> str:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read("config.json"))
-            metadata = json.loads(archive.read("metadata.json")) if "metadata.json" in archive.namelist() else {}
+            config = _json(archive, "config.json", path)
+            metadata = _json(archive, "metadata.json", path) if "metadata.json" in archive.namelist() else {}
+            weights = _bytes_of_weights(archive, path)
+    except FormatError:  # a ValueError, too
+        raise
     except (zipfile.BadZipFile, OSError, NotImplementedError, KeyError, ValueError, RecursionError) as error:
         raise FormatError(f"a damaged .keras file: {on_one_line(error)}; save or download it again", path=path) from error
     if not isinstance(config, dict):
         raise FormatError("a damaged .keras file: its config.json is not a model; save or download it again", path=path)
     config.pop("compile_config", None)  # losses and metrics, which are not loaded
+    _check_sizes(config, weights, path)
     for item in _objects(config):
         kind, module = str(item.get("class_name")), item.get("module")
         inner = item.get("config")
@@ -147,6 +156,57 @@ def _check_config(path: Path) -> str:
             if isinstance(inner, dict) and isinstance(inner.get(key), str):
                 raise FormatError(f"{which} reads the file {inner[key]!r}; {_EXPORT}", path=path)
     return str(metadata.get("keras_version", "3")) if isinstance(metadata, dict) else "3"
+
+
+def _json(archive: zipfile.ZipFile, name: str, path: Path) -> object:
+    """The JSON in a member. Raises FormatError for one that is too large, whatever size the archive states."""
+    with archive.open(name) as opened:
+        data = opened.read(_MOST_CONFIG + 1)
+    if len(data) > _MOST_CONFIG:
+        raise FormatError(f"{name} in the file is too large (more than {_MOST_CONFIG:,} bytes)", path=path)
+    return parse_json(data)
+
+
+def _bytes_of_weights(archive: zipfile.ZipFile, path: Path) -> int:
+    """How many bytes the members that hold weights have. Raises FormatError where they are mostly compression."""
+    total = 0
+    for info in archive.infolist():
+        if info.filename.endswith(".json"):
+            continue
+        if info.file_size > max(_FEW, _MOST_RATIO * info.compress_size):
+            raise FormatError(
+                f"{info.filename[:100]!r} in the file has {info.file_size:,} bytes, packed into {info.compress_size:,}: "
+                "weights do not shrink like that",
+                path=path,
+            )
+        total += info.file_size
+    return total
+
+
+def _check_sizes(config: object, weights: int, path: Path) -> None:
+    """Refuse layers that need more weights than the file holds, before Keras creates them.
+
+    What is counted is the least that such layers have: a dense layer of n units, for m values as its configuration states
+    them, n times m; an embedding its table.
+    """
+    total = 0
+    for item in _objects(config):
+        inner, built = item.get("config"), item.get("build_config")
+        if not isinstance(inner, dict):
+            continue
+        sizes = [size for key in _SIZES if isinstance(size := inner.get(key), int) and size > 0]
+        shape = built.get("input_shape") if isinstance(built, dict) else None
+        if "units" in inner and isinstance(shape, list) and shape and isinstance(shape[-1], int):
+            sizes.append(max(1, shape[-1]))
+        least = prod(sizes) if sizes else 0
+        total += least
+        if total > 2 * weights:  # int4: two in a byte
+            which = f"the layer {str(inner.get('name'))[:60]!r} ({str(item.get('class_name'))[:60]})"
+            raise FormatError(
+                f"a damaged .keras file: {which} needs at least {least:,} weights, the file holds {weights:,} bytes of them; "
+                "save or download it again",
+                path=path,
+            )
 
 
 def _of_keras(module: object, kind: str) -> bool:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from math import isinf
 from os import PathLike
 from pathlib import Path
 from typing import TypeVar
 
 from graphsplit.errors import FormatError
 
-__all__ = ["as_type", "entry_error", "read_json"]
+__all__ = ["as_type", "entry_error", "parse_json", "read_json"]
 
 T = TypeVar("T")
 _LONGEST = 300  # characters of an error
+_DIGITS = 40
+_DEEPEST = 100
+_MARK = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)  # strings are passed over
 
 
 def read_json(path: str | PathLike[str], type_: type[T], *, what: str, limit: int) -> T:
@@ -36,7 +40,7 @@ def read_json(path: str | PathLike[str], type_: type[T], *, what: str, limit: in
             data = file.read(limit + 1)
         if len(data) > limit:
             raise FormatError(f"too large for {what} (more than {limit:,} bytes)", path=where)
-        content = json.loads(data.decode("utf-8-sig"))
+        content = parse_json(data)
     except OSError as error:
         raise FormatError(f"cannot be read: {error.strerror or error}", path=where) from error
     except FormatError:  # a ValueError, too
@@ -44,6 +48,51 @@ def read_json(path: str | PathLike[str], type_: type[T], *, what: str, limit: in
     except (ValueError, RecursionError) as error:  # bytes that are not text, text that is not JSON, absurd numbers
         raise FormatError(f"not JSON: {error}{_comma_hint(error)}", path=where) from error
     return as_type(content, type_, what=what, path=where)
+
+
+def parse_json(data: bytes) -> object:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: The bytes are not text, the text is not JSON, a key occurs twice, a number is infinite, not a number or
+            of absurd length, or values are nested more than a hundred deep.
+    """
+    text = data.decode("utf-8-sig")
+    depth = 0
+    for mark in _MARK.finditer(text):
+        if mark[0] in "[{":
+            depth += 1
+            if depth > _DEEPEST:
+                raise ValueError(f"nested more than {_DEEPEST} deep")
+        elif mark[0] in "]}":
+            depth -= 1
+    return json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_int=_integer, parse_constant=_no_number)
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice[:60]!r} occurs twice in one object")
+    return content
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if isinf(value):
+        raise ValueError(f"the number {text[:20]} is too large")
+    return value
+
+
+def _integer(text: str) -> int:
+    if len(text) > _DIGITS:
+        raise ValueError(f"the number {text[:20]}… has {len(text):,} digits")
+    return int(text)
+
+
+def _no_number(text: str) -> object:
+    raise ValueError(f"{text} is not a number in JSON")
 
 
 def _comma_hint(error: Exception) -> str:

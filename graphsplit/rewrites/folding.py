@@ -8,7 +8,9 @@ differ by a bit from run to run).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 
 import numpy as np
 
@@ -51,6 +53,19 @@ def _cast(value: Array) -> Array | None:
     return value if value.dtype.kind == "i" and (np.abs(value) < 1 << 24).all() else None
 
 
+def _size(op: str, values: _Values) -> int:
+    """How many elements an op would output, as far as that is more than its inputs have."""
+    if op in ("Fill", "Tile"):
+        sizes = [int(n) for n in values[0 if op == "Fill" else 1].ravel()]
+        return prod(sizes) * (1 if op == "Fill" else values[0].size)
+    if op == "Range":
+        start, end, by = (int(v.reshape(())) for v in values)
+        return abs(end - start) // abs(by) if by else 0
+    if op in ("ConcatV2", "Pack"):
+        return sum(v.size for v in values)
+    return prod(np.broadcast_shapes(*(v.shape for v in values))) if op in ("Add", "AddV2", "Sub", "Mul") else 0
+
+
 def fold_constants(model: GraphDefModel, write: NodeWriter) -> dict[str, str]:
     """Write constants that replace constant nodes; tensor → the constant that replaces it."""
     match = Matcher(model)
@@ -66,26 +81,32 @@ def fold_constants(model: GraphDefModel, write: NodeWriter) -> dict[str, str]:
 
     waiting = [n for n in model.index.nodes if n.kind == "op" and n.group is None and not n.control_inputs and len(n.outputs) == 1]
     waiting = [n for n in waiting if n.outputs[0] not in outputs and (n.op == "Identity" or n.op in _OPS)]
-    before = -1
-    while before != len(place) + len(known):  # files need not be in order
-        before = len(place) + len(known)
-        for node in waiting:
-            tensor = node.outputs[0]
-            if tensor in place or tensor in known:
-                continue
-            if node.op == "Identity":
-                source = place.get(node.inputs[0], node.inputs[0])
-                if source in known:
-                    known[tensor] = known[source]
-                elif match.maker(source).is_shared_constant and model.index.tensors[tensor].dtype in _WHOLE:
-                    place[tensor] = source
-                continue
-            values = [v for v in map(value, node.inputs) if v is not None]
+    foldable = {n.name for n in waiting}
+    queue = deque(waiting)
+    while queue:  # files need not be in order: what a node folds may fold its readers
+        node = queue.popleft()
+        tensor = node.outputs[0]
+        if tensor in place or tensor in known:
+            continue
+        if node.op == "Identity":
+            source = place.get(node.inputs[0], node.inputs[0])
+            if source in known:
+                known[tensor] = known[source]
+            elif match.maker(source).is_shared_constant and model.index.tensors[tensor].dtype in _WHOLE:
+                place[tensor] = source
+        else:
+            values = []
+            for read in node.inputs:
+                if (found := value(read)) is None:
+                    break
+                values.append(found)
             dtype = model.index.tensors[tensor].dtype
             if len(values) == len(node.inputs) and dtype in ("int32", "int64", "float32"):
                 computed = _computed(match, node, values)
                 if computed is not None and computed.size <= _LARGEST:
                     known[tensor] = np.asarray(computed, dtype=dtype)
+        if tensor in place or tensor in known:
+            queue.extend(r for r in match.readers.get(tensor, ()) if r.name in foldable)
     folded = {*place, *known}
     replaced.update(place)
     for tensor, result in known.items():
@@ -97,6 +118,8 @@ def fold_constants(model: GraphDefModel, write: NodeWriter) -> dict[str, str]:
 
 def _computed(match: Matcher, node: Node, values: _Values) -> Array | None:
     try:
+        if _size(node.op, values) > _LARGEST:  # what the file states is not computed first
+            return None
         with np.errstate(over="ignore"):
             return _OPS[node.op](match, node, values)
     except (ValueError, IndexError, OverflowError, TypeError):  # the graph fails when it runs; that is left to it

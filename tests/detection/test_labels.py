@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -165,3 +166,11 @@ def test_a_file_with_an_id_zero_counts_as_the_model_does(file):
 
 def test_the_keys_of_a_dict_are_class_ids_as_the_model_gives_them():
     assert for_model({0: "cat", 7: "dog"}, classes=2, first=0) == {0: "cat", 7: "dog"}
+
+
+@pytest.mark.parametrize("text", ["9" * 5000 + " person\n", "1 cat\n" + "1" * 11 + ": dog\n"])
+def test_an_id_of_absurd_length_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_text(text)
+    with pytest.raises(FormatError, match=r"line \d: the id (9{20}|1{11})… has [\d,]+ digits"):
+        read_labels(path)

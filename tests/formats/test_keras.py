@@ -302,3 +302,70 @@ def test_a_read_only_folder_is_no_hindrance(tmp_path: Path) -> None:
         assert [p.name for p in folder.iterdir()] == ["net.keras"]
     finally:
         folder.chmod(0o755)
+
+
+def rewritten(path: Path, members: dict[str, bytes]) -> Path:
+    """The same file with other members."""
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()} | members
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def in_config(change: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
+    """A change of the first layer that has units or a table."""
+
+    def first(config: dict[str, Any]) -> None:
+        for layer in config["config"]["layers"]:
+            if {"units", "input_dim", "filters"} & layer["config"].keys():
+                change(layer)
+                return
+
+    return first
+
+
+@pytest.mark.parametrize(
+    ("model", "change"),
+    [
+        (L.Dense(3), {"units": 10**9}),
+        (L.Dense(3), {"units": 400_000}),
+        (L.Dense(3), {"units": 10**30}),
+        (L.Embedding(7, 3), {"input_dim": 10**9}),
+        (L.Embedding(7, 3), {"input_dim": 10**5, "output_dim": 10**5}),
+        (L.GRU(3, name="gru"), {"units": 10**9}),
+        (L.Conv1D(3, 2, name="conv"), {"filters": 10**9}),
+    ],
+    ids=repr,
+)
+def test_a_layer_that_needs_more_weights_than_the_file_holds_is_never_built(
+    model: Any, change: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = (5, 4) if "Embedding" not in repr(type(model)) and not isinstance(model, L.Dense) else (4,)
+    path = saved(keras.Sequential([keras.Input(shape), model]), tmp_path / "m.keras")
+    edited(path, in_config(lambda layer: layer["config"].update(change)))
+    monkeypatch.setattr(keras.models, "load_model", None)
+    with pytest.raises(FormatError, match=r"needs at least [\d,]+ weights, the file holds [\d,]+ bytes of them"):
+        load_keras(path)
+
+
+@pytest.mark.parametrize(
+    ("members", "says"),
+    [
+        ({"config.json": b" " * (65 * 2**20)}, "config.json in the file is too large"),
+        ({"metadata.json": b" " * (65 * 2**20)}, "metadata.json in the file is too large"),
+        ({"config.json": b"[" * 100_000}, "a damaged .keras file: .*nested more than 100 deep"),
+        ({"config.json": b'{"a": 1, "a": 2}'}, "the key 'a' occurs twice"),
+        ({"config.json": b'{"a": ' + b"9" * 5000 + b"}"}, "has 5,000 digits"),
+        ({"model.weights.h5": bytes(100_000_000)}, r"'model.weights.h5' in the file has 100,000,000 bytes, packed into"),
+    ],
+    ids=["config", "metadata", "deep", "twice", "digits", "weights"],
+)
+def test_what_expands_is_refused_before_it_is_read(
+    members: dict[str, bytes], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = rewritten(saved(keras.Sequential([keras.Input((4,)), L.Dense(3)]), tmp_path / "m.keras"), members)
+    monkeypatch.setattr(keras.models, "load_model", None)
+    with pytest.raises(FormatError, match=says):
+        load_keras(path)

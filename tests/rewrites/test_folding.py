@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from graphsplit.formats import GraphDefModel
-from graphsplit.rewrites import rewrite
+from graphsplit.rewrites import folding, rewrite
 from tests.rewrites.detectors import compared, v1
 
 
@@ -76,3 +77,50 @@ def test_outputs_keep_their_names_even_when_they_are_constant():
         tf.identity(tf.constant([1, 2]), "anchors")
     rewritten = rewrite(GraphDefModel([graph.as_graph_def().SerializeToString()], output_names=["y:0", "anchors:0"]))
     assert rewritten.index.outputs == ("y:0", "anchors:0")
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: tf.fill([2**20, 2**20], 1),
+        lambda: tf.range(0, 2**31 - 1, 1),
+        lambda: tf.tile(tf.constant([1, 2]), [2**30]),
+        lambda: tf.zeros([60_000, 1], tf.int32) + tf.zeros([1, 60_000], tf.int32),
+        lambda: tf.concat([tf.zeros([2000], tf.int32)] * 3, 0),
+    ],
+    ids=["Fill", "Range", "Tile", "AddV2", "ConcatV2"],
+)
+def test_what_would_be_large_is_not_computed_first(build, monkeypatch):
+    def computes(*args):
+        raise AssertionError("computed")
+
+    model = built(lambda x: x + tf.cast(tf.reduce_sum(build()), tf.float32))
+    for op in ("Fill", "Range", "Tile", "AddV2", "ConcatV2"):
+        monkeypatch.setitem(folding._OPS, op, computes)
+    assert "Sum" in ops(rewrite(model))
+
+
+def test_a_chain_of_constants_is_folded_once_in_whatever_order_the_file_has_it(monkeypatch):
+    computed = 0
+    add = folding._OPS["AddV2"]
+
+    def counted(*args):
+        nonlocal computed
+        computed += 1
+        return add(*args)
+
+    def build(x):
+        total = tf.constant(0)
+        for _ in range(200):
+            total += 1
+        return x + tf.cast(total, tf.float32)
+
+    graph = built(build).graph_def
+    nodes = list(reversed(graph.node))
+    del graph.node[:]
+    graph.node.extend(nodes)
+    model = GraphDefModel([graph.SerializeToString(deterministic=True)], output_names=["y:0"])
+    monkeypatch.setitem(folding._OPS, "AddV2", counted)
+    rewritten = rewrite(model)
+    assert ops(rewritten) == ["AddV2", "Identity"]
+    assert computed == 200

@@ -12,6 +12,7 @@ from graphsplit.formats.tflite.roles import ROLES, role_of
 from graphsplit.formats.tflite.specs import tensor_spec
 from graphsplit.formats.tflite.validation import TFLiteError
 from graphsplit.graph.index import Function, GraphIndex, Group, Node
+from graphsplit.graph.traversal import reachable
 
 __all__ = ["index_model"]
 
@@ -61,11 +62,12 @@ def _producers(reader: TFLiteReader) -> dict[int, str]:
     """Tensor → the operator that outputs it. Raises TFLiteError where there are two."""
     graph, names = reader.subgraphs[0], reader.names
     producer: dict[int, str] = {}
+    inputs = frozenset(graph.inputs)
     for name, operator in zip(reader.operator_names, graph.operators, strict=True):
         for tensor in operator.outputs:
             if tensor in producer:
                 raise TFLiteError(f"two operators output {names[tensor]!r}: {producer[tensor]!r} and {name!r}")
-            if tensor in graph.inputs:
+            if tensor in inputs:
                 raise TFLiteError(f"{names[tensor]!r} is an input of the model and an output of {name!r}")
             if tensor != -1:
                 producer[tensor] = name
@@ -88,8 +90,12 @@ def _stateful_subgraphs(reader: TFLiteReader) -> frozenset[int]:
         graph = reader.subgraphs[number]
         return any(map(holds_state, graph.operators)) or any(t.number("is_variable") for t in graph.tensors)
 
-    own = {i for i in range(len(reader.subgraphs)) if holds(i)}
-    return frozenset(i for i in range(1, len(reader.subgraphs)) if not own.isdisjoint(reader.reachable([i])))
+    callers: dict[int, list[int]] = {}
+    for number, graph in enumerate(reader.subgraphs):
+        for called in dict.fromkeys(c for o in graph.operators for c in o.calls):
+            callers.setdefault(called, []).append(number)
+    own = (i for i in range(len(reader.subgraphs)) if holds(i))
+    return frozenset(reachable(own, lambda number: callers.get(number, ()))) - {0}
 
 
 def _groups(reader: TFLiteReader, nodes: Sequence[Node], captive: Set[str], variables: Set[int]) -> dict[str, Group]:

@@ -10,7 +10,7 @@ they are the library of the index, and go where their caller goes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
 from graphsplit.formats.tflite.flatbuffer import FlatError, Table, root, verify
@@ -137,6 +137,16 @@ class TFLiteReader:
             seen.add(unique)
             found.append(unique)
         return tuple(found)
+
+    @cached_property
+    def numbers(self) -> Mapping[str, int]:
+        """The number of each tensor of the first subgraph, by its unique name."""
+        return {name: number for number, name in enumerate(self.names)}
+
+    @cached_property
+    def operator_numbers(self) -> Mapping[str, int]:
+        """The number of each operator of the first subgraph, by its name."""
+        return {name: number for number, name in enumerate(self.operator_names)}
 
     @cached_property
     def operator_names(self) -> tuple[str, ...]:

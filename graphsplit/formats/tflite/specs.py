@@ -36,22 +36,22 @@ def constant_value(reader: TFLiteReader, name: str, limit: int) -> Array | None:
     """The value of a constant of at most so many bytes; None for any other tensor, and for what NumPy cannot hold."""
     import numpy as np
 
-    if name not in reader.names:
+    if name not in reader.numbers:
         return None
-    table = reader.subgraphs[0].tensors[reader.names.index(name)]
+    table = reader.subgraphs[0].tensors[reader.numbers[name]]
     dtype = tensor_dtype(table.number("type"))
     if dtype not in _NUMPY or table.has("sparsity") or not reader.is_constant(table):
         return None
     raw, shape = reader.content(table.number("buffer")), table.numbers("shape")
-    kind = np.dtype(dtype).newbyteorder("<")
-    if len(raw) > limit or len(shape) > _MOST_RANK or min(shape, default=0) < 0 or len(raw) != prod(shape) * kind.itemsize:
+    kind, count = np.dtype(dtype).newbyteorder("<"), prod(shape)
+    if len(raw) > limit or len(shape) > _MOST_RANK or min(shape, default=0) < 0 or len(raw) != count * kind.itemsize:
         return None
     return np.frombuffer(raw, kind).reshape(shape)
 
 
 def quantisation(reader: TFLiteReader, name: str) -> tuple[float, int] | None:
     """Scale and zero point of a tensor that has exactly one of each."""
-    table = reader.subgraphs[0].tensors[reader.names.index(name)].table("quantization") if name in reader.names else None
+    table = reader.subgraphs[0].tensors[reader.numbers[name]].table("quantization") if name in reader.numbers else None
     scale = table.numbers("scale") if table is not None else ()
     zero = table.numbers("zero_point") if table is not None else ()
     return (float(scale[0]), int(zero[0])) if len(scale) == len(zero) == 1 and scale[0] > 0 else None
@@ -60,11 +60,11 @@ def quantisation(reader: TFLiteReader, name: str) -> tuple[float, int] | None:
 def operator_options(reader: TFLiteReader, name: str) -> dict[str, str]:
     """The options of an operator as text; of another node none. If its tensor has another name in the file, that too."""
     found: dict[str, str] = {}
-    if name in reader.names and (own := reader.raw_names[reader.names.index(name)]) != name:
+    if name in reader.numbers and (own := reader.raw_names[reader.numbers[name]]) != name:
         found["name_in_file"] = own
-    if name not in reader.operator_names:
+    if name not in reader.operator_numbers:
         return found
-    table = reader.subgraphs[0].operators[reader.operator_names.index(name)].table
+    table = reader.subgraphs[0].operators[reader.operator_numbers[name]].table
     for where in ("builtin_options", "builtin_options_2"):
         options = table.table(where)
         for field in fields(options.kind).values() if options is not None else ():
