@@ -11,14 +11,17 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import networkx as nx
 import pytest
 
 import graphsplit as gs
-from graphsplit.errors import FormatError
+from graphsplit.errors import CutError, FormatError
 from graphsplit.formats.graphdef import branches
 from graphsplit.formats.graphdef.branches import EMPTY, BranchSets
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.graph.disjoint_sets import DisjointSets
+from graphsplit.planning import max_flow
+from graphsplit.planning.max_flow import FlowNetwork
 
 SHAPES = Path(__file__).parents[1] / "benchmarks" / "hostile_graphs.py"
 
@@ -91,6 +94,34 @@ def test_conds_that_are_mixed_without_end_are_given_up(monkeypatch: pytest.Monke
     monkeypatch.setattr(branches, "_MOST", 1000)
     with pytest.raises(FormatError, match="the branches of its conds are mixed in too many ways to follow"):
         GraphDefModel([shapes.SHAPES["switch_mesh"](20_000).data]).index  # noqa: B018
+
+
+def test_flows_are_those_of_networkx() -> None:
+    rng = random.Random(1)
+    for _ in range(300):
+        size = rng.randint(2, 14)
+        graph, network = nx.DiGraph(), FlowNetwork(size)
+        graph.add_nodes_from(range(size))
+        for _ in range(rng.randint(1, 40)):
+            tail, head, capacity = *rng.sample(range(size), 2), rng.randint(0, 5)
+            if not graph.has_edge(tail, head):
+                graph.add_edge(tail, head, capacity=capacity)
+                network.add(tail, head, capacity)
+        network.fill(0, 1)
+        open_edges = nx.DiGraph(network.open_edges())
+        open_edges.add_nodes_from((0, 1))
+        first, last = {0, *nx.descendants(open_edges, 0)}, {1, *nx.ancestors(open_edges, 1)}
+        for side in (first, set(range(size)) - last):
+            crossing = [d["capacity"] for a, b, d in graph.edges(data=True) if a in side and b not in side]
+            assert sum(crossing) == nx.maximum_flow_value(graph, 0, 1)
+            assert {0} <= side <= set(range(size)) - {1}
+        assert not first & last
+
+
+def test_a_search_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch, shapes: ModuleType) -> None:
+    monkeypatch.setattr(max_flow, "_MOST_STEPS", -(10**7))
+    with pytest.raises(CutError, match=r"too tangled to search it for a minimum cut; name the tensors to cut at with outputs="):
+        gs.suggest(GraphDefModel([shapes.SHAPES["network_ladder"](500).data]), shapes=False)
 
 
 def test_a_host_op_that_a_fused_op_needs_does_not_end_the_network(shapes: ModuleType) -> None:

@@ -1,14 +1,18 @@
-"""Minimum cuts of a network with capacities. Ford and Fulkerson 1956, by networkx."""
+"""Minimum cuts of a network with capacities between vertices of any kind (Ford and Fulkerson 1956).
+
+The flow is found by `graphsplit.planning.max_flow` and not by networkx, whose algorithms have no bound on their steps: a graph
+that somebody built to be hard must not keep us for hours.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable, Iterator
+from functools import partial
+from typing import Any
 
+from graphsplit.errors import CutError
 from graphsplit.graph.traversal import reachable
-
-if TYPE_CHECKING:
-    import networkx as nx
+from graphsplit.planning.max_flow import FlowLimitError, FlowNetwork
 
 __all__ = ["SINK", "SOURCE", "Network"]
 
@@ -19,42 +23,60 @@ class Network:
     """A network between `SOURCE` and `SINK`. Of edges given twice between two vertices the capacities add up."""
 
     def __init__(self) -> None:
-        import networkx as nx
-
-        self._graph: nx.DiGraph[Any] = nx.DiGraph()
-        self._graph.add_nodes_from((SOURCE, SINK))
+        self._numbers: dict[Hashable, int] = {SOURCE: 0, SINK: 1}
+        self._capacities: dict[tuple[int, int], int | None] = {}  # None: bound
 
     def cost(self, one: Hashable, other: Hashable, capacity: int) -> None:
         """Pay `capacity` if `one` is on the source's side and `other` on the sink's."""
         if one == other or not capacity:
             return
-        if not self._graph.has_edge(one, other):
-            self._graph.add_edge(one, other, capacity=capacity)
-        elif "capacity" in self._graph[one][other]:
-            self._graph[one][other]["capacity"] += capacity
+        edge = (self._number(one), self._number(other))
+        before = self._capacities.get(edge, 0)
+        if before is not None:
+            self._capacities[edge] = before + capacity
 
     def bind(self, one: Hashable, other: Hashable) -> None:
         """Where `one` is on the source's side, so is `other`."""
         if one != other:
-            self._graph.add_edge(one, other)
-            self._graph[one][other].pop("capacity", None)
+            self._capacities[self._number(one), self._number(other)] = None
 
     def smallest_source(self) -> set[Any]:
-        """The source's side of a minimum cut that has the fewest vertices there."""
-        residual = self._residual()
-        return reachable([SOURCE], _not_full(residual.succ))
+        """The source's side of a minimum cut that has the fewest vertices there. Raises CutError for a hostile network."""
+        following: dict[Hashable, list[Hashable]] = {}
+        for one, other in self.open_edges():
+            following.setdefault(one, []).append(other)
+        return reachable([SOURCE], partial(_neighbours, following))
 
     def smallest_sink(self) -> set[Any]:
-        """The sink's side of a minimum cut that has the fewest vertices there."""
-        residual = self._residual()
-        return reachable([SINK], _not_full(residual.pred))
+        """The sink's side of a minimum cut that has the fewest vertices there. Raises CutError for a hostile network."""
+        leading: dict[Hashable, list[Hashable]] = {}
+        for one, other in self.open_edges():
+            leading.setdefault(other, []).append(one)
+        return reachable([SINK], partial(_neighbours, leading))
 
-    def _residual(self) -> nx.DiGraph[Any]:
-        from networkx.algorithms.flow import shortest_augmenting_path
+    def open_edges(self) -> Iterator[tuple[Hashable, Hashable]]:
+        """The edges of the residual graph of a maximum flow: no minimum cut pays for one.
 
-        residual: nx.DiGraph[Any] = shortest_augmenting_path(self._graph, SOURCE, SINK)
-        return residual
+        Raises:
+            CutError: The flow takes too many steps to find.
+        """
+        endless = 1 + sum(c for c in self._capacities.values() if c is not None)
+        network = FlowNetwork(len(self._numbers))
+        for (one, other), capacity in self._capacities.items():
+            network.add(one, other, endless if capacity is None else capacity)
+        try:
+            network.fill(0, 1)
+        except FlowLimitError as error:
+            raise CutError(
+                "the graph is too tangled to search it for a minimum cut; name the tensors to cut at with outputs=…, and let "
+                'every other tensor cross with repair="border"'
+            ) from error
+        vertices = list(self._numbers)
+        return ((vertices[one], vertices[other]) for one, other in network.open_edges())
+
+    def _number(self, vertex: Hashable) -> int:
+        return self._numbers.setdefault(vertex, len(self._numbers))
 
 
-def _not_full(neighbours: Any) -> Callable[[Any], Iterable[Any]]:
-    return lambda vertex: (other for other, edge in neighbours[vertex].items() if edge["flow"] < edge["capacity"])
+def _neighbours(of: dict[Hashable, list[Hashable]], vertex: Hashable) -> list[Hashable]:
+    return of.get(vertex, [])

@@ -53,10 +53,9 @@ class RankedNetwork:
                     network.cost(start, end, capacity)
             later: dict[Hashable, list[Hashable]] = {}
             earlier: dict[Hashable, list[Hashable]] = {}
-            for one, other, edge in network._residual().edges(data=True):
-                if edge["flow"] < edge["capacity"]:
-                    later.setdefault(one, []).append(other)
-                    earlier.setdefault(other, []).append(one)
+            for one, other in network.open_edges():
+                later.setdefault(one, []).append(other)
+                earlier.setdefault(other, []).append(one)
             before |= reachable([SOURCE], partial(_neighbours, later))
             after |= reachable([SINK], partial(_neighbours, earlier))
             decided = before | after

@@ -278,7 +278,8 @@ class Search:
             elif unit in self.work:
                 network.cost(a, SINK, self.work[unit])
                 network.cost(SOURCE, b, self.work[unit])
-        return {unit for unit in self.refused if ("a", unit) in network.smallest_source()} if self.layers else set()
+        source = network.smallest_source() if self.layers else set()
+        return {unit for unit in self.refused if ("a", unit) in source}
 
     # cuts
 
