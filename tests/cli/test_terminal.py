@@ -343,7 +343,6 @@ def test_a_signal_at_any_moment_is_a_quiet_end_without_litter(tmp_path, words, n
 )
 def test_a_signal_ends_a_split_quietly(tmp_path, number, after):
     number = getattr(signal, number)
-    number = getattr(signal, number)
     status, err = interrupted(["split", "demo", "-o", "out"], number, after, tmp_path)
     assert (status in (128 + number, 0), err) == (True, ""), status
     if status:
