@@ -95,6 +95,7 @@ def test_what_a_plan_has_decided_is_not_passed_with_it(option):
         (gs.fetch, "overwrit", "overwrite"),
         (gs.rewrite, "fuse_mns", "fuse_nms"),
         (gs.load_parts, "dirctory", "directory"),
+        (gs.check, "targt", "target"),
         (gs.bench, "frame", "frames"),
         (gs.view, "prt", "port"),
         (gs.Pipeline, "dept", "depth"),

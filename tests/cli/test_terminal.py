@@ -338,11 +338,8 @@ def test_a_signal_at_any_moment_is_a_quiet_end_without_litter(tmp_path, words, n
         assert litter == [], after
 
 
-@pytest.mark.parametrize(
-    ("number", "after"), [(signal.SIGINT, 0.3), (signal.SIGTERM, 0.7), (signal.SIGHUP, 1.2), (signal.SIGINT, 2.0)]
-)
+@pytest.mark.parametrize(("number", "after"), [("SIGINT", 0.3), ("SIGTERM", 0.7), ("SIGHUP", 1.2), ("SIGINT", 2.0)])
 def test_a_signal_ends_a_split_quietly(tmp_path, number, after):
-    number = getattr(signal, number)
     number = getattr(signal, number)
     status, err = interrupted(["split", "demo", "-o", "out"], number, after, tmp_path)
     assert (status in (128 + number, 0), err) == (True, ""), status
