@@ -40,11 +40,12 @@ def constant_value(reader: TFLiteReader, name: str, limit: int) -> Array | None:
         return None
     table = reader.subgraphs[0].tensors[reader.numbers[name]]
     dtype = tensor_dtype(table.number("type"))
-    if dtype not in _NUMPY or table.has("sparsity") or not reader.is_constant(table):
+    held = dtype in _NUMPY and len(table.numbers("shape")) <= _MOST_RANK
+    if not held or table.has("sparsity") or not reader.is_constant(table):
         return None
     raw, shape = reader.content(table.number("buffer")), table.numbers("shape")
     kind, count = np.dtype(dtype).newbyteorder("<"), prod(shape)
-    if len(raw) > limit or len(shape) > _MOST_RANK or min(shape, default=0) < 0 or len(raw) != count * kind.itemsize:
+    if len(raw) > limit or min(shape, default=0) < 0 or len(raw) != count * kind.itemsize:
         return None
     return np.frombuffer(raw, kind).reshape(shape)
 
