@@ -64,14 +64,16 @@ def graph_of(
     return {"label": "", "graphs": [_Graph(model.index, plan, spec, refused, by).build()]}
 
 
-def node_data(index: GraphIndex, costs: Mapping[str, int]) -> dict[str, object]:
+def node_data(index: GraphIndex, costs: Mapping[str, int], refused: Mapping[str, str] = _NOTHING) -> dict[str, object]:
     """Estimated cost of each node for the heat map, by the names of its outputs, so that it holds for every plan.
 
     Args:
         index: The graph.
         costs: Node → operations per frame.
+        refused: Nodes without heat, which would cover their colour.
     """
-    results = {index.name_to_node_map[name].outputs[0]: {"value": value} for name, value in costs.items()}
+    heat = {name: value for name, value in costs.items() if name not in refused}
+    results = {index.name_to_node_map[name].outputs[0]: {"value": value} for name, value in heat.items()}
     stops = [{"stop": 0, "bgColor": _COLD}, {"stop": 0.2, "bgColor": _WARM}, {"stop": 1, "bgColor": _HOT}]
     return {_GRAPH: {"name": "estimated operations", "results": results, "gradient": stops}}
 

@@ -120,8 +120,7 @@ class Workbench:
 
     def node_data(self, number: int) -> dict[str, object]:
         """Estimated cost of the nodes for the explorer, empty until sizes are known. Raises GraphSplitError for an unknown plan."""
-        _ = self._plans[number]  # costs are the same for every plan, but only for those who know one
-        return node_data(self.model.index, self._costs)
+        return node_data(self.model.index, self._costs, self._plans[number].refused)
 
     def _cut(self, request: PlanRequest) -> ChosenCut:
         ends = tuple(end for end in request.cut.ends if end)

@@ -83,6 +83,8 @@ async function plan() {
     const planned = await ask("plan", { cut: state.cut, repair: $("repair").value, target: state.compiler });
     if (revision !== state.revision) return; // the cut has been changed since
     setPlan(planned.plan);
+    if (planned.marks !== state.marks) dropFrame(); // the heat map leaves out what is marked, and is loaded once
+    state.marks = planned.marks;
     remember([...planned.borders, ...planned.sections.flatMap((s) => [...s.inputs, ...s.outputs])]);
     $("problem").hidden = true;
     drawPlan(planned);
@@ -144,8 +146,8 @@ function drawRefused(groups, what) {
   if (!groups.length) return [];
   const count = groups.reduce((sum, g) => sum + g.count, 0);
   return [make("details", {}, make("summary", {}, `${count} ${count === 1 ? "op" : "ops"} ${what}`),
-    table(["op", "", "reason"], groups.map((g) => [g.op, g.count, make("span", {}, g.reason,
-      make("small", { className: "quiet" }, g.tensors.join(", ") + (g.count > g.tensors.length ? ", …" : "")))])))];
+    make("ul", { className: "refused" }, ...groups.map((g) => make("li", {}, `${g.op}${g.count > 1 ? ` ×${g.count}` : ""}: ${g.reason}`,
+      make("small", { className: "quiet" }, g.tensors.join(", ") + (g.count > g.tensors.length ? ", …" : ""))))))];
 }
 
 function drawCommand(planned) {
@@ -210,16 +212,18 @@ function drawSuggestions() {
 }
 
 function sections(suggestion, hosts) {
-  return Object.entries(suggestion.nodes).filter(([s]) => suggestion.hosts.includes(s) === hosts)
-    .map(([s, n]) => `${s} ${n.toLocaleString("en")} ${n === 1 ? "node" : "nodes"}`).join(", ");
+  const some = Object.entries(suggestion.nodes).filter(([s]) => suggestion.hosts.includes(s) === hosts);
+  const nodes = (n) => `${n.toLocaleString("en")} ${n === 1 ? "node" : "nodes"}`;
+  if (some.length > 3) return `${some.length} sections with ${nodes(some.reduce((sum, [, n]) => sum + n, 0))}`;
+  return some.map(([s, n]) => `${s} ${nodes(n)}`).join(", ");
 }
 
 /** What a suggestion puts on the accelerator, of the multiplications, and what it leaves on the host. */
 function left(suggestion) {
   const host = sections(suggestion, true);
-  const accelerated = Object.keys(suggestion.nodes).filter((s) => !suggestion.hosts.includes(s)).join(", ");
   const percent = suggestion.share === null ? null : suggestion.share * 100;
-  const some = percent === null ? [] : [`${accelerated || "main"}: ${percent > 99 && percent < 100 ? percent.toFixed(2) : Math.round(percent)} % of the multiplications`];
+  const exact = percent !== null && ((percent > 0 && percent < 1) || (percent > 99 && percent < 100));
+  const some = percent === null ? [] : [`on the accelerator: ${exact ? percent.toFixed(2) : Math.round(percent)} % of the multiplications`];
   return [...some, host ? `on the host: ${host}` : "nothing on the host"].join("; ");
 }
 
@@ -254,10 +258,14 @@ function drawTargets() {
   $("target").replaceChildren(make("option", { value: "" }, "no particular compiler"), ...state.targets.map((t) =>
     make("option", { value: t.key, disabled: Boolean(t.unfit), title: t.unfit || t.source }, t.name)));
   $("target").value = state.compiler ?? "";
-  const reasons = [...new Set(state.targets.map((t) => t.unfit).filter(Boolean))];
-  $("unfit").replaceChildren(...(reasons.length ? [make("details", {},
+  const reasons = new Map();
+  for (const t of state.targets.filter((t) => t.unfit)) {
+    const reason = t.unfit.replaceAll(t.name, "it");
+    reasons.set(reason, [...(reasons.get(reason) ?? []), t.name]);
+  }
+  $("unfit").replaceChildren(...(reasons.size ? [make("details", {},
     make("summary", { className: "quiet" }, `${state.targets.filter((t) => t.unfit).length} targets do not fit this model`),
-    ...reasons.map((r) => make("p", { className: "quiet" }, r)))] : []));
+    ...[...reasons].map(([reason, names]) => make("p", { className: "quiet" }, `${names.join(", ")}: ${reason}`)))] : []));
 }
 
 function drawTarget() {
@@ -375,6 +383,12 @@ function showGraph() {
   } else if (state.ready && state.shown !== state.plan) {
     sendGraph();
   }
+}
+
+function dropFrame() {
+  state.frame?.remove();
+  state.frame = null;
+  state.ready = false;
 }
 
 async function sendGraph() {
