@@ -181,6 +181,8 @@ def _of_zip(opened: zipfile.ZipFile, archive: Path) -> Iterator[Member]:
         kind = (info.external_attr >> 16) & 0o170000
         if kind not in (0, 0o100000, 0o040000):
             raise FormatError(f"{info.filename[:200]!r} in the archive is a link or a device", path=archive)
+        if not info.filename:
+            raise FormatError("a member of the archive has no name", path=archive)
         if info.flag_bits & 1:
             raise FormatError(f"{info.filename[:200]!r} in the archive is encrypted", path=archive)
         if info.is_dir():
