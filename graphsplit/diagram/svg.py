@@ -10,7 +10,7 @@ from typing import Literal
 from graphsplit.diagram.colours import legend, tint
 from graphsplit.diagram.layout import Item, Placed, arrange, layers
 from graphsplit.diagram.view import Block, Scene
-from graphsplit.graph.text import bytes_text, shape_text, shortened
+from graphsplit.graph.text import bytes_text, count_text, shape_text, shortened
 
 __all__ = ["render"]
 
@@ -167,7 +167,7 @@ class _Drawing:
         first = {a for _, a, _ in self.spans}
         last = {b for _, _, b in self.spans}
         tops: list[float] = []
-        y = 62.0
+        y = 62.0 if self.scene.target is None else 78.0
         for row, height in enumerate(heights):
             if row in first:
                 y += _HEAD
@@ -187,6 +187,10 @@ class _Drawing:
         title = _plain(shortened(self.scene.title, limit))
         yield f'<text x="{2 * _PAD}" y="26" font-size="15" font-weight="600" fill="#20242a">{title}</text>'
         yield f'<text x="{2 * _PAD}" y="44" fill="#565d66">{_plain(about)}</text>'
+        if (answer := self.scene.target) is not None:
+            left = f"; {count_text(len(answer.refused), 'op')} left on the host" if answer.refused else ""
+            said = shortened(f"{answer.target}: {answer.summary()}{left}", int((width - 4 * _PAD) / _LETTER))
+            yield f'<text x="{2 * _PAD}" y="60" fill="#565d66">{_plain(said)}</text>'
         x = width - 2 * _PAD
         for name, colours in reversed(legend([b.name for b in self.scene.blocks])):
             x -= len(name) * _LETTER + 24
