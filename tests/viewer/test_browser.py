@@ -85,7 +85,8 @@ def test_a_cut_is_chosen_verified_and_saved(watched, demo_model, tmp_path):
         assert page.get_attribute("#suggestions li:first-child button", "aria-pressed") == "true"
         page.click("#suggestions li:nth-child(3) button")  # the heads
         until(lambda: page.inner_text("#crossing") != first)
-        assert page.locator("#borders .tensor").count() == 10
+        assert page.locator("#borders .group").count() == 2  # main starts there, too
+        assert page.locator("#borders .group:last-child .tensor").count() == 10
 
         page.click("#clear")
         until(lambda: page.evaluate("document.getElementById('crossing').textContent.startsWith('one section')"))

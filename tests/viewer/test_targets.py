@@ -154,6 +154,7 @@ def test_the_compiler_is_asked_and_its_cut_taken(net, tmp_path, islands):
     found = done(bench, bench.fit(FitRequest(target=str(path), islands=islands))["job"])
     assert found["answer"]["whole"]
     assert found["answer"]["rounds"][0]["tied"][0]["reason"] == "too wide"
+    assert found["cut"]["share"] == (0.5 if islands else 0.75)
     planned = replan(bench, found["cut"], str(path))
     assert planned["target"] == found["answer"]
     assert planned["target"]["summary"].startswith("fake takes ")
