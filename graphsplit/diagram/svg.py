@@ -192,7 +192,10 @@ class _Drawing:
             said = shortened(f"{answer.target}: {answer.summary()}{left}", int((width - 4 * _PAD) / _LETTER))
             yield f'<text x="{2 * _PAD}" y="60" fill="#565d66">{_plain(said)}</text>'
         x = width - 2 * _PAD
-        for name, colours in reversed(legend([b.name for b in self.scene.blocks])):
+        entries = legend([b.name for b in self.scene.blocks])
+        if sum(len(name) * _LETTER + 24 for name, _ in entries) > width - 4 * _PAD - len(about) * _LETTER:
+            return  # sections have their names
+        for name, colours in reversed(entries):
             x -= len(name) * _LETTER + 24
             yield f'<rect x="{x:.1f}" y="35" width="11" height="11" rx="2" fill="{colours.back}" stroke="{colours.frame}"/>'
             yield f'<text x="{x + 16:.1f}" y="44.5" fill="#565d66">{_plain(name)}</text>'
@@ -200,11 +203,12 @@ class _Drawing:
     def _section(self, block: Block, top: float, bottom: float, width: float) -> str:
         colours = tint(block.name)
         y, height = top - _HEAD, bottom - top + _HEAD + _PAD * 0.8
+        nodes = "1 node" if block.size == 1 else f"{block.size:,} nodes"
         return (
             f'<g class="section"><rect x="{_PAD}" y="{y:.1f}" width="{width - 2 * _PAD:.1f}" height="{height:.1f}" rx="10" '
             f'fill="{colours.back}" stroke="{colours.frame}" stroke-width="1.2"/>'
             f'<text x="{2 * _PAD}" y="{y + 19:.1f}" font-size="13" font-weight="600" fill="{colours.ink}">{_plain(block.name)}'
-            f'<tspan font-weight="400" font-size="11" dx="8">{block.size:,} nodes</tspan></text></g>'
+            f'<tspan font-weight="400" font-size="11" dx="8">{block.size:,} {"node" if block.size == 1 else "nodes"}</tspan></text></g>'
         )
 
     def _wires(self, x: Mapping[str, float], tops: list[float], heights: list[float]) -> Iterable[str]:

@@ -96,7 +96,7 @@ def test_ops_that_the_table_refuses_are_coloured_with_the_reason(net, tmp_path):
 
     assert "style" not in nodes(plain)["post::y"]
     assert nodes(marked)["post::y"]["style"]["borderColor"] == "#a3262c"
-    assert {"key": "ethos-u55 refuses it", "value": reason} in nodes(marked)["post::y"]["attrs"]
+    assert {"key": "refused", "value": f"by ethos-u55: {reason}"} in nodes(marked)["post::y"]["attrs"]
     assert "style" not in nodes(marked)["main::delta"]
     assert bench.selected("post::y", marked["plan"])["refused"] == f"ethos-u55 refuses it: {reason}"
     assert bench.selected("post::y", plain["plan"])["refused"] is None
