@@ -208,7 +208,7 @@ class _Drawing:
             f'<g class="section"><rect x="{_PAD}" y="{y:.1f}" width="{width - 2 * _PAD:.1f}" height="{height:.1f}" rx="10" '
             f'fill="{colours.back}" stroke="{colours.frame}" stroke-width="1.2"/>'
             f'<text x="{2 * _PAD}" y="{y + 19:.1f}" font-size="13" font-weight="600" fill="{colours.ink}">{_plain(block.name)}'
-            f'<tspan font-weight="400" font-size="11" dx="8">{block.size:,} {"node" if block.size == 1 else "nodes"}</tspan></text></g>'
+            f'<tspan font-weight="400" font-size="11" dx="8">{nodes}</tspan></text></g>'
         )
 
     def _wires(self, x: Mapping[str, float], tops: list[float], heights: list[float]) -> Iterable[str]:
