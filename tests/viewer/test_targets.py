@@ -221,6 +221,16 @@ def test_a_command_parses_back_to_the_same_cut(tmp_path, name, repair):
     assert index.outputs == ("end:0",)
 
 
+@pytest.mark.parametrize("name", ["a;b", "a,b", "a:1", "a [0]", "$(x)", "-o", "a'b\"c"])
+def test_a_command_for_a_tflite_file_parses_back_too(tmp_path, name):
+    (tmp_path / "net.tflite").write_bytes(network("first", name, "last", custom="Decoder"))
+    model = gs.load(tmp_path / "net.tflite")
+    cut = ChosenCut(("first",), ((name,),))
+    command, _ = split_command(model, cut)
+    assert command is not None
+    assert cut_of(gs.plan(model, shapes=False, **plan_options_of(pasted(command))), None) == cut
+
+
 def test_where_no_command_can_say_it_the_page_says_why(net, tmp_path):
     assert split_command(net, ChosenCut()) == (None, "nothing to split: one section")
     bell = gs.load(chain(tmp_path / "m.pbtxt", "a\\007b", "c"))
