@@ -34,7 +34,7 @@ X = np.arange(16, dtype=np.float32).reshape(2, 8)
 def parts(tmp_path):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "x.pb").write_bytes(GRAPH)
-    return gs.split(gs.load(tmp_path / "models" / "x.pb"), outputs="top:0,top:1")
+    return gs.split(gs.load(tmp_path / "models" / "x.pb"), outputs="top:0,top:1", repair="border")
 
 
 @pytest.fixture(scope="module")

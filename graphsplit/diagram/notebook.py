@@ -20,6 +20,7 @@ from graphsplit.diagram.tables import (
     report_table,
     rewrite_table,
     suggestions_table,
+    target_table,
     tensor_table,
 )
 from graphsplit.errors import GraphSplitError
@@ -88,7 +89,8 @@ def _model(model: Model) -> str:
 
 
 def _split(split: Plan | Parts) -> str:
-    return _framed(split) + (added_table(split.added) if split.added else "")
+    said = "" if split.target is None else target_table(split.target)
+    return _framed(split) + said + (added_table(split.added) if split.added else "")
 
 
 #: (module, class) → its HTML, a picture first; these have a picture as SVG as well.

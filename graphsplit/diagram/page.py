@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphsplit.diagram.tables import border_table, html_text, section_table
+from graphsplit.diagram.tables import border_table, html_text, section_table, target_table
 
 if TYPE_CHECKING:
     from graphsplit.diagram.picture import Picture
@@ -28,7 +28,8 @@ def page_of(picture: Picture) -> str:
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title} · graphsplit</title>'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         f"<style>{_STYLE}</style></head>\n<body><h1>{title}</h1>\n<figure>{picture.svg}</figure>\n"
-        f"<h2>Section inputs and outputs</h2>\n{section_table(scene)}\n"
+        + ("" if scene.target is None else f"<h2>Target</h2>\n{target_table(scene.target)}\n")
+        + f"<h2>Section inputs and outputs</h2>\n{section_table(scene)}\n"
         + (f"<h2>Border tensors</h2>\n{border_table(scene)}\n" if scene.borders else "")
         + "</body></html>\n"
     )

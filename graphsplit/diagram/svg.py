@@ -10,7 +10,7 @@ from typing import Literal
 from graphsplit.diagram.colours import legend, tint
 from graphsplit.diagram.layout import Item, Placed, arrange, layers
 from graphsplit.diagram.view import Block, Scene
-from graphsplit.graph.text import bytes_text, escaped, shape_text, shortened
+from graphsplit.graph.text import bytes_text, count_text, escaped, shape_text, shortened
 
 __all__ = ["render"]
 
@@ -163,7 +163,7 @@ class _Drawing:
         first = {a for _, a, _ in self.spans}
         last = {b for _, _, b in self.spans}
         tops: list[float] = []
-        y = 62.0
+        y = 62.0 if self.scene.target is None else 78.0
         for row, height in enumerate(heights):
             if row in first:
                 y += _HEAD
@@ -183,8 +183,15 @@ class _Drawing:
         title = _plain(shortened(self.scene.title, limit))
         yield f'<text x="{2 * _PAD}" y="26" font-size="15" font-weight="600" fill="#20242a">{title}</text>'
         yield f'<text x="{2 * _PAD}" y="44" fill="#565d66">{_plain(about)}</text>'
+        if (answer := self.scene.target) is not None:
+            left = f"; {count_text(len(answer.refused), 'op')} left on the host" if answer.refused else ""
+            said = shortened(f"{answer.target}: {answer.summary()}{left}", int((width - 4 * _PAD) / _LETTER))
+            yield f'<text x="{2 * _PAD}" y="60" fill="#565d66">{_plain(said)}</text>'
         x = width - 2 * _PAD
-        for name, colours in reversed(legend([b.name for b in self.scene.blocks])):
+        entries = legend([b.name for b in self.scene.blocks])
+        if sum(len(name) * _LETTER + 24 for name, _ in entries) > width - 4 * _PAD - len(about) * _LETTER:
+            return  # sections have their names
+        for name, colours in reversed(entries):
             x -= len(name) * _LETTER + 24
             yield f'<rect x="{x:.1f}" y="35" width="11" height="11" rx="2" fill="{colours.back}" stroke="{colours.frame}"/>'
             yield f'<text x="{x + 16:.1f}" y="44.5" fill="#565d66">{_plain(name)}</text>'
@@ -192,11 +199,12 @@ class _Drawing:
     def _section(self, block: Block, top: float, bottom: float, width: float) -> str:
         colours = tint(block.name)
         y, height = top - _HEAD, bottom - top + _HEAD + _PAD * 0.8
+        nodes = "1 node" if block.size == 1 else f"{block.size:,} nodes"
         return (
             f'<g class="section"><rect x="{_PAD}" y="{y:.1f}" width="{width - 2 * _PAD:.1f}" height="{height:.1f}" rx="10" '
             f'fill="{colours.back}" stroke="{colours.frame}" stroke-width="1.2"/>'
             f'<text x="{2 * _PAD}" y="{y + 19:.1f}" font-size="13" font-weight="600" fill="{colours.ink}">{_plain(block.name)}'
-            f'<tspan font-weight="400" font-size="11" dx="8">{block.size:,} nodes</tspan></text></g>'
+            f'<tspan font-weight="400" font-size="11" dx="8">{nodes}</tspan></text></g>'
         )
 
     def _wires(self, x: Mapping[str, float], tops: list[float], heights: list[float]) -> Iterable[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from graphsplit.graph.index import GraphIndex, TensorSpec
 from graphsplit.graph.text import bytes_text, escaped, shape_text
+from graphsplit.planning.targets.answer import grouped
 
 if TYPE_CHECKING:
     from graphsplit.benchmark.measure import BenchReport
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from graphsplit.execution.placement import Placed
     from graphsplit.exports import Exported
     from graphsplit.planning.plan import Added
+    from graphsplit.planning.targets.answer import Answer
     from graphsplit.rewrites.proof import RewriteReport
     from graphsplit.splitting.suggestions import Suggestions
     from graphsplit.verification.compare import OutputReport
@@ -38,6 +40,7 @@ __all__ = [
     "section_table",
     "suggestions_table",
     "table",
+    "target_table",
     "tensor_table",
 ]
 
@@ -121,6 +124,13 @@ def added_table(added: Iterable[Added]) -> str:
     return table(["added to the border", "consumer", "reason"], [(a.tensor, a.consumer, a.reason) for a in added])
 
 
+def target_table(answer: Answer) -> str:
+    """What a target takes of a split, and what it left on the host."""
+    said = f"{'✔' if answer.whole else '✘'} {answer.target}: {answer.summary()}{f' ({answer.reason})' if answer.reason else ''}"
+    rows = [(g.op, f"{len(g.tensors):,}", _listed(g.tensors), g.reason) for g in grouped(answer.refused)]
+    return _title(said) + (table(["left on the host", "ops", "tensors", "reason"], rows) if rows else "")
+
+
 def suggestions_table(suggestions: Suggestions) -> str:
     """Suggested cuts, best first."""
     rows = [
@@ -131,11 +141,12 @@ def suggestions_table(suggestions: Suggestions) -> str:
             _listed(f"{s.name} {s.dtype or '?'} {shape_text(s.shape)}" for s in cut.outputs),
             bytes_text(cut.nbytes),
             ", ".join(f"{section} {count:,}" for section, count in cut.nodes.items()),
+            "" if cut.share is None else f"{cut.share:.0%}",
             cut.reason,
         )
         for number, cut in enumerate(suggestions)
     ]
-    columns = ["", "cut", "main starts at", "main ends at", "bytes per frame", "nodes", "reason"]
+    columns = ["", "cut", "main starts at", "main ends at", "bytes per frame", "nodes", "multiplications in main", "reason"]
     return table(columns, rows) if rows else _line(f"nothing to cut: {suggestions.reason}")
 
 

@@ -11,6 +11,7 @@ from graphsplit.formats import Model
 from graphsplit.graph.index import GraphIndex, TensorSpec
 from graphsplit.parts.parts import Part, Parts
 from graphsplit.planning.plan import Plan
+from graphsplit.planning.targets.answer import Answer
 
 __all__ = ["Block", "Scene", "plan_scene", "scene_of"]
 
@@ -50,6 +51,7 @@ class Scene:
         outputs: Tensors to fetch.
         specs: Tensor that enters or leaves a section → its dtype and shape; tensors may be missing.
         added: Border tensors that the user did not name.
+        target: What a target takes of the accelerator's sections, if the split was made for one.
     """
 
     title: str
@@ -58,6 +60,7 @@ class Scene:
     outputs: tuple[str, ...]
     specs: Mapping[str, TensorSpec]
     added: frozenset[str]
+    target: Answer | None = None
 
     @property
     def borders(self) -> tuple[str, ...]:
@@ -108,7 +111,7 @@ def plan_scene(plan: Plan, model: Model | None, specs: Mapping[str, TensorSpec])
         for s, room in zip(plan.sections, rooms, strict=True)
     )
     added = frozenset(a.tensor for a in plan.added)
-    return Scene(_title(model), blocks, plan.inputs, plan.outputs, _specs(index, blocks, specs), added)
+    return Scene(_title(model), blocks, plan.inputs, plan.outputs, _specs(index, blocks, specs), added, plan.target)
 
 
 def _title(model: Model) -> str:
@@ -127,7 +130,7 @@ def _of_names(plan: Plan, specs: Mapping[str, TensorSpec]) -> Scene:
         outputs = {t: None if t in section.inputs else 0 for t in section.outputs}
         clusters = (_scopes(section.nodes),)
         blocks.append(Block(section.name, len(section.nodes), clusters, (), dict.fromkeys(section.inputs, (0,)), outputs))
-    return Scene("plan", tuple(blocks), plan.inputs, plan.outputs, specs, frozenset(a.tensor for a in plan.added))
+    return Scene("plan", tuple(blocks), plan.inputs, plan.outputs, specs, frozenset(a.tensor for a in plan.added), plan.target)
 
 
 def _scopes(nodes: Sequence[str]) -> Cluster:
@@ -142,7 +145,7 @@ def _of_parts(parts: Parts, specs: Mapping[str, TensorSpec]) -> Scene:
     rooms = _rooms([len(p.model.index.nodes) for p in parts])
     blocks = tuple(_of_part(p, room) for p, room in zip(parts, rooms, strict=True))
     added = frozenset(a.tensor for a in parts.added)
-    return Scene(parts.source.stem, blocks, parts.inputs, parts.outputs, specs, added)
+    return Scene(parts.source.stem, blocks, parts.inputs, parts.outputs, specs, added, parts.target)
 
 
 def _of_part(part: Part, room: int) -> Block:

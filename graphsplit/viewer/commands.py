@@ -58,7 +58,7 @@ def _searched(plan: Plan | None, target: Target | None) -> list[str] | None:
     """The options that search for the cut again; None where tensors have to be named."""
     if plan is None:
         return None
-    islands = ["--islands"] if plan.devices else []
+    islands = ["--islands"] if any(name.startswith("part_") for name in plan.devices) else []
     if plan.target is None:
         return islands or None
     if target is None or (target.path is None and target.name not in target_names()):

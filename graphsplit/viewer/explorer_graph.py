@@ -167,7 +167,7 @@ class _Graph:
         if node.group is not None:
             attrs["stays together with"] = f"{self.index.groups[node.group].kind} {node.group}"
         if node.name in self.refused:
-            attrs[f"{self.by} refuses it"] = self.refused[node.name]
+            attrs["refused"] = f"by {self.by}: {self.refused[node.name]}"
         scope = node.name.partition(";")[0].rpartition("/")[0]
         inside: _Node = {
             "id": _id(section, node.name),

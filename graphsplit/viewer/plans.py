@@ -98,7 +98,7 @@ def plan_json(model: Model, shown: Shown, specs: Mapping[str, TensorSpec]) -> di
         "added": [added_json(a) for a in plan.added],
         "replicated": list(plan.replicated),
         "notes": [n for n in plan.notes if plan.target is None or not n.startswith(plan.target.summary())],
-        "marks": hash((shown.target, *shown.refused)) if shown.refused else 0,  # other nodes coloured: another number
+        "marks": str(hash((shown.target, *shown.refused))) if shown.refused else "",  # other nodes coloured: another number
         "target": None if plan.target is None else answer_json(plan.target),
         "legend": [{"name": n, "back": t.back, "frame": t.frame} for n, t in colours],
         "svg": draw(model, plan, specs=specs).svg,

@@ -96,7 +96,11 @@ def open_model(what: ModelLike | Parts, *, planned: Plan | None = None, trust: b
         model = whole_of(opened, rewritten=True, trust=trust)
         ports = [(p.name, [i.tensor for i in p.inputs], [o.tensor for o in p.outputs]) for p in opened]
         chosen = _same_repair(_as_cut(ports, opened.outputs, model, "auto"), model, ports)
-        fitted = None if opened.target is None else replace(chosen.plan(model), target=opened.target)
+        fitted = (
+            None
+            if opened.target is None
+            else replace(chosen.plan(model), target=opened.target, devices={p.name: p.device for p in opened})
+        )
         return Session(model, chosen, "as it was split", _built_in(fitted), fitted)
     if planned is not None:
         if cut:

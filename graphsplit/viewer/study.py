@@ -6,17 +6,19 @@ from dataclasses import dataclass
 
 from graphsplit.formats import Model
 from graphsplit.graph.text import bytes_text
-from graphsplit.inference.shapes import frame_bytes
+from graphsplit.inference.shapes import Sizes, frame_bytes
 from graphsplit.parts.parts import default_device
+from graphsplit.planning.affinity import refusing
 from graphsplit.planning.cost import estimate
 from graphsplit.planning.plan import Plan
 from graphsplit.planning.targets import Target
+from graphsplit.splitting.searching import Finder
 from graphsplit.splitting.suggestions import Suggestion, suggest
 from graphsplit.splitting.surgery import border_specs, plan
 from graphsplit.viewer.session import cut_of
 from graphsplit.viewer.tensors import tensor_json
 
-__all__ = ["Study", "examine", "planned_cut_json"]
+__all__ = ["Study", "examine", "planned_cut_json", "share_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,20 @@ def _cut_json(cut: Suggestion) -> dict[str, object]:
     }
 
 
+def share_of(model: Model, planned: Plan) -> float | None:
+    """Part of the multiplications that the accelerator's sections of a plan for a target hold; None if there are no layers."""
+    refused = () if planned.target is None else planned.target.refused
+    tied = {model.index.producer[r.tensor]: r.reason for r in refused if r.tensor in model.index.producer}
+    hosts = _hosts(planned)
+    found = Finder(model, Sizes(model)).search(refusing(tied))
+    return found.share(n for s in planned.sections if s.name not in hosts for n in s.nodes)
+
+
+def _hosts(planned: Plan) -> list[str]:
+    """The sections that stay on the host."""
+    return [s.name for s in planned.sections if planned.devices.get(s.name, default_device(s.name)) == default_device("post")]
+
+
 def planned_cut_json(
     model: Model, planned: Plan, *, source: str, name: str, reason: str, share: float | None = None
 ) -> dict[str, object]:
@@ -89,7 +105,6 @@ def planned_cut_json(
     """
     specs = border_specs(model, planned)
     cut = cut_of(planned, None)
-    devices = {s.name: planned.devices.get(s.name, default_device(s.name)) for s in planned.sections}
     return {
         "source": source,
         "name": name,
@@ -98,7 +113,7 @@ def planned_cut_json(
         "added": list(dict.fromkeys(a.tensor for a in planned.added)),
         "bytes_text": bytes_text(sum(specs[t].frame().nbytes or 0 for t in planned.borders)),
         "nodes": {s.name: len(s.nodes) for s in planned.sections},
-        "hosts": [name for name, device in devices.items() if device == default_device("post")],
+        "hosts": _hosts(planned),
         "share": share,
         "reason": reason,
     }

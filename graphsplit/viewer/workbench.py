@@ -20,7 +20,7 @@ from graphsplit.viewer.output_folder import OutputFolder
 from graphsplit.viewer.plans import Plans, Shown, plan_json
 from graphsplit.viewer.requests import CropRequest, FitRequest, PlanRequest, SplitRequest, StudyRequest, VerifyRequest
 from graphsplit.viewer.session import ChosenCut, Session, cut_of
-from graphsplit.viewer.study import examine, planned_cut_json
+from graphsplit.viewer.study import examine, planned_cut_json, share_of
 from graphsplit.viewer.targets import Targets, answer_json, target_key
 from graphsplit.viewer.tensors import Tensors, tensor_json
 
@@ -189,7 +189,14 @@ class Workbench:
         assert planned.target is not None
         cut = cut_of(planned, kept)
         self._fitted[key, cut] = planned
-        found = planned_cut_json(self.model, planned, source=planned.target.who, name=f"for {target.name}", reason=planned.origin)
+        found = planned_cut_json(
+            self.model,
+            planned,
+            source=planned.target.who,
+            name=f"for {target.name}",
+            reason=planned.origin,
+            share=share_of(self.model, planned),
+        )
         return {"cut": found, "answer": answer_json(planned.target)}
 
     def _compared(self, parts: Parts) -> Report:

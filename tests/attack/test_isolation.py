@@ -28,7 +28,7 @@ from graphsplit.inference.feeds import made_feeds
 from graphsplit.inference.messages import MessageError, receive, send
 from graphsplit.inference.sessions import open_session
 from graphsplit.verification import equivalence
-from graphsplit.viewer.requests import CutEnds, PlanRequest, VerifyRequest
+from graphsplit.viewer.requests import CutEnds, PlanRequest, StudyRequest, VerifyRequest
 from graphsplit.viewer.session import open_model
 from graphsplit.viewer.workbench import Workbench
 from tests.graphs import Func, FunctionDef, const, function, model, node, placeholder
@@ -499,7 +499,7 @@ def test_the_workbench_survives_any_model(hazards, tmp_path):
         return answer
 
     try:
-        assert "inferring shapes crashed" in str(done(bench.state()["study"])["error"])
+        assert "inferring shapes crashed" in str(done(bench.study(StudyRequest())["job"])["error"])
         plan = bench.plan(PlanRequest(cut=CutEnds(ends=(("border:0",),))))
         assert [s["name"] for s in plan["sections"]] == ["main", "post"]
         assert "crashed" in str(done(bench.verify(VerifyRequest(plan=plan["plan"]))["job"])["error"])

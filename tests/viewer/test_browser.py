@@ -12,6 +12,7 @@ import pytest
 
 import graphsplit as gs
 from graphsplit.viewer.explorer_files import web_files
+from tests.quantised import network, target_file
 from tests.viewer.conftest import chain
 
 pytestmark = pytest.mark.slow
@@ -84,7 +85,8 @@ def test_a_cut_is_chosen_verified_and_saved(watched, demo_model, tmp_path):
         assert page.get_attribute("#suggestions li:first-child button", "aria-pressed") == "true"
         page.click("#suggestions li:nth-child(3) button")  # the heads
         until(lambda: page.inner_text("#crossing") != first)
-        assert page.locator("#borders .tensor").count() == 10
+        assert page.locator("#borders .group").count() == 2  # main starts there, too
+        assert page.locator("#borders .group:last-child .tensor").count() == 10
 
         page.click("#clear")
         until(lambda: page.evaluate("document.getElementById('crossing').textContent.startsWith('one section')"))
@@ -138,6 +140,52 @@ def test_a_node_selected_in_the_graph_is_chosen_and_the_graph_follows_the_plan(w
             return page.evaluate("document.getElementById('selected').textContent.includes('concat:0')")
 
         until(selected)
+    assert not [u for u in watched.requested if not u.startswith(_INSIDE)]
+    assert watched.logged == []
+
+
+def test_a_compiler_is_chosen_and_asked_and_its_cut_taken(watched, tmp_path):
+    (tmp_path / "net.tflite").write_bytes(network("alpha", "beta", "gamma", "delta", custom="Decoder"))
+    compiler = (
+        "import sys\nif b'delta/w' in open(sys.argv[1], 'rb').read(): print('no FULLY_CONNECTED delta: too wide')\nprint('taken 3')"
+    )
+    path = target_file(tmp_path, compiler)
+    with gs.view(tmp_path / "net.tflite", folder=tmp_path, target=path, ask=False) as viewer:
+        page = watched.open(viewer)
+        assert page.evaluate("document.getElementById('target').value") == str(path)
+        page.wait_for_selector("#suggestions button")
+        assert "on the accelerator: 100 % of the multiplications" in page.inner_text("#suggestions")
+        assert "Decoder is a custom op" in text(page, "refused")
+        assert "--no-ask" in text(page, "command")
+        assert "refused by mine" in text(page, "legend")
+
+        page.click("#fit")
+        page.wait_for_selector("#said.good")
+        until(lambda: "fake takes 3 of 3 ops of main" in text(page, "plan"))
+        assert "2 rounds" in text(page, "plan")
+        assert "too wide" in text(page, "taken")
+        assert page.get_attribute("#suggestions li:first-child button", "aria-pressed") == "true"
+        assert f"--target {path} -o DIR" in text(page, "command")
+        assert text(page, "origin").startswith("cut: fake for mine: ")
+        if web_files() is not None:
+            select = "{cmd: 'model-explorer-select-node-by-node-id', nodeId: 'post::delta'}"
+            page.wait_for_selector("#graph iframe")
+
+            def selected():
+                page.evaluate(f"document.querySelector('#graph iframe').contentWindow.postMessage({select}, '*')")
+                return "mine refuses it: too wide" in text(page, "selected")
+
+            until(selected)
+
+        page.select_option("#target", "")
+        until(lambda: "refused by" not in text(page, "legend"))
+        assert not page.is_visible("#fit")
+        assert "fake takes" not in text(page, "plan")
+        page.set_viewport_size({"width": 360, "height": 800})
+        page.select_option("#target", str(path))
+        until(lambda: "fake takes" in text(page, "plan"))
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert page.evaluate("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('aside'))")
     assert not [u for u in watched.requested if not u.startswith(_INSIDE)]
     assert watched.logged == []
 

@@ -265,3 +265,11 @@ def test_png_without_its_library_says_what_to_install(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "resvg_py", None)
     with pytest.raises(gs.MissingExtraError, match=r"graphsplit\[view\]"):
         gs.draw(model, gs.plan(model, outputs="net/head")).png()
+
+
+def test_a_legend_that_does_not_fit_is_left_out(tmp_path):
+    names = [f"n{i}" for i in range(14)]
+    model = gs.load(chain(tmp_path / "m.pbtxt", *names))
+    several = gs.draw(model, gs.plan(model, outputs=[[n] for n in names[:12]]), shapes=False).svg
+    few = gs.draw(model, gs.plan(model, outputs="n3"), shapes=False).svg
+    assert ('y="44.5"' in several, 'y="44.5"' in few) == (False, True)

@@ -12,7 +12,7 @@ from graphsplit.graph.index import GraphIndex, Node, TensorSpec
 from graphsplit.planning.cost import estimate
 from graphsplit.viewer.explorer_graph import graph_of, node_data, tensors_of_node
 from graphsplit.viewer.jobs import Jobs
-from graphsplit.viewer.requests import CropRequest, PlanRequest, SplitRequest, VerifyRequest, as_request
+from graphsplit.viewer.requests import CropRequest, PlanRequest, SplitRequest, StudyRequest, VerifyRequest, as_request
 from graphsplit.viewer.session import ChosenCut, open_model
 from graphsplit.viewer.workbench import Workbench
 from tests import graphs
@@ -166,9 +166,9 @@ def test_suggestions_come_with_reasons_and_costs_with_the_plan(demo_model, tmp_p
     bench = Workbench(open_model(demo_model), tmp_path)
     number = plan(bench)["plan"]
     assert bench.node_data(number)["plan"]["results"] == {}
-    answer = done(bench, bench.state()["study"])
+    answer = done(bench, bench.study(StudyRequest())["job"])
     assert answer["cuts"][0]["source"] == "preset"
-    assert all(c["reason"] and c["outputs"] for c in answer["cuts"])
+    assert all(c["reason"] and c["ends"] for c in answer["cuts"])
     assert max(cost["value"] for cost in bench.node_data(number)["plan"]["results"].values()) > 1_000_000
     with pytest.raises(gs.GraphSplitError, match="this plan is unknown"):
         bench.node_data(number + 1)
@@ -250,7 +250,7 @@ def test_a_model_that_needs_trust_is_shown_but_not_run_and_the_answer_says_so(re
     bench = Workbench(open_model(reading, outputs="border"), tmp_path)
     state = bench.state()
     assert (state["reaches_outside"], state["trusted"]) == (["spy"], False)
-    assert done(bench, state["study"])["reason"]
+    assert done(bench, bench.study(StudyRequest())["job"])["reason"]
     shown = plan(bench, "border")
     assert [s["name"] for s in shown["sections"]] == ["main", "post"]
     assert "border:0" in shown["svg"]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from graphsplit.graph.text import count_text
+from graphsplit.graph.text import count_text, list_text
 
 __all__ = ["Answer", "Refused", "RefusedGroup", "Round", "grouped", "joined"]
 
@@ -107,7 +107,7 @@ class Answer:
 
     def summary(self) -> str:
         """``vela 5.2.0 takes 60 of 61 ops of main``."""
-        of = f" of {', '.join(self.sections)}" if self.sections else ""
+        of = f" of {list_text(self.sections)}" if self.sections else ""
         return f"{self.who} takes {self.taken} of {count_text(self.asked, 'op')}{of}"
 
     def json(self) -> dict[str, object]:

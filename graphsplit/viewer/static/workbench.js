@@ -11,7 +11,7 @@ const SVG = "http://www.w3.org/2000/svg";
  * `compiler`: key of the target that was chosen, or null. `cuts`: suggestions for it. `fitted`: cuts that compilers were asked about.
  */
 const state = { cut: { inputs: [], ends: [[]] }, target: 0, plan: null, revision: 0, known: new Map(), cuts: [], start: null, explorer: null,
-  compiler: null, targets: [], fitted: new Map() };
+  compiler: null, marks: "", targets: [], fitted: new Map() };
 
 function known(tensor) {
   return state.known.get(tensor)?.text ?? "";
