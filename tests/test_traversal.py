@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from itertools import islice
 
+from graphsplit.graph.index import TensorSpec, whole_bytes
 from graphsplit.graph.traversal import reachable, walk
 
 NEXT = {"a": ["b", "c"], "b": ["d"], "c": ["d"], "d": ["a"], "e": []}
@@ -38,3 +39,10 @@ def test_neighbours_are_asked_for_only_as_far_as_the_walk_goes():
 
     assert list(islice(walk([0], neighbours), 3)) == [0, 1, 2]
     assert asked == [0, 1]
+
+
+def test_sizes_of_any_magnitude_are_exact() -> None:
+    assert [whole_bytes(3, size) for size in (0.25, 0.5, 1, 4)] == [1, 2, 3, 12]
+    assert whole_bytes(10**400, 4) == 4 * 10**400
+    assert TensorSpec("t", "float32", (2**40,) * 30).nbytes == 4 * 2**1200
+    assert TensorSpec("t", "int4", (3,)).nbytes == 2

@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import ceil, prod
+from math import prod
 from types import MappingProxyType
 from typing import Literal
 
@@ -18,7 +18,7 @@ from graphsplit.errors import TensorNotFoundError
 from graphsplit.graph.text import count_text, list_text, shape_text, shortened
 from graphsplit.graph.traversal import reachable, walk
 
-__all__ = ["Function", "GraphIndex", "Group", "Node", "Role", "Shape", "TensorSpec", "itemsize"]
+__all__ = ["Function", "GraphIndex", "Group", "Node", "Role", "Shape", "TensorSpec", "itemsize", "whole_bytes"]
 
 _BITS = {
     "bool": 8, "int4": 4, "uint4": 4, "int2": 2, "uint2": 2, "int8": 8, "uint8": 8, "qint8": 8, "quint8": 8,
@@ -47,6 +47,11 @@ def itemsize(dtype: str | None) -> float | None:
 _LONG = 60  # characters of a name in a repr
 
 
+def whole_bytes(count: int, size: float) -> int:
+    """Bytes of so many elements of an `itemsize`, rounded up; exact for any count, as floats are not."""
+    return (count * int(8 * size) + 7) // 8
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class TensorSpec:
     """What is known about a tensor without running anything.
@@ -72,7 +77,7 @@ class TensorSpec:
         size = itemsize(self.dtype)
         if size is None or self.shape is None or None in self.shape:
             return None
-        return ceil(prod(d for d in self.shape if d is not None) * size)
+        return whole_bytes(prod(d for d in self.shape if d is not None), size)
 
     def frame(self) -> TensorSpec:
         """The same tensor for one frame: an unknown leading dimension is a batch of one."""

@@ -13,9 +13,9 @@ Source: the comments on SparsityParameters in TFLite's schema.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
 
 from graphsplit.formats.tflite.flatbuffer import Table
+from graphsplit.graph.index import whole_bytes
 
 __all__ = ["fault"]
 
@@ -68,7 +68,7 @@ def fault(sparsity: Table, shape: Sequence[int], size: float, held: int) -> str:
             count = len(indices)
         else:
             return f"a level is of a kind ({level.number('format')}) unknown to this version"
-    needed = ceil(count * size)
+    needed = whole_bytes(count, size)
     return "" if needed <= held else f"it has {count:,} values, {needed:,} bytes; its buffer has {held:,}"
 
 

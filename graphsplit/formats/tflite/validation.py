@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, prod
+from math import prod
 
 from graphsplit.formats.tflite.flatbuffer import Table
 from graphsplit.formats.tflite.schema import fields, tensor_dtype
 from graphsplit.formats.tflite.sparsity import fault
-from graphsplit.graph.index import itemsize
+from graphsplit.graph.index import itemsize, whole_bytes
 
 __all__ = [
     "ELSEWHERE",
@@ -97,7 +97,7 @@ def check_size(tensor: Table, held: int, where: str) -> None:
         return
     if any(s < 0 for s in shape):
         raise TFLiteError(f"{where} is a constant of shape {list(shape)}")
-    needed = ceil(prod(shape) * size)
+    needed = whole_bytes(prod(shape), size)
     if needed > held:
         raise TFLiteError(f"{where} is a constant of {needed:,} bytes, its buffer has {held:,}")
 
