@@ -146,6 +146,6 @@ def test_sections_of_conds_with_effects_equal_the_whole() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("start", range(100, 250, 50))
+@pytest.mark.parametrize("start", range(100, 180, 40))
 def test_sections_of_many_conds_with_effects_equal_the_whole(start: int) -> None:
-    assert sum(check_random_cuts(seed) for seed in range(start, start + 50)) >= 100
+    assert sum(check_random_cuts(seed) for seed in range(start, start + 40)) >= 80

@@ -326,7 +326,7 @@ def test_a_signal_at_any_moment_is_a_quiet_end_without_litter(tmp_path, words, n
 
     model, number = str(load("demo").path), getattr(signal, number)
     words = [w.format(model=model) for w in words]
-    for step in range(0, 20, 1 if os.environ.get("GRAPHSPLIT_ATTACK") else 5):
+    for step in range(0, 20, 1 if os.environ.get("GRAPHSPLIT_ATTACK") else 10):
         folder = tmp_path / str(step)
         folder.mkdir()
         after = 0.15 + 0.4 * step
