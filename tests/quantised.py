@@ -11,7 +11,15 @@ import numpy as np
 
 from tests.formats.tflite.builder import Built, Graph, per_channel
 
-__all__ = ["Q", "dense", "network", "target_file"]
+__all__ = ["Q", "dense", "network", "refusing", "target_file"]
+
+_REFUSES = """
+import sys
+data = open(sys.argv[1], 'rb').read()
+for name in {names!r}:
+    if name.encode() + b'/w' in data: print('no FULLY_CONNECTED ' + name + ': too wide')
+print('taken', data.count(b'/w'))
+"""
 
 #: One scale for every tensor.
 Q = per_channel([0.5])
@@ -67,3 +75,8 @@ def target_file(folder: Path, program: str = "", **fields: Any) -> Path:
     ops = {"FULLY_CONNECTED": "accelerator", "RELU": "accelerator"}
     path.write_text(json.dumps({"name": "mine", "dtypes": ["int8"], "ops": ops} | compiler | fields), encoding="utf-8")
     return path
+
+
+def refusing(folder: Path, *names: str) -> Path:
+    """A target whose compiler refuses the layers of these names: it looks for their weights in the file, and names tensors."""
+    return target_file(folder, _REFUSES.format(names=list(names)))

@@ -137,7 +137,7 @@ def test_a_host_op_between_layers_is_named_with_the_other_choices():
     assert (found.starting_before().back, found.starting_before().share) == (("conv1:0",), 0.75)
     after = found.starting_after()
     assert (after.front, after.back, after.share) == (("nms1:0",), ("conv2:0",), 0.25)
-    assert [(i.accelerated, i.ends) for i in found.islands()] == [
+    assert [(i.accelerated, i.ends) for i in found.islands] == [
         (True, ("conv1:0",)),
         (False, ("nms1:0",)),
         (True, ("conv2:0",)),

@@ -112,7 +112,7 @@ def test_islands_alternate_and_hold_every_layer(seeds: range) -> None:
     some = 0
     for seed in seeds:
         index, search = search_of(seed, most=16)
-        islands = search.islands()
+        islands = search.islands
         assert bool(islands) == bool(search.between)
         if not islands:
             continue

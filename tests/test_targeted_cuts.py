@@ -16,17 +16,8 @@ from graphsplit.planning.targets import read_target
 
 pytest.importorskip("ai_edge_litert")
 from tests.formats.tflite.builder import Built
-from tests.quantised import network, target_file
+from tests.quantised import network, refusing, target_file
 from tests.shared import shared_case
-
-# Refuses the layers of these names: it looks for their weights in the file, and names tensors.
-REFUSES = """
-import sys
-data = open(sys.argv[1], 'rb').read()
-for name in {names!r}:
-    if name.encode() + b'/w' in data: print('no FULLY_CONNECTED ' + name + ': too wide')
-print('taken', data.count(b'/w'))
-"""
 
 
 @pytest.fixture
@@ -34,10 +25,6 @@ def model(tmp_path: Path) -> Path:
     path = tmp_path / "net.tflite"
     path.write_bytes(network("alpha", "beta", "gamma", "delta", custom="Decoder"))
     return path
-
-
-def refusing(folder: Path, *names: str) -> Path:
-    return target_file(folder, REFUSES.format(names=list(names)))
 
 
 def ops(parts: gs.Parts) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from graphsplit.cli.printing import bytes_text, print_json, say, shape_text, spe
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
 from graphsplit.formats import Model, load
-from graphsplit.splitting.naming import written
+from graphsplit.splitting.naming import UNWRITABLE, name_flags
 from graphsplit.splitting.suggestions import Suggestion, suggest
 
 __all__ = ["add"]
@@ -74,11 +74,5 @@ def _cut_json(cut: Suggestion) -> dict[str, object]:
 
 def _command(path: str, model: Model, cut: Suggestion) -> str:
     """A command to paste, which names exactly these tensors."""
-    words = ["graphsplit", "split", path]
-    for flag, tensors in (("--inputs", cut.inputs), ("--outputs", [o.name for o in cut.outputs])):
-        names = written(model.index, tensors)
-        if names is None:
-            return "these names cannot be written on a command line; split the model in Python"
-        if names:
-            words += [f"{flag}={names}"] if names.startswith("-") else [flag, names]
-    return shlex.join([*words, "-o", "DIR"])
+    named = name_flags(model.index, [("--inputs", cut.inputs), ("--outputs", [o.name for o in cut.outputs])])
+    return UNWRITABLE if named is None else shlex.join(["graphsplit", "split", path, *named, "-o", "DIR"])

@@ -6,15 +6,14 @@ that somebody built to be hard must not keep us for hours.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
-from functools import partial
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 from graphsplit.errors import CutError
 from graphsplit.graph.traversal import reachable
 from graphsplit.planning.max_flow import FlowLimitError, FlowNetwork
 
-__all__ = ["SINK", "SOURCE", "Network"]
+__all__ = ["SINK", "SOURCE", "Network", "Residual"]
 
 SOURCE, SINK = "source", "sink"
 
@@ -42,20 +41,14 @@ class Network:
 
     def smallest_source(self) -> set[Any]:
         """The source's side of a minimum cut that has the fewest vertices there. Raises CutError for a hostile network."""
-        following: dict[Hashable, list[Hashable]] = {}
-        for one, other in self.open_edges():
-            following.setdefault(one, []).append(other)
-        return reachable([SOURCE], partial(_neighbours, following))
+        return self.residual().source_side()
 
     def smallest_sink(self) -> set[Any]:
         """The sink's side of a minimum cut that has the fewest vertices there. Raises CutError for a hostile network."""
-        leading: dict[Hashable, list[Hashable]] = {}
-        for one, other in self.open_edges():
-            leading.setdefault(other, []).append(one)
-        return reachable([SINK], partial(_neighbours, leading))
+        return self.residual().sink_side()
 
-    def open_edges(self) -> Iterator[tuple[Hashable, Hashable]]:
-        """The edges of the residual graph of a maximum flow: no minimum cut pays for one.
+    def residual(self) -> Residual:
+        """What a maximum flow leaves open.
 
         Raises:
             CutError: The flow takes too many steps to find.
@@ -72,11 +65,33 @@ class Network:
                 'every other tensor cross with repair="border"'
             ) from error
         vertices = list(self._numbers)
-        return ((vertices[one], vertices[other]) for one, other in network.open_edges())
+        return Residual([(vertices[one], vertices[other]) for one, other in network.open_edges()])
 
     def _number(self, vertex: Hashable) -> int:
         return self._numbers.setdefault(vertex, len(self._numbers))
 
 
-def _neighbours(of: dict[Hashable, list[Hashable]], vertex: Hashable) -> list[Hashable]:
-    return of.get(vertex, [])
+class Residual:
+    """The residual graph of a maximum flow: no minimum cut pays for one of its edges.
+
+    Args:
+        edges: Its edges, from vertex to vertex.
+    """
+
+    def __init__(self, edges: list[tuple[Hashable, Hashable]]) -> None:
+        self.edges = edges
+
+    def source_side(self) -> set[Any]:
+        """What can be reached from `SOURCE`: its side of a minimum cut, with the fewest vertices there."""
+        return _reachable(SOURCE, self.edges)
+
+    def sink_side(self) -> set[Any]:
+        """What `SINK` can be reached from: its side of a minimum cut, with the fewest vertices there."""
+        return _reachable(SINK, ((other, one) for one, other in self.edges))
+
+
+def _reachable(start: Hashable, edges: Iterable[tuple[Hashable, Hashable]]) -> set[Any]:
+    following: dict[Hashable, list[Hashable]] = {}
+    for one, other in edges:
+        following.setdefault(one, []).append(other)
+    return reachable([start], lambda vertex: following.get(vertex, ()))

@@ -7,10 +7,8 @@ outweigh the next would give the same cut, a hundred times slower.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from functools import partial
+from collections.abc import Hashable
 
-from graphsplit.graph.traversal import reachable
 from graphsplit.planning.flow import SINK, SOURCE, Network
 
 __all__ = ["RankedNetwork"]
@@ -51,17 +49,9 @@ class RankedNetwork:
             for one, other, capacity in costs:
                 if (start := place(one)) != SINK and (end := place(other)) != SOURCE:
                     network.cost(start, end, capacity)
-            later: dict[Hashable, list[Hashable]] = {}
-            earlier: dict[Hashable, list[Hashable]] = {}
-            for one, other in network.open_edges():
-                later.setdefault(one, []).append(other)
-                earlier.setdefault(other, []).append(one)
-            before |= reachable([SOURCE], partial(_neighbours, later))
-            after |= reachable([SINK], partial(_neighbours, earlier))
+            residual = network.residual()
+            before |= residual.source_side()
+            after |= residual.sink_side()
             decided = before | after
-            bound = [(v, w) for v, others in later.items() if v not in decided for w in others if w not in decided]
+            bound = [(one, other) for one, other in residual.edges if one not in decided and other not in decided]
         return before
-
-
-def _neighbours(of: Mapping[Hashable, list[Hashable]], vertex: Hashable) -> Sequence[Hashable]:
-    return of.get(vertex, ())

@@ -112,6 +112,7 @@ class Search:
         self.layers = self.work.keys() - self.refused
         self.before_layers = units.before(self.layers) - self.layers
         self.after_layers = units.after(self.layers) - self.layers
+        self._crops: dict[tuple[frozenset[str], bool, frozenset[str]], Crop] = {}  # each chain is asked for several times
 
     # sides
 
@@ -148,8 +149,9 @@ class Search:
 
     def _is_refused(self, nodes: list[Node]) -> bool:
         """Whether a unit is for the host: it holds a host op, or is a loop, and holds no layer."""
-        if any(n.name in self.affinity.tied for n in nodes) or self.affinity.complete:
-            return any(n.name in self.affinity.tied for n in nodes)
+        tied = any(n.name in self.affinity.tied for n in nodes)
+        if tied or self.affinity.complete:
+            return tied
         if any(self._is_layer(n) for n in nodes):
             return False
         group = nodes[0].group
@@ -310,6 +312,12 @@ class Search:
         return self._crop(self._first, doubtful=False, tail=tail)
 
     def _crop(self, first: Set[str], *, doubtful: bool, tail: Set[str] = frozenset()) -> Crop:
+        key = (frozenset(first), doubtful, frozenset(tail))
+        if key not in self._crops:
+            self._crops[key] = self._find(first, doubtful, tail)
+        return self._crops[key]
+
+    def _find(self, first: Set[str], doubtful: bool, tail: Set[str]) -> Crop:
         units = self.units
         if not self.layers:
             return Crop((), (), 0.0, "nothing to crop: no op of the model belongs on an accelerator")
@@ -360,6 +368,7 @@ class Search:
 
     # islands
 
+    @cached_property
     def islands(self) -> tuple[Island, ...]:
         """Accelerator and host in turn, as few sections as possible; empty where no host op lies between layers."""
         if not self.between:
@@ -398,4 +407,4 @@ class Search:
             return False
         if members & self.layers or all(map(self._is_certain, members)):
             return True
-        return True if members & self.before_layers else current
+        return current or bool(members & self.before_layers)

@@ -7,7 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from graphsplit.errors import OptionError, TensorNotFoundError
 from graphsplit.graph.index import GraphIndex
 
-__all__ = ["Names", "tensors_of", "written"]
+#: What to say where `name_flags` finds no words.
+UNWRITABLE = "these names cannot be written on a command line; split the model in Python"
+
+__all__ = ["UNWRITABLE", "Names", "name_flags", "tensors_of", "written"]
 
 #: One name, several in one string with commas between, or an iterable of names.
 Names = str | Iterable[str]
@@ -64,6 +67,23 @@ def written(index: GraphIndex, tensors: Sequence[str]) -> str | None:
     except TensorNotFoundError:
         return None
     return text if same and text.isprintable() else None
+
+
+def name_flags(index: GraphIndex, flags: Iterable[tuple[str, Sequence[str]]]) -> list[str] | None:
+    """The words of a command line that name some tensors, to be quoted; None if a terminal cannot take them.
+
+    Args:
+        index: The graph.
+        flags: Flag and full names of tensors; one without tensors is left out.
+    """
+    words: list[str] = []
+    for flag, tensors in flags:
+        names = written(index, tensors)
+        if names is None:
+            return None
+        if names:
+            words += [f"{flag}={names}"] if names.startswith("-") else [flag, names]
+    return words
 
 
 def _short(index: GraphIndex, tensor: str) -> str:

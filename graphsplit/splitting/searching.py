@@ -16,7 +16,7 @@ from graphsplit.planning.cuts import Cut
 from graphsplit.planning.search import Crop, Search
 from graphsplit.planning.units import Units
 
-__all__ = ["Finder", "Found"]
+__all__ = ["Finder", "Found", "chain_cuts"]
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,9 @@ class Found:
 
     def why(self, crop: Crop) -> str:
         """Why main starts and ends where it does."""
-        parts = [
-            crop.before,
-            f"main ends {self._where}, before {crop.reason}" if crop.back else crop.reason,
-        ]
-        return "; ".join(part for part in parts if part)
-
-    @property
-    def _where(self) -> str:
-        return "where the fewest bytes cross" if self.search.affinity.complete else "right after the last layer of each head"
+        where = "where the fewest bytes cross" if self.search.affinity.complete else "right after the last layer of each head"
+        end = f"main ends {where}, before {crop.reason}" if crop.back else crop.reason
+        return f"{crop.before}; {end}" if crop.before else end
 
     def share(self, nodes: Iterable[str]) -> float | None:
         """Part of the multiplications of all layers that some nodes hold; None if there are no layers."""
@@ -59,7 +53,7 @@ class Found:
         why = f": {first.reason}" if first.reason else ""
         more = f", like {list_text(dict.fromkeys(f'{s.op} ({s.place})' for s in stuck[1:]), most=3)}" if len(stuck) > 1 else ""
         before, after = self.search.starting_before().share, self.search.starting_after().share
-        islands = self.search.islands()
+        islands = self.search.islands
         accelerated = sum(island.accelerated for island in islands)
         sentence = (
             f"{first.op} ({first.place}) must stay on the host{why}, and lies between layers ({first.layer} is after it){more}. "
@@ -80,16 +74,25 @@ class Found:
     def cuts(self) -> tuple[tuple[Cut, ...], str]:
         """The cuts of the best chain, and the name of its last section."""
         best = self.search.best()
-        cuts = [Cut("pre", best.front)] if best.front else []
-        cuts += [Cut("main", best.back)] if best.back else []
-        return tuple(cuts), "post" if best.back else "main"
+        return chain_cuts(best.front, best.back)
 
     def islands(self) -> tuple[tuple[Cut, ...], str, dict[str, str]]:
         """The cuts of a split that alternates, the name of its last section, and section → device."""
-        islands = self.search.islands()
+        islands = self.search.islands
         devices = {f"part_{i}": default_device("main" if island.accelerated else "post") for i, island in enumerate(islands)}
         cuts = tuple(Cut(f"part_{i}", island.ends) for i, island in enumerate(islands[:-1]))
         return cuts, f"part_{len(islands) - 1}", devices
+
+
+def chain_cuts(front: tuple[str, ...], back: tuple[str, ...]) -> tuple[tuple[Cut, ...], str]:
+    """The cuts of a chain pre → main → post, and the name of its last section.
+
+    Args:
+        front: Tensors at which main starts; empty: there is no pre.
+        back: Tensors at which main ends; empty: there is no post.
+    """
+    ends = [("pre", front), ("main", back)]
+    return tuple(Cut(section, tensors) for section, tensors in ends if tensors), "post" if back else "main"
 
 
 class Finder:

@@ -14,12 +14,11 @@ from graphsplit.graph.options import check_count, hinted
 from graphsplit.graph.text import bytes_text, count_text, list_text
 from graphsplit.inference.shapes import Sizes, infer
 from graphsplit.planning.affinity import read_affinity, refusing
-from graphsplit.planning.cuts import Cut
 from graphsplit.planning.plan import Plan
 from graphsplit.planning.planner import plan_sections
 from graphsplit.planning.presets import match
 from graphsplit.planning.targets import Target, read_target
-from graphsplit.splitting.searching import Finder, Found
+from graphsplit.splitting.searching import Finder, Found, chain_cuts
 
 __all__ = ["Suggestion", "Suggestions", "suggest"]
 
@@ -182,13 +181,12 @@ def _asked(found: Found) -> list[_Asked]:
 
 def _plan(index: GraphIndex, found: Found, asked: _Asked) -> Plan | None:
     """The plan of a cut, with the smallest border; None if the planner refuses the cut."""
-    cuts = [Cut("pre", asked.inputs)] if asked.inputs else []
-    cuts += [Cut("main", asked.outputs)] if asked.outputs else []
+    cuts, last = chain_cuts(asked.inputs, asked.outputs)
     try:
         return plan_sections(
             index,
             cuts,
-            last="post" if asked.outputs else "main",
+            last=last,
             nbytes=found.nbytes,
             firm=asked.firm,
             fixed=found.search.fixed if asked.firm else frozenset(),

@@ -7,13 +7,11 @@ import shlex
 from graphsplit.formats import Model
 from graphsplit.planning.plan import Plan
 from graphsplit.planning.targets import Target, target_names
-from graphsplit.splitting.naming import written
+from graphsplit.splitting.naming import UNWRITABLE, name_flags
 from graphsplit.viewer.session import ChosenCut
 from graphsplit.viewer.targets import target_key
 
 __all__ = ["split_command"]
-
-_UNWRITABLE = "these names cannot be written on a command line; split the model in Python"
 
 
 def split_command(
@@ -43,12 +41,10 @@ def split_command(
     flags = [] if searched is not None else [("--inputs", cut.inputs), *(("--outputs", end) for end in cut.ends)]
     if searched is None and not any(tensors for _, tensors in flags):
         return None, "nothing to split: one section"
-    for flag, tensors in (*flags, ("--model-outputs", cut.model_outputs or ())):
-        names = written(model.index, tensors)
-        if names is None:
-            return None, _UNWRITABLE
-        if names:
-            words += [f"{flag}={names}"] if names.startswith("-") else [flag, names]
+    named = name_flags(model.index, (*flags, ("--model-outputs", cut.model_outputs or ())))
+    if named is None:
+        return None, UNWRITABLE
+    words += named
     if cut.repair != "auto":
         words += ["--repair", cut.repair]
     return shlex.join([*words, "-o", "DIR"]), ""

@@ -16,17 +16,8 @@ from graphsplit.viewer.requests import FitRequest, PlanRequest, SplitRequest, St
 from graphsplit.viewer.session import ChosenCut, cut_of, open_model
 from graphsplit.viewer.targets import target_key
 from graphsplit.viewer.workbench import Workbench
-from tests.quantised import network, target_file
+from tests.quantised import network, refusing, target_file
 from tests.viewer.conftest import chain
-
-# Refuses the layers of these names.
-REFUSES = """
-import sys
-data = open(sys.argv[1], 'rb').read()
-for name in {names!r}:
-    if name.encode() + b'/w' in data: print('no FULLY_CONNECTED ' + name + ': too wide')
-print('taken', data.count(b'/w'))
-"""
 
 
 @pytest.fixture
@@ -149,7 +140,7 @@ def test_the_three_choices_around_a_host_op_are_suggested_and_can_be_taken(tmp_p
 
 @pytest.mark.parametrize("islands", [False, True])
 def test_the_compiler_is_asked_and_its_cut_taken(net, tmp_path, islands):
-    path = target_file(tmp_path, REFUSES.format(names=["delta", "beta"] if islands else ["delta"]))
+    path = refusing(tmp_path, *(["delta", "beta"] if islands else ["delta"]))
     bench = opened(net, tmp_path, target=path, ask=False)
     found = done(bench, bench.fit(FitRequest(target=str(path), islands=islands))["job"])
     assert found["answer"]["whole"]
