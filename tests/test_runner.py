@@ -435,8 +435,18 @@ def test_ctrl_c_interrupts_wait_though_nothing_happens(parts, tmp_path):
     assert (process.returncode, out) == (0, "interrupted\n"), error
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["", "before connect_input returns"])
 @pytest.mark.parametrize("end", ["stop", "shutdown"])
-def test_a_runner_may_be_ended_from_its_first_input_callback(parts, end):
+def test_a_runner_may_be_ended_from_its_first_input_callback(parts, end, late, monkeypatch):
+    if late:
+        start = threading.Thread.start
+
+        def start_and_sleep(thread):
+            start(thread)
+            if thread.name == "graphsplit-runner":
+                time.sleep(0.3)
+
+        monkeypatch.setattr(threading.Thread, "start", start_and_sleep)
     runner = AsyncRunner(parts["main"])
     ended = threading.Event()
 

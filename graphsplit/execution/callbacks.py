@@ -28,7 +28,7 @@ from graphsplit.execution.options import RunOptions
 from graphsplit.execution.pipeline import Pipeline
 from graphsplit.execution.stages import open_sections
 from graphsplit.execution.streams import Stop, Turns, frames_of
-from graphsplit.execution.threads import check_process, started
+from graphsplit.execution.threads import background, check_process
 from graphsplit.graph.options import check_count, check_options
 from graphsplit.parts.parts import Port
 from graphsplit.runtimes.arrays import Array
@@ -204,7 +204,9 @@ class AsyncRunner:
         stages = open_sections(self._chain.sections, **self._options)
         inputs = [p.tensor for p in self.inputs]
         self._pipeline = Pipeline.from_stages(stages, inputs=inputs, outputs=outputs, depth=self._depth)
-        self._thread = started(partial(self._move, self._pipeline, frames, deliver, outputs), "graphsplit-runner")
+        # Known before it runs, because the first callback may end the runner.
+        self._thread = background(partial(self._move, self._pipeline, frames, deliver, outputs), "graphsplit-runner")
+        self._thread.start()
 
     def _move(self, pipeline: Pipeline, frames: Iterator[Mapping[str, Array]], deliver: _Deliver, outputs: Sequence[str]) -> None:
         """Move frames from callback to callback."""

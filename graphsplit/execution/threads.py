@@ -9,20 +9,25 @@ from time import monotonic
 
 from graphsplit.errors import GraphSplitError
 
-__all__ = ["check_process", "join_all", "started"]
+__all__ = ["background", "check_process", "join_all", "started"]
 
 
-class _Started(threading.Thread):
-    """A thread that was started here."""
+class _Background(threading.Thread):
+    """A thread that was created here."""
 
 
-def started(work: Callable[[], object], name: str) -> threading.Thread:
-    """A thread that is running.
+def background(work: Callable[[], object], name: str) -> threading.Thread:
+    """A thread that is not running yet.
 
     It is a daemon, since nobody can interrupt a camera that blocks; `graphsplit.execution.engine` waits for it when the
     interpreter exits, because a daemon thread that returns from native code during the exit aborts the process.
     """
-    thread = _Started(target=work, name=name, daemon=True)
+    return _Background(target=work, name=name, daemon=True)
+
+
+def started(work: Callable[[], object], name: str) -> threading.Thread:
+    """A thread that is running; see `background`."""
+    thread = background(work, name)
     thread.start()
     return thread
 
@@ -32,7 +37,7 @@ def join_all(patience: float, threads: Iterable[threading.Thread] | None = None)
 
     Args:
         patience: Seconds for all of them together.
-        threads: The threads; None: all that were started here.
+        threads: The threads; None: all that were created here.
 
     Returns:
         Whether they have ended.
@@ -40,7 +45,7 @@ def join_all(patience: float, threads: Iterable[threading.Thread] | None = None)
     end = monotonic() + patience
     this = threading.current_thread()
     if threads is None:
-        threads = [t for t in threading.enumerate() if isinstance(t, _Started)]
+        threads = [t for t in threading.enumerate() if isinstance(t, _Background)]
     waited = [t for t in threads if t is not this]
     for thread in waited:
         thread.join(max(0.0, end - monotonic()))
