@@ -187,13 +187,11 @@ def test_random_op_is_never_copied(repair: str) -> None:
     assert "RandomUniform" not in {n.op for n in parts["post"].graph_def.node}
 
 
-def test_verification_says_why_random_values_cannot_be_compared() -> None:
+def test_random_values_are_fed_alike_to_whole_and_sections() -> None:
     whole = noisy()
     report = verify(whole, split(whole, outputs=["t"]))
-    assert not report.equal
-    assert report.reason == ("the whole is not deterministic (dropout/random_uniform), so nothing can be compared with it")
-    assert report.first_divergent_section is None
-    assert report.summary() == report.reason
+    assert report.equal
+    assert report.drawn == ("dropout/random_uniform:0",)
 
 
 def test_seeded_random_numbers_are_equal_since_they_are_drawn_once() -> None:

@@ -91,6 +91,7 @@ def manifest_json(parts: Parts, sums: Mapping[str, str], directory: Path) -> dic
         "inputs": list(parts.inputs),
         "outputs": list(parts.outputs),
         **({"signature": dict(parts.signature)} if parts.signature else {}),
+        **({"feeds": dict(parts.feeds)} if parts.feeds else {}),
         "added": [added_json(a) for a in parts.added],
         "replicated": list(parts.replicated),
         "rewrites": [dict(r) for r in parts.rewrites],
@@ -145,6 +146,7 @@ class _Manifest:
     rewrites: tuple[dict[str, object], ...]
     target: Answer | None = None
     signature: dict[str, str] = field(default_factory=dict)
+    feeds: dict[str, object] = field(default_factory=dict)
 
 
 def find_manifest(path: str | PathLike[str]) -> Path | None:
@@ -235,6 +237,7 @@ class _Reader:
             rewrites=content.rewrites,
             stated_target=content.target,
             signature=self.signature(content),
+            feeds=self.feeds(content),
         )
 
     def signature(self, content: _Manifest) -> Signature:
@@ -246,6 +249,24 @@ class _Reader:
             {k: t for k, t in content.signature.items() if t not in content.outputs},
             {k: t for k, t in content.signature.items() if t in content.outputs},
         )
+
+    def feeds(self, content: _Manifest) -> dict[str, object]:
+        """Values and shapes that a proof runs on."""
+        for tensor, value in content.feeds.items():
+            at = f"feeds.{tensor[:60]}"
+            if tensor not in content.inputs:
+                raise self.fault(at, "is not an input of the whole")
+            if isinstance(value, dict):
+                sizes = value.get("shape")
+                if (
+                    value.keys() != {"shape"}
+                    or not isinstance(sizes, list)
+                    or not all(n is None or (type(n) is int and n >= 0) for n in sizes)
+                ):
+                    raise self.fault(at, 'a shape is {"shape": [1, 224, 224, 3]}')
+            elif isinstance(value, str) or value is None:
+                raise self.fault(at, "neither a number, a flag or a list of these nor a shape")
+        return content.feeds
 
     def check_names(self, entries: Sequence[_Section]) -> None:
         """Names of sections and of their files, before any of the files is looked at."""
