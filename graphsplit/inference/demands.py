@@ -136,6 +136,8 @@ class _Reading:
             return Demand((None, 4))
         if op in _GATHERS and place == _GATHERS[op] + 1:
             return Demand(below=self.sizes(node, _GATHERS[op], 0))
+        if op == "EnsureShape":
+            return self.of(node.outputs[0], depth + 1).merged(Demand(self.model.index.tensors[node.outputs[0]].shape))
         if op == "OneHot" and place == 0:
             depth_of = self.constant(node, 1)
             return Demand(below=int(depth_of[0]) if depth_of else None)
@@ -247,10 +249,12 @@ class _Reading:
         after = self.of(node.outputs[0], depth + 1)
         if after.shape is not None and node.op != "Pack":
             return Demand(tuple(None for _ in after.shape))
-        for i, tensor in enumerate(node.inputs):
-            shape = self.model.index.tensors[tensor].shape
-            if i != place and shape and len(shape) > 0 and node.op != "Concat" and i < len(node.inputs) - 1:
-                return Demand(tuple(None for _ in shape))
+        axis = self.constant(node, len(node.inputs) - 1) if node.op == "ConcatV2" else None
+        for i in range(len(node.inputs)):
+            shape = self.shape(node, i) if i != place else None
+            if shape and node.op != "Concat" and i < len(node.inputs) - (node.op == "ConcatV2"):
+                along = None if axis is None else int(axis[0]) % len(shape)
+                return Demand(tuple(None if node.op == "ConcatV2" and along in (None, k) else d for k, d in enumerate(shape)))
         return Demand()
 
     # what is known about other tensors

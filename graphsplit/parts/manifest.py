@@ -258,11 +258,8 @@ class _Reader:
                 raise self.fault(at, "is not an input of the whole")
             if isinstance(value, dict):
                 sizes = value.get("shape")
-                if (
-                    value.keys() != {"shape"}
-                    or not isinstance(sizes, list)
-                    or not all(n is None or (type(n) is int and n >= 0) for n in sizes)
-                ):
+                fine = isinstance(sizes, list) and all(n is None or (type(n) is int and n >= 0) for n in sizes)
+                if value.keys() != {"shape"} or not fine:
                     raise self.fault(at, 'a shape is {"shape": [1, 224, 224, 3]}')
             elif isinstance(value, str) or value is None:
                 raise self.fault(at, "neither a number, a flag or a list of these nor a shape")
