@@ -693,7 +693,7 @@ def test_batches_of_one_and_two_are_made_only_where_the_batch_is_free():
     assert batches((1, 3)) == [1]
     assert batches((5, 3)) == [5]
     assert batches((None, 3), (None, 3)) == [1, 2]
-    assert batches((None, 3), (4, 3)) == [1], "one fixed batch fixes them all"
+    assert batches((None, 3), (4, 3)) == [4], "one fixed batch fixes them all"
     assert batches(None) == [1, 2], "of unknown rank"
 
 

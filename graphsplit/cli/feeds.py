@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from graphsplit.inference.synthesis import Feeds
     from graphsplit.runtimes.arrays import Array
 
-__all__ = ["add_feeds", "add_shapes", "feeds_of", "named_shapes"]
+__all__ = ["add_feeds", "add_shapes", "feeds_of", "named_shapes", "shapes_of"]
 
 _LARGEST = 2**31  # bytes of a file
 
@@ -50,6 +50,11 @@ def add_shapes(parser: Container) -> None:
 def named_shapes(args: argparse.Namespace) -> dict[str, tuple[int | None, ...]]:
     """The shapes that --shape names."""
     return dict(args.shape)
+
+
+def shapes_of(args: argparse.Namespace) -> bool | dict[str, tuple[int | None, ...]]:
+    """--no-shapes and --shape, for functions that infer shapes."""
+    return named_shapes(args) or not args.no_shapes
 
 
 def feeds_of(args: argparse.Namespace, model: Model) -> Feeds | list[Feeds] | None:

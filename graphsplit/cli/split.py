@@ -21,7 +21,7 @@ from graphsplit.cli.arguments import (
     plan_options_of,
 )
 from graphsplit.cli.child import prestart
-from graphsplit.cli.feeds import add_feeds, feeds_of, named_shapes
+from graphsplit.cli.feeds import add_feeds, feeds_of, named_shapes, shapes_of
 from graphsplit.cli.plan import answer_of, print_parts
 from graphsplit.cli.printing import print_json, say
 from graphsplit.cli.progress import working
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         quiet_tensorflow(args.verbose),
         working("choosing the cut" if args.target is None else f"asking the compiler of {args.target}"),
     ):
-        planned = plan(model, shapes=not args.no_shapes, **plan_options_of(args))
+        planned = plan(model, shapes=shapes_of(args), **plan_options_of(args))
     whole = model
     if args.fuse_nms:
         from graphsplit.formats import as_graphdef
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         check_runnable(model, args.trust, planned.outputs)
     if not args.no_shapes:
         with quiet_tensorflow(args.verbose), working("inferring the shapes of border tensors"):
-            parts = split(model, planned, devices=devices)
+            parts = split(model, planned, shapes=shapes_of(args), devices=devices)
     if not args.no_verify:
         report = _proven(args, whole, model, parts)
         if report is None:

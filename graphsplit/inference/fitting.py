@@ -13,11 +13,13 @@ __all__ = ["ADVICE", "fitting_feeds", "was_refused"]
 #: What to do where a model takes no synthetic feeds.
 ADVICE = "the feeds were synthetic; pass real ones (feeds=…), or state shapes (shapes=…)"
 
+_REFUSALS = {"InvalidArgumentError", "FailedPreconditionError", "OutOfRangeError", "UnimplementedError"}
+
 
 def was_refused(error: SectionRunError) -> bool:
     """Whether a model rejected what it was fed."""
     cause = error.__cause__
-    return isinstance(cause, (ValueError, RuntimeError)) or error_kind(cause) == "InvalidArgumentError"
+    return isinstance(cause, (ValueError, RuntimeError)) or error_kind(cause) in _REFUSALS
 
 
 def fitting_feeds(

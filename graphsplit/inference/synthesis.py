@@ -18,9 +18,10 @@ from graphsplit.graph.text import bytes_text, shape_text
 from graphsplit.inference.child_process import memory_limit
 from graphsplit.inference.demands import Demand, by_name, demands, merged_shapes
 from graphsplit.inference.pictures import encode_jpeg
+from graphsplit.inference.shapes import stated_shapes
 from graphsplit.runtimes.arrays import Array
 
-__all__ = ["Feeds", "Input", "Synthesis", "as_fed", "as_picture", "numpy_dtype", "picture", "stated_shapes", "strings"]
+__all__ = ["Feeds", "Input", "Synthesis", "as_fed", "as_picture", "numpy_dtype", "picture", "strings"]
 
 #: Tensor → array.
 Feeds = dict[str, Array]
@@ -116,7 +117,7 @@ class Synthesis:
     ) -> None:
         self.model = model
         required = demands(model)
-        stated = stated_shapes(model.inputs, shapes or {})
+        stated = stated_shapes(model, shapes or {})
         self.inputs = {
             spec.name: Input(
                 spec,
@@ -257,32 +258,6 @@ class Synthesis:
         if kind == "bmp":
             return [_bmp(picture(64, 64, seed=seed))]
         return {"number": [b"1.5", b"2"], "text": [b"a cat sat on the mat", b"two birds"]}.get(kind, [b""])
-
-
-def stated_shapes(inputs: Sequence[TensorSpec], shapes: Mapping[str, Sequence[int | None]]) -> dict[str, Shape]:
-    """Shapes that somebody stated, by the full names of their inputs.
-
-    Raises:
-        FeedError: An unknown input, or a shape that contradicts the file.
-    """
-    specs = {s.name: s for s in inputs}
-    stated: dict[str, Shape] = {}
-    wrong = []
-    for written, shape in shapes.items():
-        name = written if written in specs else f"{written}:0"
-        if name not in specs:
-            wrong.append(f"no input {written!r}; there are {', '.join(specs) or 'none'}")
-            continue
-        held = specs[name].shape
-        dims = tuple(shape)
-        if held is not None and (
-            len(held) != len(dims) or any(a not in (None, b) and b is not None for a, b in zip(held, dims, strict=True))
-        ):
-            wrong.append(f"{name!r} has shape {shape_text(held)} in the file, which {shape_text(dims)} contradicts")
-        stated[name] = dims
-    if wrong:
-        raise FeedError(wrong)
-    return stated
 
 
 # values

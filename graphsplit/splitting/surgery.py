@@ -11,7 +11,7 @@ from graphsplit.formats import Model, ModelLike, as_model
 from graphsplit.graph.index import TensorSpec
 from graphsplit.graph.options import check_options
 from graphsplit.inference.devices import check_devices, check_sections
-from graphsplit.inference.shapes import Sizes, infer
+from graphsplit.inference.shapes import Shapes, Sizes, infer
 from graphsplit.parts.parts import Part, Parts, Port, Source, default_device
 from graphsplit.planning.affinity import refusing
 from graphsplit.planning.fingerprint import check_belongs
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["plan", "plan_whole", "split"]
 
 
-def plan(model: ModelLike, *, shapes: bool = True, trust: bool = False, isolate: bool = True, **cut: Unpack[PlanOptions]) -> Plan:
+def plan(model: ModelLike, *, shapes: Shapes = True, trust: bool = False, isolate: bool = True, **cut: Unpack[PlanOptions]) -> Plan:
     """Decide what a split will do. Writes nothing, and reads nothing but the index, and sizes of tensors where these decide.
 
     If no cut is named, the preset that matches the graph is used, else the cut is searched for; if nothing is worth
@@ -35,7 +35,7 @@ def plan(model: ModelLike, *, shapes: bool = True, trust: bool = False, isolate:
     Args:
         model: A model, or anything that `graphsplit.load` takes.
         shapes: Whether the search for the cut, or for the smallest border, may infer the sizes of tensors (needs
-            TensorFlow); without, all count alike.
+            TensorFlow); without, all count alike. Or shapes of inputs that the file does not state: ``{"x": [1, 224, 224, 3]}``.
         trust: Load a SavedModel that reaches files, the network or Python.
         isolate: Infer in a child process, which a model can crash without harm; False: in this one.
         **cut: Where to cut: `outputs`, `inputs`, `preset`, `autocrop`, `affinity`, `islands`, `crop_file`, `model_outputs`,
@@ -104,7 +104,7 @@ def split(
     at: Plan | Names | Sequence[Names] | None = None,
     /,
     *,
-    shapes: bool = True,
+    shapes: Shapes = True,
     devices: Mapping[str, str] | None = None,
     trust: bool = False,
     isolate: bool = True,
@@ -115,7 +115,8 @@ def split(
     Args:
         model: A model, or anything that `graphsplit.load` takes.
         at: A plan from `plan`, or what `outputs` takes; None: the other options, as of `plan`, say where to cut.
-        shapes: Whether to infer the shapes of border tensors that the file does not state (needs TensorFlow).
+        shapes: Whether to infer the shapes of border tensors that the file does not state (needs TensorFlow); or shapes of
+            inputs, as of `plan`.
         devices: Section → device, overriding the default (``main`` /gpu:0, the others /cpu:0).
         trust: Load a SavedModel that reaches files, the network or Python.
         isolate: Infer in a child process, which a model can crash without harm; False: in this one.
@@ -168,7 +169,7 @@ def _parts(model: Model, planned: Plan, specs: Mapping[str, TensorSpec], devices
     )
 
 
-def border_specs(model: Model, planned: Plan, *, shapes: bool = True, isolate: bool = True) -> dict[str, TensorSpec]:
+def border_specs(model: Model, planned: Plan, *, shapes: Shapes = True, isolate: bool = True) -> dict[str, TensorSpec]:
     """Dtype and shape of every tensor that enters or leaves a section.
 
     Args:
@@ -178,7 +179,9 @@ def border_specs(model: Model, planned: Plan, *, shapes: bool = True, isolate: b
         isolate: As of `split`.
     """
     tensors = dict.fromkeys(t for s in planned.sections for t in (*s.inputs, *s.outputs))
-    return infer(model, tensors, isolate=isolate) if shapes else {t: model.index.tensors[t] for t in tensors}
+    return (
+        {t: model.index.tensors[t] for t in tensors} if shapes is False else infer(model, tensors, shapes=shapes, isolate=isolate)
+    )
 
 
 def _part(model: Model, planned: Plan, number: int, specs: Mapping[str, TensorSpec], devices: Mapping[str, str]) -> Part:

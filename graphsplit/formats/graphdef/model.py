@@ -22,7 +22,7 @@ from graphsplit.formats.graphdef.waiting import waiting_node
 from graphsplit.formats.graphdef.wire import Buffer, GraphError, WireError
 from graphsplit.formats.graphdef.writer import Chunk, write_section
 from graphsplit.formats.source import FileRange, SourceFile
-from graphsplit.graph.index import GraphIndex, TensorSpec
+from graphsplit.graph.index import GraphIndex, Shape, TensorSpec
 from graphsplit.graph.signature import Signature
 
 if TYPE_CHECKING:
@@ -200,15 +200,18 @@ class GraphDefModel(Stored):
         section = self._guard(lambda: write_section(self.reader, nodes, inputs, outputs))
         return GraphDefModel(section.chunks, output_names=[section.names[t] for t in outputs]), section.names
 
-    def skeleton(self, tensors: Iterable[str], batch: int | None = None) -> tuple[bytes, Mapping[str, str]]:
+    def skeleton(
+        self, tensors: Iterable[str], batch: int | None = None, stated: Mapping[str, Shape] | None = None
+    ) -> tuple[bytes, Mapping[str, str]]:
         """A small, harmless GraphDef for the inference of shapes.
 
         Args:
             tensors: The tensors whose shapes are asked for.
             batch: A size for every unknown leading dimension of an input.
+            stated: Input → shape that somebody stated.
 
         Returns:
             The bytes of the GraphDef, and the names in it of those tensors that it holds.
         """
-        skeleton, held = self._guard(lambda: make_skeleton(self.reader, self.index, tensors, batch))
+        skeleton, held = self._guard(lambda: make_skeleton(self.reader, self.index, tensors, batch, stated or {}))
         return GraphDefModel(skeleton.chunks).serialized(), {t: skeleton.names[t] for t in held}
