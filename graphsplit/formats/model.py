@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from graphsplit.graph.index import GraphIndex, TensorSpec
-from graphsplit.graph.signature import Signature
+from graphsplit.graph.signature import Choice, Signature
 
 if TYPE_CHECKING:
     from graphsplit.runtimes.arrays import Array
@@ -16,7 +16,7 @@ __all__ = ["Model"]
 
 
 class Model(Protocol):
-    """A model of any format. `graphsplit.formats.base.Stored` explains format, path, source, nbytes, chunks and sha256.
+    """A model of any format. `graphsplit.formats.base.Stored` explains format, path, source, choice, nbytes, chunks and sha256.
 
     Attributes:
         suffix: What the file name of a section ends with.
@@ -33,6 +33,7 @@ class Model(Protocol):
     def signature(self) -> Signature: ...
 
     format: str
+    choice: Choice
     path: Path | None
     source: Path | None
 
