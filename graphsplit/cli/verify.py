@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from graphsplit.cli.arguments import Subparsers, add_command, add_tolerances, add_trust, count
+from graphsplit.cli.arguments import Subparsers, add_choice, add_command, add_tolerances, add_trust, count
 from graphsplit.cli.child import prestart
 from graphsplit.cli.printing import print_json, say, shape_text, table
 from graphsplit.cli.progress import working
@@ -21,6 +21,7 @@ def add(commands: Subparsers) -> None:
     parser = add_command(commands, "verify", run, "run whole and sections on the same feeds and compare every output")
     parser.add_argument("directory", metavar="DIR", help="folder of a split")
     add_trust(parser)
+    add_choice(parser)
     parser.add_argument("--model", metavar="MODEL", help=f"the whole ({FORMATS_TEXT}), if it is not where the manifest says")
     parser.add_argument("--image", action="append", default=[], metavar="FILE", help="a picture to run on; repeatable")
     parser.add_argument("--runs", type=count, default=1, metavar="N", help="number of synthetic images per batch size")

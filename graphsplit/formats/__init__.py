@@ -17,7 +17,7 @@ from graphsplit.formats.model_file import ModelFile
 from graphsplit.formats.staging import recover
 from graphsplit.graph.options import hinted
 
-__all__ = ["GraphDefModel", "Model", "ModelFile", "ModelLike", "as_graphdef", "as_model", "is_model", "load", "locate"]
+__all__ = ["GraphDefModel", "Model", "ModelFile", "ModelLike", "as_graphdef", "as_model", "is_model", "load", "locate", "scanned"]
 
 #: A model, or what `load` takes: a path, "demo", or a model in memory.
 ModelLike = Union[Model, str, PathLike[str], object]  # noqa: UP007  # object: TensorFlow's types cannot be named here
@@ -94,6 +94,14 @@ def load(
         if isinstance(error, GraphSplitError):  # a TrustError is a PermissionError
             raise
         raise FormatError(f"cannot be read: {error.strerror or error}", path=where) from error
+
+
+def scanned(model: str | PathLike[str]) -> Model:
+    """A SavedModel as it is in its file, not frozen: nothing is run. Raises FormatError, OptionError."""
+    from graphsplit.formats.saved_model import scan
+
+    file = model if isinstance(model, ModelFile) else ModelFile(os.fspath(model))
+    return scan(locate(file), signature=file.signature, tags=_tags(file.tags))
 
 
 def _tags(tags: object) -> tuple[str, ...] | None:

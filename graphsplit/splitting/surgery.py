@@ -77,7 +77,7 @@ def _planned(model: Model, request: CutRequest, sizes: Sizes) -> Plan:
         fixed=request.fixed,
         firm=request.firm,
     )
-    return replace(planned, origin=request.origin, notes=(*request.notes, *planned.notes), devices=request.devices)
+    return replace(planned, origin=request.origin, notes=(*model.original.choice.notes, *request.notes, *planned.notes), devices=request.devices)
 
 
 def _fitted(model: Model, request: CutRequest, sizes: Sizes) -> Plan:
@@ -155,11 +155,12 @@ def split(
 
 
 def _parts(model: Model, planned: Plan, specs: Mapping[str, TensorSpec], devices: Mapping[str, str]) -> Parts:
+    original = model.original
     return Parts(
         sections=tuple(_part(model, planned, i, specs, devices) for i in range(len(planned.sections))),
         inputs=planned.inputs,
         outputs=planned.outputs,
-        source=Source(model.path, model.format, _stem(model), model.original),
+        source=Source(model.path, model.format, _stem(model), original, signature=original.choice.name, tags=original.choice.tags),
         added=planned.added,
         replicated=planned.replicated,
         rewrites=model.rewrites,

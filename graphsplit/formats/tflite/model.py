@@ -16,11 +16,12 @@ from graphsplit.formats.tflite.flatbuffer import FlatError, NewerError
 from graphsplit.formats.tflite.indexing import index_model
 from graphsplit.formats.tflite.outside import outside_operators, unfrozen_operator
 from graphsplit.formats.tflite.reader import TFLiteReader
+from graphsplit.formats.tflite.signatures import first_signature, signature_names, with_first
 from graphsplit.formats.tflite.specs import constant_value, operator_options, quantisation, signature_of
 from graphsplit.formats.tflite.validation import TFLiteError
 from graphsplit.formats.tflite.writer import write_section
 from graphsplit.graph.index import GraphIndex, TensorSpec
-from graphsplit.graph.signature import Signature
+from graphsplit.graph.signature import Choice, Signature, chosen
 
 if TYPE_CHECKING:
     from graphsplit.runtimes.arrays import Array
@@ -31,11 +32,24 @@ _T = TypeVar("_T")
 _Asked: TypeAlias = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]  # nodes, inputs, outputs
 
 
-def load_tflite(path: Path) -> TFLiteModel:
-    """A .tflite file. Raises FormatError if it is damaged."""
+def load_tflite(path: Path, *, signature: str | None = None) -> TFLiteModel:
+    """A .tflite file, or one signature of it.
+
+    Raises:
+        FormatError: It is damaged.
+        OptionError: It has no such signature.
+    """
     data, source = read_source(path)
     model = TFLiteModel(data, path=path, source=source)
-    model.reader  # noqa: B018  # examines everything once, so that damage is reported here
+    reader = model.reader  # examines everything once, so that damage is reported here
+    names = signature_names(reader)
+    name = first_signature(reader) if signature is None else chosen(signature, names)
+    if signature is not None and name is not None and name != first_signature(reader):
+        first = name
+        source = source.summed(data)
+        model = _Chosen(model._guard(lambda: with_first(reader, first)), path=path, source=source)
+        model.reader  # noqa: B018
+    model.choice = Choice(name, None, names)
     return model
 
 
@@ -154,3 +168,12 @@ class TFLiteModel(Stored):
                 raise MissingExtraError("flatbuffers", extra="tflite") from error
             self._sections[asked] = section
         return section, {t: t for t in (*entering, *outputs)}
+
+
+class _Chosen(TFLiteModel):
+    """A signature that is not the first of its file."""
+
+    @property
+    def converted(self) -> bool:
+        """Always: the file begins with another subgraph."""
+        return True
