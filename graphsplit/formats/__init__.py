@@ -120,7 +120,7 @@ def _refuse_choice(what: str, signature: str | None, tags: object) -> None:
         ("tags", tags, "a SavedModel folder"),
     ):
         if value is not None:
-            raise OptionError(f"{option} chooses from {holders}, and this is {what}; leave it out", option=option)
+            raise OptionError(f"{option}=… is for {holders}, and this is {what}; leave it out", option=option)
 
 
 def _load(path: Path, kind: str, trust: bool, signature: str | None, tags: tuple[str, ...] | None) -> Model:

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from os import PathLike, fspath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["ModelFile"]
 
 
-@dataclass(frozen=True, slots=True)
-class ModelFile(PathLike[str]):
+class ModelFile(str):
     """A model's path, for functions that take a path and load it.
 
-    Attributes:
+    Args:
         path: The file or folder.
         signature: As of `graphsplit.load`.
         tags: As of `graphsplit.load`.
     """
 
-    path: str
-    signature: str | None = None
-    tags: str | tuple[str, ...] | None = None
+    __slots__ = ("signature", "tags")
 
-    def __fspath__(self) -> str:
-        return fspath(self.path)
+    signature: str | None
+    tags: str | tuple[str, ...] | None
 
-    def __str__(self) -> str:
-        return self.path
+    def __new__(cls, path: str, signature: str | None = None, tags: str | tuple[str, ...] | None = None) -> Self:
+        """Of a path and what it leaves open."""
+        self = super().__new__(cls, path)
+        self.signature, self.tags = signature, tags
+        return self
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (str(self), self.signature, self.tags)
