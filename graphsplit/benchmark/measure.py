@@ -123,7 +123,10 @@ def bench(
     for part in parts:
         check_runnable(part.model, trust)
     unused = [s.name for s in whole_model.inputs if s.name not in parts.inputs]
-    fed = check_feeds(whole_model.inputs, made_feeds(whole_model)[0] if feeds is None else feeds, optional=unused)
+    kept = whole_model.pruned(parts.outputs)
+    fed = check_feeds(whole_model.inputs, made_feeds(kept)[0] if feeds is None else feeds, optional=unused)
+    gone = {s.name for s in whole_model.inputs} - {s.name for s in kept.inputs}
+    fed, whole_model = {t: v for t, v in fed.items() if t not in gone}, kept
     each = max(2, frames // _ROUNDS)
     modes = ["whole", *names, "sequential", "pipelined"]
     runs: dict[str, list[Run]] = {mode: [] for mode in modes}

@@ -75,4 +75,6 @@ def _cut_json(cut: Suggestion) -> dict[str, object]:
 def _command(path: str, model: Model, cut: Suggestion) -> str:
     """A command to paste, which names exactly these tensors."""
     named = name_flags(model.index, [("--inputs", cut.inputs), ("--outputs", [o.name for o in cut.outputs])])
-    return UNWRITABLE if named is None else shlex.join(["graphsplit", "split", path, *choice_flags(model.choice), *named, "-o", "DIR"])
+    return (
+        UNWRITABLE if named is None else shlex.join(["graphsplit", "split", path, *choice_flags(model.choice), *named, "-o", "DIR"])
+    )

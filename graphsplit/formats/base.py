@@ -85,6 +85,11 @@ class Stored:
         """What to fetch, in the order of the file."""
         return tuple(self.index.tensors[t] for t in self.index.outputs)
 
+    def needed(self, outputs: Iterable[str] | None) -> set[str] | None:
+        """Names of the nodes that some outputs need; None for all."""
+        index = self.index
+        return None if outputs is None else index.ancestors(index.producer[t] for t in outputs if t in index.producer)
+
     # bytes
 
     @property

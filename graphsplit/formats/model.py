@@ -75,12 +75,16 @@ class Model(Protocol):
         """Names of the nodes that reach files, the network, Python or unknown code."""
         ...
 
-    def check_trust(self, trust: bool) -> None:
-        """Refuse to run a model that reaches outside itself. Raises TrustError."""
+    def check_trust(self, trust: bool, outputs: Sequence[str] | None = None) -> None:
+        """Refuse to run a model that reaches outside itself to compute outputs (default: all). Raises TrustError."""
         ...
 
-    def check_frozen(self) -> None:
-        """Refuse a model whose values are not in the file. Raises FormatError."""
+    def check_frozen(self, outputs: Sequence[str] | None = None) -> None:
+        """Refuse a model if outputs (default: all) need values that are not in the file. Raises FormatError."""
+        ...
+
+    def pruned(self, outputs: Sequence[str]) -> Model:
+        """The model that computes some of its tensors and nothing else; the model itself if nothing is left out."""
         ...
 
     def check_ends(self, outputs: Sequence[str] | None = None) -> None:

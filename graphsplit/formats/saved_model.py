@@ -125,7 +125,7 @@ class _Unfrozen(GraphDefModel):
         """What reaches outside, by node; ``function/node`` for what only a function holds."""
         return tuple(o.name for o in self._outside)
 
-    def check_trust(self, trust: bool) -> None:
+    def check_trust(self, trust: bool, outputs: Sequence[str] | None = None) -> None:
         """Refuse to load it. Raises TrustError that names the nodes."""
         if not trust:
             _check_trust(self._outside)
@@ -213,7 +213,9 @@ def _signature_key(meta: MetaGraph, path: Path, asked: str | None) -> str:
     if not names:
         raise FormatError("no signature in it, so nothing states what it computes; save it with signatures=…", path=path)
     if len(names) > 1:
-        raise FormatError(f"several signatures and none is {_SIGNATURES[0]!r}: {_listed(names)}; name one with signature=…", path=path)
+        raise FormatError(
+            f"several signatures and none is {_SIGNATURES[0]!r}: {_listed(names)}; name one with signature=…", path=path
+        )
     return names[0]
 
 
@@ -228,10 +230,13 @@ def _check_constant(meta: MetaGraph, key: str, path: Path) -> None:
     if node is None:
         return
     others = [name for name in meta.signatures if changing(name) is None]
-    then = f"choose another with signature=…: {_listed(others)}" if others else "no signature of it leaves its variables as they are"
+    then = (
+        f"choose another with signature=…: {_listed(others)}" if others else "no signature of it leaves its variables as they are"
+    )
     op = meta.reader.by_name[node].op
     raise FormatError(
-        f"signature {key!r} changes a variable each time it runs ({node!r}, {op}), so there is no value to freeze; {then}", path=path
+        f"signature {key!r} changes a variable each time it runs ({node!r}, {op}), so there is no value to freeze; {then}",
+        path=path,
     )
 
 

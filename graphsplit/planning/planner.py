@@ -63,6 +63,8 @@ def plan_sections(
     if repair not in get_args(Repair):
         raise CutError(f"unknown repair {repair!r}; there are {', '.join(get_args(Repair))}")
     wanted = tuple(dict.fromkeys(outputs if outputs is not None else index.outputs))
+    if not wanted:
+        raise CutError("the graph has no outputs, so nothing would be in a section; name the tensors to compute, model_outputs=…")
     for tensor in wanted:
         if tensor in index.captive:
             group = index.groups[index.name_to_node_map[index.producer[tensor]].group or ""]

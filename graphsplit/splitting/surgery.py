@@ -49,8 +49,14 @@ def plan(model: ModelLike, *, shapes: bool = True, trust: bool = False, isolate:
         FormatError: for a file that cannot be read.
     """
     model = as_model(model, trust=trust)
-    sizes = Sizes(model, shapes=shapes, isolate=isolate)
+    sizes = Sizes(model, shapes=shapes, isolate=isolate, outputs=_kept(model, cut))
     return _planned(model, read_request(plan, model, cut, sizes), sizes)
+
+
+def _kept(model: Model, cut: PlanOptions) -> tuple[str, ...]:
+    """The outputs of the whole to keep; the rest is never looked at."""
+    kept = cut.get("model_outputs")
+    return model.index.outputs if kept is None else tensors_of(model.index, kept)
 
 
 def plan_whole(model: Model, *, outputs: Names | None = None) -> Plan:
@@ -77,7 +83,12 @@ def _planned(model: Model, request: CutRequest, sizes: Sizes) -> Plan:
         fixed=request.fixed,
         firm=request.firm,
     )
-    return replace(planned, origin=request.origin, notes=(*model.original.choice.notes, *request.notes, *planned.notes), devices=request.devices)
+    return replace(
+        planned,
+        origin=request.origin,
+        notes=(*model.original.choice.notes, *request.notes, *planned.notes),
+        devices=request.devices,
+    )
 
 
 def _fitted(model: Model, request: CutRequest, sizes: Sizes) -> Plan:
@@ -131,7 +142,6 @@ def split(
         OptionError: as of `plan`, and for `repair` together with a plan.
     """
     model = as_model(model, trust=trust)
-    model.check_frozen()
     if isinstance(at, Plan):
         check_options(split, cut, PlanOptions)
         if named := named_options(cut):
@@ -140,12 +150,14 @@ def split(
             raise OptionError(f"{option} is decided when a split is planned; pass it to plan(), not with a plan", option=option)
         planned = at
         check_belongs(model.index, planned)
+        model.check_frozen(planned.outputs)
     else:
         if at is not None:
             if cut.get("outputs") is not None:
                 raise CutError("the second argument and outputs both say where to cut; pass one of them")
             cut["outputs"] = at
-        sizes = Sizes(model, shapes=shapes, isolate=isolate)
+        model.check_frozen(_kept(model, cut))
+        sizes = Sizes(model, shapes=shapes, isolate=isolate, outputs=_kept(model, cut))
         planned = _planned(model, read_request(split, model, cut, sizes), sizes)
     names = [s.name for s in planned.sections]
     check_sections("devices", devices, names)

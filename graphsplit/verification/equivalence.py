@@ -84,11 +84,14 @@ def verify(
     for part in parts:
         check_runnable(part.model, trust)
     unused = [s.name for s in model.inputs if s.name not in parts.inputs]
-    several = made_feeds(model, runs=runs) if feeds is None else _several(feeds)
+    whole = model.pruned(parts.outputs)
+    several = made_feeds(whole, runs=runs) if feeds is None else _several(feeds)
     several = [check_feeds(model.inputs, feed, optional=unused) for feed in several]
+    gone = {s.name for s in model.inputs} - {s.name for s in whole.inputs}
+    several = [{t: v for t, v in feed.items() if t not in gone} for feed in several]
     opening = partial(open_named, trust=trust, optimize=optimize, timeout=_TIMEOUT, isolate=isolate)
     try:
-        return _compared(model, parts, several, opening, synthetic=feeds is None, rtol=rtol, atol=atol)
+        return _compared(whole, parts, several, opening, synthetic=feeds is None, rtol=rtol, atol=atol)
     except SectionRunError as error:
         cause = error.__cause__
         if not isinstance(cause, (ChildError, TimeoutError)):

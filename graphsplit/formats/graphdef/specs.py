@@ -15,7 +15,7 @@ from graphsplit.graph.index import Node, Shape, TensorSpec
 __all__ = ["PLACEHOLDERS", "WITH_DEFAULT", "LazySpecs", "output_dtypes"]
 
 #: Ops of the inputs of a graph.
-PLACEHOLDERS = {"Placeholder", "PlaceholderV2"}
+PLACEHOLDERS = {"Placeholder", "PlaceholderV2", "_Arg"}
 #: The op of an input that has a default.
 WITH_DEFAULT = "PlaceholderWithDefault"
 _SCALAR_MEANS_UNKNOWN = 22  # below this producer version a Placeholder of shape [] has an unknown shape

@@ -105,11 +105,14 @@ class TFLiteModel(Stored):
         """Names of the operators that are custom ops other than the runtime's own: unknown code."""
         return outside_operators(self.reader)
 
-    def check_trust(self, trust: bool) -> None:
-        """Refuse to run unknown custom ops. Raises TrustError that names them."""
+    def check_trust(self, trust: bool, outputs: Sequence[str] | None = None) -> None:
+        """Refuse to run unknown custom ops that outputs (default: all) need. Raises TrustError that names them."""
         if trust or not self.reaches_outside:
             return
-        nodes = self.reaches_outside
+        needed = self.needed(outputs)
+        nodes = [n for n in self.reaches_outside if needed is None or n in needed]
+        if not nodes:
+            return
         shown = ", ".join(f"{n} ({self.index.node(n).op})" for n in nodes[:5]) + (" …" if len(nodes) > 5 else "")
         raise TrustError(
             f"the model runs custom ops ({shown}), code from outside of this file; trust=True runs it if the runtime "
@@ -117,9 +120,9 @@ class TFLiteModel(Stored):
             nodes=nodes,
         )
 
-    def check_frozen(self) -> None:
-        """Refuse a model with values that outlive a run. Raises FormatError that names the first such operator."""
-        found = unfrozen_operator(self.reader)
+    def check_frozen(self, outputs: Sequence[str] | None = None) -> None:
+        """Refuse values that outlive a run and that outputs (default: all) need. Raises FormatError that names the first operator."""
+        found = unfrozen_operator(self.reader, self.needed(outputs))
         if found is not None:
             name, op = found
             raise FormatError(
@@ -130,6 +133,14 @@ class TFLiteModel(Stored):
 
     def check_ends(self, outputs: Sequence[str] | None = None) -> None:
         """Nothing: no TFLite operator waits for another."""
+
+    def pruned(self, outputs: Sequence[str]) -> TFLiteModel:
+        """The model that computes some of its tensors and nothing else; the model itself if nothing is left out."""
+        index, needed = self.index, self.needed(outputs) or set()
+        if len(needed) == len(index.nodes) and tuple(outputs) == index.outputs:
+            return self
+        inputs = [index.tensors[t] for t in index.inputs if index.producer[t] in needed]
+        return self.section([n.name for n in index.nodes if n.name in needed], inputs, outputs)[0]
 
     def attributes(self, node: str) -> Mapping[str, str]:
         """The options of an operator as text; empty for other nodes."""

@@ -43,7 +43,9 @@ def with_first(reader: TFLiteReader, name: str) -> bytes:
     if graph:
         callers = [i for i, g in enumerate(reader.subgraphs) if any(graph in o.calls for o in g.operators)]
         if callers:
-            raise TFLiteError(f"subgraph {graph} of signature {name!r} is also called by subgraph {callers[0]}, so it cannot run alone")
+            raise TFLiteError(
+                f"subgraph {graph} of signature {name!r} is also called by subgraph {callers[0]}, so it cannot run alone"
+            )
         graphs = reader.model.tables("subgraphs")
         first, other = graphs.at + 4, graphs.at + 4 + 4 * graph
         here, there = graphs[0].at, graphs[graph].at

@@ -1,0 +1,186 @@
+"""Values that a graph needs and does not hold: variables, tables, iterators, and what training left over.
+
+    ids ─▶ LookupTableFindV2 ─▶ label        no cut helps label; scores does not need the table: keep it, and ids
+              table ──▲
+    scores
+
+Each kind has a sentence of its own, which names what can be kept instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence, Set
+from typing import NamedTuple
+
+from graphsplit.formats.graphdef.ops import op_table
+from graphsplit.formats.graphdef.reader import GraphDefReader
+from graphsplit.formats.graphdef.wire import NodeRange
+from graphsplit.graph.index import GraphIndex
+from graphsplit.graph.text import list_text
+from graphsplit.graph.traversal import reachable
+
+__all__ = ["Unfrozen", "kept_instead", "unfed_iterator", "unfrozen_node", "unfrozen_text"]
+
+_VARIABLES = {
+    "Variable", "VariableV2", "VarHandleOp", "ReadVariableOp", "AutoReloadVariable", "TemporaryVariable", "Assign", "AssignVariableOp",
+}  # fmt: skip
+_TABLES = {
+    "HashTable", "HashTableV2", "MutableHashTable", "MutableHashTableV2", "AnonymousHashTable", "AnonymousMutableHashTable",
+    "MutableHashTableOfTensors", "MutableHashTableOfTensorsV2", "MutableDenseHashTable", "MutableDenseHashTableV2",
+    "AnonymousMutableDenseHashTable", "AnonymousMutableHashTableOfTensors",
+}  # fmt: skip
+_ITERATORS = {"Iterator", "IteratorV2", "AnonymousIterator", "AnonymousIteratorV2", "AnonymousIteratorV3", "MultiDeviceIterator"}
+_NEXT = {"IteratorGetNext", "IteratorGetNextSync", "IteratorGetNextAsOptional"}
+_LABELS = re.compile(r"(^|[/_])(labels?|targets?|y_true|ground_?truth|gt)([/_\d]|$)", re.IGNORECASE)
+_LOSSES = re.compile(r"\w*CrossEntropy\w*|L2Loss|InTopK(V2)?|CTCLoss(V2)?")
+_MOST = 8  # names in a message
+_PLAIN = re.compile(r"[\w./:;-]+")
+
+
+class Unfrozen(NamedTuple):
+    """A node whose value is not in the graph.
+
+    Attributes:
+        node: The node.
+        kind: "variable", "table" or "leftover" (it changes a variable that is a constant now).
+    """
+
+    node: NodeRange
+    kind: str
+
+
+def unfrozen_node(reader: GraphDefReader, needed: Collection[str] | None = None) -> Unfrozen | None:
+    """The first node that keeps a value outside of the graph, or is left over from training, or None.
+
+    Args:
+        reader: The graph.
+        needed: Names of the nodes that count, with the functions they call; None: all.
+    """
+    functions = reader.library.functions
+    nodes = [n for n in reader.nodes if needed is None or n.name in needed]
+    for node in nodes:
+        if kind := _kind(reader, node):
+            return Unfrozen(node, kind)
+    if not functions:
+        return None
+    called = functions.keys() if needed is None else reader.library.reached(f for n in nodes for f in reader.library.called(n))
+    inner = ((n, kind) for name, f in functions.items() if name in called for n in f.nodes if (kind := _kept(n.op)))
+    return next((Unfrozen(n, kind) for n, kind in inner), None)
+
+
+def _kept(op: str) -> str:
+    return "variable" if op in _VARIABLES else "table" if op in _TABLES else ""
+
+
+def _kind(reader: GraphDefReader, node: NodeRange) -> str:
+    info = op_table().get(node.op)
+    if info is not None and info.changes:
+        several = any("*" in arg for arg in info.inputs)
+        read = [raw for number, raw in enumerate(node.inputs) if not raw.startswith("^") and (several or number in info.changes)]
+        sources = (reader.by_name.get(reader.split_input(raw)[0]) for raw in read)
+        if any(s is not None and (known := op_table().get(s.op)) is not None and not known.ref for s in sources):
+            return "leftover"
+    if node.op in ("Placeholder", "PlaceholderV2", "_Arg"):
+        dtype = reader.attribute(node, "T" if node.op == "_Arg" else "dtype")
+        return "variable" if dtype is not None and op_table().dtypes.get(dtype.type % 100) == "resource" else ""
+    return _kept(node.op)
+
+
+def unfrozen_text(reader: GraphDefReader, index: GraphIndex, outputs: Sequence[str], bad: Unfrozen, *, folder: bool) -> str:
+    """What is wrong with it, and what to do.
+
+    Args:
+        reader: The graph.
+        index: Its index.
+        outputs: The outputs that are to be computed.
+        bad: The node.
+        folder: Whether the graph was frozen from a SavedModel folder, or such, so that to freeze it is no advice.
+    """
+    node = bad.node
+    if node.name not in index.name_to_node_map:  # of a function
+        holders = [n.name for n in index.nodes if any(map(_kept, index.ops_within(n)))]
+        instead = kept_instead(reader, index, outputs, holders)
+    else:
+        instead = kept_instead(reader, index, outputs, [n.name for n in reader.nodes if _kind(reader, n)])
+    keep = f"keep the outputs that do not need it ({instead})" if instead else ""
+    if bad.kind == "leftover":
+        changed = next((r for r in node.inputs if not r.startswith("^")), "")
+        return (
+            f"exported while training: {node.name!r} ({node.op}) changes a variable, but {changed!r} is a "
+            f"{reader.by_name[reader.split_input(changed)[0]].op} and keeps its value, so TensorFlow refuses the graph; "
+            f"{keep or 'export the model for inference'}"
+        )
+    if bad.kind == "table":
+        users = [n.name for n in index.nodes if any(index.producer[t] == node.name for t in n.inputs)]
+        read = f", read by {list_text(map(repr, users))}" if users else ""
+        return f"not frozen: {node.name!r} is a {node.op}, a table whose entries are not in the graph{read}; " + (
+            f"keep what it is looked up with instead, and look it up after the split ({instead})"
+            if instead
+            else "export the model without it"
+        )
+    first = "freeze the graph first (tf.compat.v1.graph_util.convert_variables_to_constants, or load the SavedModel folder)"
+    if folder:
+        first = "export the model without what changes it"
+    return f"not frozen: {node.name!r} is a {node.op}, whose value is not in the file; {first}" + (f", or {keep}" if keep else "")
+
+
+def kept_instead(reader: GraphDefReader, index: GraphIndex, outputs: Iterable[str], bad: Iterable[str]) -> str:
+    """The option that keeps what does not need some nodes, ``model_outputs="scores,ids"``; empty if there is nothing to keep.
+
+    Outputs that depend on labels, which only training has, are left out if others remain. Where an output needs the nodes, the
+    tensors that are read together with them are kept instead.
+    """
+    followers = index.followers
+    tainted = reachable(bad, lambda n: followers.get(n, ()))
+    kept = [t for t in outputs if t in index.producer and index.producer[t] not in tainted]
+    lost = [t for t in outputs if t in index.producer and index.producer[t] in tainted]
+    kept = _for_inference(index, kept) or kept
+    needed = index.ancestors(index.producer[t] for t in lost)
+    trained = {
+        n for n in tainted if index.name_to_node_map[n].stateful and not index.name_to_node_map[n].op.startswith("LookupTable")
+    }
+    border = [
+        t
+        for n in index.nodes
+        if n.name in tainted and n.name in needed and n.name not in trained
+        for t in n.inputs
+        if index.producer[t] not in tainted and _computed(index, t)
+    ]
+    names = [t.removesuffix(":0") for t in dict.fromkeys([*kept, *([] if kept and not _looked_up(index, tainted) else border)])]
+    if not names or len(names) > _MOST or not all(map(_PLAIN.fullmatch, names)):
+        return "model_outputs=…" if names else ""
+    return f'model_outputs="{",".join(names)}"'
+
+
+def _looked_up(index: GraphIndex, tainted: Set[str]) -> bool:
+    return any(index.name_to_node_map[n].op.startswith("LookupTable") for n in tainted)
+
+
+def _computed(index: GraphIndex, tensor: str) -> bool:
+    """Whether a tensor depends on an input, and may leave the graph."""
+    if tensor in index.captive or tensor in index.handles or index.name_to_node_map[index.producer[tensor]].kind != "op":
+        return False
+    nodes = index.name_to_node_map
+    return any(nodes[n].kind == "input" for n in index.ancestors([index.producer[tensor]]))
+
+
+def _for_inference(index: GraphIndex, outputs: Sequence[str]) -> list[str]:
+    """Those outputs that depend on no labels and no loss."""
+    nodes = index.name_to_node_map
+    labels = [n.name for n in index.nodes if (n.kind == "input" and _LABELS.search(n.name)) or _LOSSES.fullmatch(n.op)]
+    tainted = reachable(labels, lambda n: index.followers.get(n, ()))
+    return [t for t in outputs if index.producer[t] not in tainted and nodes[index.producer[t]].kind == "op"]
+
+
+def unfed_iterator(index: GraphIndex, outputs: Iterable[str]) -> str | None:
+    """The name of a node that takes elements from an iterator which nothing in the graph fills, or None."""
+    nodes = index.name_to_node_map
+    needed = index.ancestors(index.producer[t] for t in outputs if t in index.producer)
+    for name in (n.name for n in index.nodes if n.name in needed and n.op in _NEXT):
+        sources = index.ancestors([name])
+        if not any(nodes[s].op == "OneShotIterator" for s in sources) and not any(
+            nodes[s].op.startswith("MakeIterator") for s in needed
+        ):
+            return name
+    return None
