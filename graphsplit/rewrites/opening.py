@@ -48,9 +48,7 @@ def open_model_or_parts(what: ModelLike | Parts, *, trust: bool = False) -> Mode
     """
     if isinstance(what, (str, PathLike)) and (manifest := find_manifest(what)) is not None:
         if isinstance(what, ModelFile):
-            raise CutError(
-                "a split states which signature of its model it is; pass the model to choose another (signature=…, tags=…)"
-            )
+            raise CutError("a split states the signature of its model; pass the model to choose another (signature=…, tags=…)")
         return load_parts(manifest)
     return what if isinstance(what, Parts) else as_model(what, trust=trust)
 

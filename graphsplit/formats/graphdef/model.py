@@ -14,10 +14,12 @@ from graphsplit.errors import FormatError, TrustError
 from graphsplit.formats.base import Stored
 from graphsplit.formats.graphdef.constants import tensor_value
 from graphsplit.formats.graphdef.indexing import index_graph
+from graphsplit.formats.graphdef.ops import op_table
+from graphsplit.formats.graphdef.outside import KNOWN_CUSTOM
 from graphsplit.formats.graphdef.payloads import check_size
 from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.formats.graphdef.skeleton import make_skeleton
-from graphsplit.formats.graphdef.unfrozen import unfed_iterator, unfrozen_node, unfrozen_text
+from graphsplit.formats.graphdef.unfrozen import kept_instead, unfed_iterator, unfrozen_node, unfrozen_text
 from graphsplit.formats.graphdef.waiting import waiting_node
 from graphsplit.formats.graphdef.wire import Buffer, GraphError, WireError
 from graphsplit.formats.graphdef.writer import Chunk, write_section
@@ -147,9 +149,13 @@ class GraphDefModel(Stored):
         if not nodes:
             return
         shown = ", ".join(f"{n} ({self.reader.by_name[n].op})" for n in nodes[:5]) + (" …" if len(nodes) > 5 else "")
+        asked = self.index.outputs if outputs is None else outputs
+        custom = [n for n in nodes if op_table().get(self.reader.by_name[n].op) is None]
+        instead = kept_instead(self.index, asked, nodes) if custom else ""
+        then = f"; keep the outputs that do not need it ({instead}), or" if instead else ";"
         raise TrustError(
             f"the model reaches outside itself ({shown}): running it may read or write files, open connections or call "
-            "unknown code; trust=True runs it all the same; split() runs nothing",
+            f"unknown code; trust=True runs it all the same{then} split() runs nothing",
             nodes=nodes,
         )
 
@@ -173,6 +179,16 @@ class GraphDefModel(Stored):
     def check_ends(self, outputs: Sequence[str] | None = None) -> None:
         """Refuse to compute outputs (default: all) that wait for ever. Raises FormatError that names the first such node."""
         asked = self.index.outputs if outputs is None else outputs
+        needed = self.needed(asked) or set()
+        missing = [n for n in self.index.nodes if n.op in KNOWN_CUSTOM and n.name in needed]
+        if missing:
+            instead = kept_instead(self.index, asked, [n.name for n in missing])
+            raise FormatError(
+                f"{missing[0].name!r} is a {missing[0].op}, which TensorFlow does not have, so it cannot run; "
+                + (f"keep the outputs that do not need it ({instead}), or " if instead else "")
+                + "write the sections unproven (verify=False)",
+                path=self.path,
+            )
         waiting = self._guard(lambda: waiting_node(self.reader, self.index, asked))
         name = unfed_iterator(self.index, asked) if waiting is None else waiting.name
         if name is None:
@@ -186,8 +202,8 @@ class GraphDefModel(Stored):
             else "waits for a value that nothing in the graph supplies, so a run never ends"
         )
         raise FormatError(
-            f"{name!r} ({node.op}) {why}; the program that supplied it is not part of the model: cut after this node ({border}) and "
-            "write the sections unproven (verify=False)",
+            f"{name!r} ({node.op}) {why}; the program that supplied it is not part of the model: cut after this node "
+            f"({border}) and write the sections unproven (verify=False)",
             path=self.path,
         )
 

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from graphsplit.formats.graphdef.calls import Call
     from graphsplit.formats.graphdef.reader import GraphDefReader
 
-__all__ = ["node_reaches_outside", "outside_nodes", "reaches_outside"]
+__all__ = ["KNOWN_CUSTOM", "node_reaches_outside", "outside_nodes", "reaches_outside"]
 
-# Well-known ops that TensorFlow's registry lacks and that compute on tensors alone.
-_KNOWN_CUSTOM = {"TFLite_Detection_PostProcess"}
+#: Well-known ops that TensorFlow's registry lacks and that compute on tensors alone.
+KNOWN_CUSTOM = {"TFLite_Detection_PostProcess"}
 # Op → an attribute that decides, and its harmless values, of which one is the default: any other may name a file.
 _DECIDES = {
     "PrintV2": ("output_stream", {b"", b"stderr", b"stdout", b"log(info)", b"log(warning)", b"log(error)"}),
@@ -37,7 +37,7 @@ def reaches_outside(op: str, attribute: Callable[[str], Message], *, library: Se
     """
     info = op_table().get(op)
     if info is None:
-        return op not in library and op not in _KNOWN_CUSTOM
+        return op not in library and op not in KNOWN_CUSTOM
     if not info.effects.isdisjoint(NEEDS_TRUST):
         return True
     if op in _DECIDES:

@@ -23,7 +23,8 @@ from graphsplit.graph.traversal import reachable
 __all__ = ["Unfrozen", "kept_instead", "unfed_iterator", "unfrozen_node", "unfrozen_text"]
 
 _VARIABLES = {
-    "Variable", "VariableV2", "VarHandleOp", "ReadVariableOp", "AutoReloadVariable", "TemporaryVariable", "Assign", "AssignVariableOp",
+    "Variable", "VariableV2", "VarHandleOp", "ReadVariableOp", "AutoReloadVariable", "TemporaryVariable", "Assign",
+    "AssignVariableOp",
 }  # fmt: skip
 _TABLES = {
     "HashTable", "HashTableV2", "MutableHashTable", "MutableHashTableV2", "AnonymousHashTable", "AnonymousMutableHashTable",
@@ -34,6 +35,7 @@ _ITERATORS = {"Iterator", "IteratorV2", "AnonymousIterator", "AnonymousIteratorV
 _NEXT = {"IteratorGetNext", "IteratorGetNextSync", "IteratorGetNextAsOptional"}
 _LABELS = re.compile(r"(^|[/_])(labels?|targets?|y_true|ground_?truth|gt)([/_\d]|$)", re.IGNORECASE)
 _LOSSES = re.compile(r"\w*CrossEntropy\w*|L2Loss|InTopK(V2)?|CTCLoss(V2)?")
+_TRAINING = re.compile(r"gradients(_\d+)?/|(.*/)?(Adam|GradientDescent|Momentum|RMSProp)(_\d+)?($|/)")
 _MOST = 8  # names in a message
 _PLAIN = re.compile(r"[\w./:;-]+")
 
@@ -83,8 +85,20 @@ def _kind(reader: GraphDefReader, node: NodeRange) -> str:
             return "leftover"
     if node.op in ("Placeholder", "PlaceholderV2", "_Arg"):
         dtype = reader.attribute(node, "T" if node.op == "_Arg" else "dtype")
-        return "variable" if dtype is not None and op_table().dtypes.get(dtype.type % 100) == "resource" else ""
+        if dtype is None or op_table().dtypes.get(dtype.type % 100) != "resource":
+            return ""
+        return "table" if any(n.op.startswith("LookupTable") for n in _users(reader, node.name)) else "variable"
     return _kept(node.op)
+
+
+def _users(reader: GraphDefReader, name: str) -> list[NodeRange]:
+    """The nodes that read the value of a node, also through Identity."""
+    readers: dict[str, list[NodeRange]] = {}
+    for node in reader.nodes:
+        for raw in node.inputs:
+            readers.setdefault(raw.removesuffix(":0"), []).append(node)
+    same = reachable([name], lambda n: (r.name for r in readers.get(n, ()) if r.op == "Identity"))
+    return [r for n in same for r in readers.get(n, ()) if r.op != "Identity"]
 
 
 def unfrozen_text(reader: GraphDefReader, index: GraphIndex, outputs: Sequence[str], bad: Unfrozen, *, folder: bool) -> str:
@@ -100,9 +114,9 @@ def unfrozen_text(reader: GraphDefReader, index: GraphIndex, outputs: Sequence[s
     node = bad.node
     if node.name not in index.name_to_node_map:  # of a function
         holders = [n.name for n in index.nodes if any(map(_kept, index.ops_within(n)))]
-        instead = kept_instead(reader, index, outputs, holders)
+        instead = kept_instead(index, outputs, holders)
     else:
-        instead = kept_instead(reader, index, outputs, [n.name for n in reader.nodes if _kind(reader, n)])
+        instead = kept_instead(index, outputs, [n.name for n in reader.nodes if _kind(reader, n)])
     keep = f"keep the outputs that do not need it ({instead})" if instead else ""
     if bad.kind == "leftover":
         changed = next((r for r in node.inputs if not r.startswith("^")), "")
@@ -112,7 +126,7 @@ def unfrozen_text(reader: GraphDefReader, index: GraphIndex, outputs: Sequence[s
             f"{keep or 'export the model for inference'}"
         )
     if bad.kind == "table":
-        users = [n.name for n in index.nodes if any(index.producer[t] == node.name for t in n.inputs)]
+        users = [n.name for n in _users(reader, node.name)]
         read = f", read by {list_text(map(repr, users))}" if users else ""
         return f"not frozen: {node.name!r} is a {node.op}, a table whose entries are not in the graph{read}; " + (
             f"keep what it is looked up with instead, and look it up after the split ({instead})"
@@ -125,7 +139,7 @@ def unfrozen_text(reader: GraphDefReader, index: GraphIndex, outputs: Sequence[s
     return f"not frozen: {node.name!r} is a {node.op}, whose value is not in the file; {first}" + (f", or {keep}" if keep else "")
 
 
-def kept_instead(reader: GraphDefReader, index: GraphIndex, outputs: Iterable[str], bad: Iterable[str]) -> str:
+def kept_instead(index: GraphIndex, outputs: Iterable[str], bad: Iterable[str]) -> str:
     """The option that keeps what does not need some nodes, ``model_outputs="scores,ids"``; empty if there is nothing to keep.
 
     Outputs that depend on labels, which only training has, are left out if others remain. Where an output needs the nodes, the
@@ -137,9 +151,7 @@ def kept_instead(reader: GraphDefReader, index: GraphIndex, outputs: Iterable[st
     lost = [t for t in outputs if t in index.producer and index.producer[t] in tainted]
     kept = _for_inference(index, kept) or kept
     needed = index.ancestors(index.producer[t] for t in lost)
-    trained = {
-        n for n in tainted if index.name_to_node_map[n].stateful and not index.name_to_node_map[n].op.startswith("LookupTable")
-    }
+    trained = {n for n in tainted if _trains(index.name_to_node_map[n].op)}
     border = [
         t
         for n in index.nodes
@@ -151,6 +163,12 @@ def kept_instead(reader: GraphDefReader, index: GraphIndex, outputs: Iterable[st
     if not names or len(names) > _MOST or not all(map(_PLAIN.fullmatch, names)):
         return "model_outputs=…" if names else ""
     return f'model_outputs="{",".join(names)}"'
+
+
+def _trains(op: str) -> bool:
+    """Whether an op changes or holds a variable, so that what it reads is of no use to anyone else."""
+    info = op_table().get(op)
+    return info is not None and (bool(info.changes) or "state" in info.effects) and not op.startswith("LookupTable")
 
 
 def _looked_up(index: GraphIndex, tainted: Set[str]) -> bool:
@@ -166,11 +184,22 @@ def _computed(index: GraphIndex, tensor: str) -> bool:
 
 
 def _for_inference(index: GraphIndex, outputs: Sequence[str]) -> list[str]:
-    """Those outputs that depend on no labels and no loss."""
+    """Those outputs that are computed from inputs, and from neither labels nor a loss."""
     nodes = index.name_to_node_map
+    inputs = [n.name for n in index.nodes if n.kind == "input"]
+    fed = reachable(inputs, lambda n: index.followers.get(n, ()))
     labels = [n.name for n in index.nodes if (n.kind == "input" and _LABELS.search(n.name)) or _LOSSES.fullmatch(n.op)]
     tainted = reachable(labels, lambda n: index.followers.get(n, ()))
-    return [t for t in outputs if index.producer[t] not in tainted and nodes[index.producer[t]].kind == "op"]
+    names = {t: index.producer[t] for t in outputs}
+    return [
+        t
+        for t, n in names.items()
+        if n in fed
+        and n not in tainted
+        and nodes[n].kind == "op"
+        and not _TRAINING.match(n)
+        and not nodes[n].op.endswith("Summary")
+    ]
 
 
 def unfed_iterator(index: GraphIndex, outputs: Iterable[str]) -> str | None:

@@ -121,7 +121,7 @@ class TFLiteModel(Stored):
         )
 
     def check_frozen(self, outputs: Sequence[str] | None = None) -> None:
-        """Refuse values that outlive a run and that outputs (default: all) need. Raises FormatError that names the first operator."""
+        """Refuse values that outlive a run and that outputs (default: all) need. Raises FormatError that names the first."""
         found = unfrozen_operator(self.reader, self.needed(outputs))
         if found is not None:
             name, op = found
