@@ -427,8 +427,13 @@ def needing(*more: NodeDef) -> GraphDefModel:
     return model(placeholder("x"), node("y", "Relu", "x"), node("z", "Neg", "y"), *more)
 
 
-INNER = function("f", {"x": tf.float32}, {"y": tf.float32}, [node("v", "VarHandleOp", shape=[2]), node("r", "ReadVariableOp", "v:resource:0")],
-                 {"y": "r:value:0"})  # fmt: skip
+INNER = function(
+    "f",
+    {"x": tf.float32},
+    {"y": tf.float32},
+    [node("v", "VarHandleOp", shape=[2]), node("r", "ReadVariableOp", "v:resource:0")],
+    {"y": "r:value:0"},
+)
 
 UNNEEDED = {
     "custom op": needing(node("c", "MyOp", "x")),
