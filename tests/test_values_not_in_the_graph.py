@@ -17,6 +17,7 @@ import tensorflow as tf
 from graphsplit.cli import run
 from graphsplit.errors import CutError, FormatError, TrustError
 from graphsplit.formats import GraphDefModel
+from graphsplit.parts.folder import save
 from graphsplit.parts.manifest import load_parts
 from graphsplit.rewrites import rewrite
 from graphsplit.splitting.surgery import plan, split
@@ -485,3 +486,11 @@ def test_a_rewrite_checks_the_kept_outputs_only() -> None:
     assert rewrite(UNNEEDED["variable"], model_outputs=["z"]).index.outputs == ("z:0",)
     with pytest.raises(FormatError, match="not frozen"):
         rewrite(UNNEEDED["variable"])
+
+
+def test_every_output_of_a_custom_op_is_kept_where_a_section_ends_at_it(tmp_path: Path) -> None:
+    whole = model(placeholder("x"), node("c", "MyOp", "x"), node("y", "Neg", "c:2"), node("z", "Neg", "c:1", T=tf.int32))
+    parts = split(whole, outputs=["c:1", "c:2"], shapes=False)
+    save(parts, tmp_path / "o")
+    ports = {p.tensor: p.dtype for p in load_parts(tmp_path / "o")["main"].outputs}
+    assert ports == {"c:1": "int32", "c:2": "float32"}

@@ -250,8 +250,16 @@ class GraphDefModel(Stored):
         outputs: Sequence[str],
     ) -> tuple[GraphDefModel, Mapping[str, str]]:
         """A model of some of the nodes, see `graphsplit.formats.model.Model.section`."""
-        section = self._guard(lambda: write_section(self.reader, nodes, inputs, outputs))
+        section = self._guard(lambda: write_section(self.reader, nodes, inputs, outputs, types=self._unstated(outputs)))
         return GraphDefModel(section.chunks, output_names=[section.names[t] for t in outputs]), section.names
+
+    def _unstated(self, outputs: Sequence[str]) -> dict[str, list[str | None]]:
+        """Node → dtypes of its outputs, of custom ops that state none and of which another output than the first is fetched."""
+        index, reader = self.index, self.reader
+        nodes = (index.name_to_node_map[index.producer[t]] for t in outputs if not t.endswith(":0") and t in index.producer)
+        custom = [n for n in nodes if op_table().get(n.op) is None and n.op not in reader.library.functions]
+        unstated = [n for n in custom if reader.attribute(reader.by_name[n.name], "_output_types") is None]
+        return {n.name: [index.tensors[t].dtype for t in n.outputs] for n in unstated}
 
     def skeleton(self, tensors: Iterable[str], batch: int | None = None) -> tuple[bytes, Mapping[str, str]]:
         """A small, harmless GraphDef for the inference of shapes.
