@@ -396,6 +396,21 @@ def test_a_graph_that_gives_other_values_each_time_is_told_from_a_wrong_cut():
         report.check()
 
 
+def test_what_is_in_memory_by_chance_is_not_a_wrong_cut():
+    """The values of Empty may agree in two runs of the whole and differ in a section."""
+    whole = model(
+        placeholder("x", [None, 2]),
+        const("size", [2], np.int32),
+        node("unset", "Empty", "size", dtype=tf.float32),
+        node("border", "AddV2", "x", "unset"),
+        const("two", 2.0),
+        node("y", "Mul", "border", "two"),
+    )
+    parts = tampered(split(whole, outputs="border"), "post", set_const("two", 3.0))
+    report = verify(whole, parts)
+    assert report.reason.startswith("the whole is not deterministic (unset)")
+
+
 def test_a_seeded_graph_can_be_compared_and_its_faults_are_found():
     whole = random_model(seed=7)
     parts = split(whole, outputs="border")

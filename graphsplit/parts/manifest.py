@@ -221,6 +221,8 @@ class _Reader:
         sections = tuple(self.part(entry, f"sections[{i}]") for i, entry in enumerate(content.sections))
         self.check_order(sections, content.inputs, content.outputs)
         source, first = content.source, content.sections[0]
+        if source.file is not None and "\0" in source.file:
+            raise self.fault("source.file", f"{source.file[:60]!r} is not a path")
         return Parts(
             sections=sections,
             inputs=content.inputs,

@@ -29,6 +29,7 @@ from graphsplit.verification.report import Report, worst
 
 __all__ = ["run_parts", "verify", "with_ties"]
 
+_UNSET = {"Empty", "FakeParam"}  # ops whose values are what happens to be in memory
 _TIMEOUT = 300.0  # seconds one run may take; a loop that never ends is a legal graph
 _REMEDY = "feeds=… runs on other feeds, verify=False leaves the proof out"
 
@@ -246,8 +247,11 @@ def _diagnose(
     def equal(tensor: str, other: Mapping[str, Array]) -> bool:
         return compare(tensor, expected[tensor], other[tensor], rtol=rtol, atol=atol).equal
 
-    if not all(equal(t, repeated) for t in parts.outputs if t in expected):
-        nodes = [
+    differing = [t for t in parts.outputs if t in expected and not equal(t, values)]
+    read = model.index.ancestors(model.index.producer[t] for t in differing)
+    unset = [n.name for n in model.index.nodes if n.op in _UNSET and n.name in read]
+    if unset or not all(equal(t, repeated) for t in parts.outputs if t in expected):
+        nodes = unset or [
             n.name for n in model.index.nodes if n.stateful and ("Random" in n.op or "Multinomial" in n.op or "Shuffle" in n.op)
         ]
         named = f" ({', '.join(nodes[:3])}{' …' if len(nodes) > 3 else ''})" if nodes else ""
