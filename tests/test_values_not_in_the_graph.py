@@ -234,6 +234,23 @@ def test_outputs_that_need_labels_are_not_among_those_to_keep(build: Build) -> N
     assert verify(whole, split(whole, outputs=["logits"], model_outputs=["probabilities"])).equal
 
 
+@pytest.mark.parametrize("build", [classifying("labels"), classifying("my_targets"), regressing, in_top])
+def test_outputs_that_training_alone_needs_are_noted(build: Build, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    whole = built(build)
+    notes = [n for n in plan(whole, outputs=["logits"]).notes if "training" in n]
+    assert len(notes) == 1
+    assert re.fullmatch(r"some outputs depend on '\w+', as in training; model_outputs=\"probabilities\" leaves them out", notes[0])
+    assert plan(whole, outputs=["logits"], model_outputs=["probabilities"]).notes == ()
+    whole.save(tmp_path / "m.pb")
+    assert run(["plan", str(tmp_path / "m.pb"), "--outputs=logits"]) == 0
+    assert "--model-outputs probabilities leaves them out" in capfd.readouterr().out
+
+
+def test_a_model_whose_outputs_all_need_something_called_target_is_not_noted() -> None:
+    whole = model(placeholder("target"), node("y", "Relu", "target"))
+    assert plan(whole).notes == ()
+
+
 # variables
 
 

@@ -10,6 +10,7 @@ from graphsplit.errors import CutError, OptionError
 from graphsplit.formats import Model, ModelLike, as_model
 from graphsplit.graph.index import TensorSpec
 from graphsplit.graph.options import check_options
+from graphsplit.graph.training import training_note
 from graphsplit.inference.devices import check_devices, check_sections
 from graphsplit.inference.shapes import Sizes, infer
 from graphsplit.parts.parts import Part, Parts, Port, Source, default_device
@@ -83,10 +84,11 @@ def _planned(model: Model, request: CutRequest, sizes: Sizes) -> Plan:
         fixed=request.fixed,
         firm=request.firm,
     )
+    training = training_note(model.index, planned.outputs)
     return replace(
         planned,
         origin=request.origin,
-        notes=(*model.original.choice.notes, *request.notes, *planned.notes),
+        notes=(*model.original.choice.notes, *filter(None, [training]), *request.notes, *planned.notes),
         devices=request.devices,
     )
 

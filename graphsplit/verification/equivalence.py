@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from graphsplit.errors import FeedError, FormatError, SectionRunError
 from graphsplit.formats import Model, ModelLike, as_model
 from graphsplit.graph.options import check_count, check_number, hinted
+from graphsplit.graph.training import training_note
 from graphsplit.inference.failures import ChildError, error_kind
 from graphsplit.inference.feeds import Feeds, check_feeds, made_feeds
 from graphsplit.inference.runtime import Runnable
@@ -133,7 +134,8 @@ def _compared(
             if divergent is None and not reason and not all(r.equal for r in reports):
                 divergent, reason = _diagnose(model, parts, feed, opening, rtol=rtol, atol=atol)
     if refused is not None and not ran:
-        advice = "the feeds were synthetic; pass real ones (feeds=…)"
+        note = training_note(model.index, parts.outputs)
+        advice = "the feeds were synthetic; pass real ones (feeds=…)" + (f", or cut anew: {note}" if note else "")
         raise SectionRunError(f"{refused}; {advice}", section=refused.section) from refused
     outputs = tuple(worst(same) for same in zip(*found, strict=True))
     return Report(

@@ -9,7 +9,6 @@ Each kind has a sentence of its own, which names what can be kept instead.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Sequence, Set
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.formats.graphdef.wire import NodeRange
 from graphsplit.graph.index import GraphIndex
 from graphsplit.graph.text import list_text
+from graphsplit.graph.training import for_inference, model_outputs_text
 from graphsplit.graph.traversal import reachable
 
 __all__ = ["Unfrozen", "kept_instead", "unfed_iterator", "unfrozen_node", "unfrozen_text"]
@@ -31,13 +31,7 @@ _TABLES = {
     "MutableHashTableOfTensors", "MutableHashTableOfTensorsV2", "MutableDenseHashTable", "MutableDenseHashTableV2",
     "AnonymousMutableDenseHashTable", "AnonymousMutableHashTableOfTensors",
 }  # fmt: skip
-_ITERATORS = {"Iterator", "IteratorV2", "AnonymousIterator", "AnonymousIteratorV2", "AnonymousIteratorV3", "MultiDeviceIterator"}
 _NEXT = {"IteratorGetNext", "IteratorGetNextSync", "IteratorGetNextAsOptional"}
-_LABELS = re.compile(r"(^|[/_])(labels?|targets?|y_true|ground_?truth|gt)([/_\d]|$)", re.IGNORECASE)
-_LOSSES = re.compile(r"\w*CrossEntropy\w*|L2Loss|InTopK(V2)?|CTCLoss(V2)?")
-_TRAINING = re.compile(r"gradients(_\d+)?/|(.*/)?(Adam|GradientDescent|Momentum|RMSProp)(_\d+)?($|/)")
-_MOST = 8  # names in a message
-_PLAIN = re.compile(r"[\w./:;-]+")
 
 
 class Unfrozen(NamedTuple):
@@ -63,7 +57,8 @@ def unfrozen_node(reader: GraphDefReader, needed: Collection[str] | None = None)
     nodes = [n for n in reader.nodes if needed is None or n.name in needed]
     for node in nodes:
         if kind := _kind(reader, node):
-            return Unfrozen(node, kind)
+            table = kind == "handle" and any(n.op.startswith("LookupTable") for n in _users(reader, node.name))
+            return Unfrozen(node, "table" if table else "variable" if kind == "handle" else kind)
     if not functions:
         return None
     called = functions.keys() if needed is None else reader.library.reached(f for n in nodes for f in reader.library.called(n))
@@ -85,9 +80,7 @@ def _kind(reader: GraphDefReader, node: NodeRange) -> str:
             return "leftover"
     if node.op in ("Placeholder", "PlaceholderV2", "_Arg"):
         dtype = reader.attribute(node, "T" if node.op == "_Arg" else "dtype")
-        if dtype is None or op_table().dtypes.get(dtype.type % 100) != "resource":
-            return ""
-        return "table" if any(n.op.startswith("LookupTable") for n in _users(reader, node.name)) else "variable"
+        return "handle" if dtype is not None and op_table().dtypes.get(dtype.type % 100) == "resource" else ""
     return _kept(node.op)
 
 
@@ -149,20 +142,20 @@ def kept_instead(index: GraphIndex, outputs: Iterable[str], bad: Iterable[str]) 
     tainted = reachable(bad, lambda n: followers.get(n, ()))
     kept = [t for t in outputs if t in index.producer and index.producer[t] not in tainted]
     lost = [t for t in outputs if t in index.producer and index.producer[t] in tainted]
-    kept = _for_inference(index, kept) or kept
+    kept = for_inference(index, kept) or kept
     needed = index.ancestors(index.producer[t] for t in lost)
+    inputs = [n.name for n in index.nodes if n.kind == "input"]
+    fed = reachable(inputs, lambda n: followers.get(n, ())) - tainted - set(inputs)
     trained = {n for n in tainted if _trains(index.name_to_node_map[n].op)}
     border = [
         t
         for n in index.nodes
         if n.name in tainted and n.name in needed and n.name not in trained
         for t in n.inputs
-        if index.producer[t] not in tainted and _computed(index, t)
+        if index.producer[t] in fed and t not in index.captive and t not in index.handles
     ]
-    names = [t.removesuffix(":0") for t in dict.fromkeys([*kept, *([] if kept and not _looked_up(index, tainted) else border)])]
-    if not names or len(names) > _MOST or not all(map(_PLAIN.fullmatch, names)):
-        return "model_outputs=…" if names else ""
-    return f'model_outputs="{",".join(names)}"'
+    several = list(dict.fromkeys([*kept, *([] if kept and not _looked_up(index, tainted) else border)]))
+    return model_outputs_text(several) if several else ""
 
 
 def _trains(op: str) -> bool:
@@ -175,41 +168,14 @@ def _looked_up(index: GraphIndex, tainted: Set[str]) -> bool:
     return any(index.name_to_node_map[n].op.startswith("LookupTable") for n in tainted)
 
 
-def _computed(index: GraphIndex, tensor: str) -> bool:
-    """Whether a tensor depends on an input, and may leave the graph."""
-    if tensor in index.captive or tensor in index.handles or index.name_to_node_map[index.producer[tensor]].kind != "op":
-        return False
-    nodes = index.name_to_node_map
-    return any(nodes[n].kind == "input" for n in index.ancestors([index.producer[tensor]]))
-
-
-def _for_inference(index: GraphIndex, outputs: Sequence[str]) -> list[str]:
-    """Those outputs that are computed from inputs, and from neither labels nor a loss."""
-    nodes = index.name_to_node_map
-    inputs = [n.name for n in index.nodes if n.kind == "input"]
-    fed = reachable(inputs, lambda n: index.followers.get(n, ()))
-    labels = [n.name for n in index.nodes if (n.kind == "input" and _LABELS.search(n.name)) or _LOSSES.fullmatch(n.op)]
-    tainted = reachable(labels, lambda n: index.followers.get(n, ()))
-    names = {t: index.producer[t] for t in outputs}
-    return [
-        t
-        for t, n in names.items()
-        if n in fed
-        and n not in tainted
-        and nodes[n].kind == "op"
-        and not _TRAINING.match(n)
-        and not nodes[n].op.endswith("Summary")
-    ]
-
-
 def unfed_iterator(index: GraphIndex, outputs: Iterable[str]) -> str | None:
     """The name of a node that takes elements from an iterator which nothing in the graph fills, or None."""
+    takers = [n.name for n in index.nodes if n.op in _NEXT]
+    if not takers:
+        return None
     nodes = index.name_to_node_map
     needed = index.ancestors(index.producer[t] for t in outputs if t in index.producer)
-    for name in (n.name for n in index.nodes if n.name in needed and n.op in _NEXT):
-        sources = index.ancestors([name])
-        if not any(nodes[s].op == "OneShotIterator" for s in sources) and not any(
-            nodes[s].op.startswith("MakeIterator") for s in needed
-        ):
-            return name
-    return None
+    if any(nodes[n].op.startswith("MakeIterator") for n in needed):
+        return None
+    filled = reachable((n.name for n in index.nodes if n.op == "OneShotIterator"), lambda n: index.followers.get(n, ()))
+    return next((n for n in takers if n in needed and n not in filled), None)
