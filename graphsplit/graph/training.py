@@ -25,7 +25,7 @@ def for_inference(index: GraphIndex, outputs: Sequence[str]) -> list[str]:
     def after(name: str) -> Iterable[str]:
         return index.followers.get(name, ())
 
-    fed = set(reachable(inputs, after))
+    fed = reachable(inputs, after)
     labels = [n.name for n in index.nodes if (n.kind == "input" and _LABELS.search(n.name)) or _LOSSES.fullmatch(n.op)]
     fed -= reachable(labels, after)
     names = {t: index.producer[t] for t in outputs}
