@@ -114,6 +114,42 @@ def test_a_table_is_named_with_its_reader_and_what_is_looked_up_is_kept_instead(
     assert "ids" in message
 
 
+def vocabulary(make: Callable[[tf.Tensor], tf.Tensor]) -> Build:
+    """words ─▶ table ─▶ ids ─▶ embedding ─▶ scores: the table is before everything."""
+
+    def build() -> None:
+        ids = make(v1.placeholder(tf.string, [None], name="words"))
+        tf.nn.softmax(tf.matmul(tf.gather(tf.ones([10, 4]), ids), tf.ones([4, 4]), name="fc"), name="scores")
+
+    return build
+
+
+def _raw(words: tf.Tensor) -> tf.Tensor:
+    table = tf.raw_ops.HashTableV2(key_dtype=tf.string, value_dtype=tf.int64, name="vocabulary")
+    return tf.raw_ops.LookupTableFindV2(table_handle=table, keys=words, default_value=tf.constant(0, tf.int64), name="ids")
+
+
+def _static(words: tf.Tensor) -> tf.Tensor:
+    values = tf.lookup.KeyValueTensorInitializer(tf.constant(["a", "b"]), tf.constant([0, 1], tf.int64))
+    return tf.lookup.StaticHashTable(values, 0).lookup(words)
+
+
+def _buckets(words: tf.Tensor) -> tf.Tensor:
+    values = tf.lookup.KeyValueTensorInitializer(tf.constant(["a", "b"]), tf.constant([0, 1], tf.int64))
+    return tf.lookup.StaticVocabularyTable(values, 3).lookup(words)
+
+
+@pytest.mark.parametrize("make", [_raw, _static, _buckets])
+def test_a_table_before_everything_is_filled_by_the_program(
+    make: Callable[[tf.Tensor], tf.Tensor], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    message = followed(built(vocabulary(make)), tmp_path, capfd, "--outputs=fc")
+    assert "fill it in your program: cut after what is looked up" in message
+    sections = load_parts(tmp_path / "o")
+    assert [p.name for p in sections] == ["pre", "main", "post"]
+    assert not any("Table" in n.op for p in ("main", "post") for n in sections[p].graph_def.node)
+
+
 def test_a_table_that_arrives_as_a_handle_is_one_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     whole = model(
         placeholder("image", [None, 4]),

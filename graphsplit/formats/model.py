@@ -79,8 +79,13 @@ class Model(Protocol):
         """Refuse to run a model that reaches outside itself to compute outputs (default: all). Raises TrustError."""
         ...
 
-    def check_frozen(self, outputs: Sequence[str] | None = None) -> None:
-        """Refuse a model if outputs (default: all) need values that are not in the file. Raises FormatError."""
+    def check_frozen(self, outputs: Sequence[str] | None = None, *, runs: bool = True) -> None:
+        """Refuse a model if outputs (default: all) need values that are not in the file. Raises FormatError.
+
+        Args:
+            outputs: What is computed.
+            runs: Whether it is to run; surgery alone accepts tables, which a program may fill.
+        """
         ...
 
     def pruned(self, outputs: Sequence[str]) -> Model:

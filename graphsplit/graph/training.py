@@ -27,12 +27,16 @@ def for_inference(index: GraphIndex, outputs: Sequence[str]) -> list[str]:
 
     fed = reachable(inputs, after)
     labels = [n.name for n in index.nodes if (n.kind == "input" and _LABELS.search(n.name)) or _LOSSES.fullmatch(n.op)]
-    fed -= reachable(labels, after)
+    trained = reachable(labels, after)
     names = {t: index.producer[t] for t in outputs}
     return [
         tensor
         for tensor, name in names.items()
-        if name in fed and nodes[name].kind == "op" and not _TRAINING.match(name) and not nodes[name].op.endswith("Summary")
+        if name in fed
+        and name not in trained
+        and nodes[name].kind == "op"
+        and not _TRAINING.match(name)
+        and not nodes[name].op.endswith("Summary")
     ]
 
 

@@ -152,13 +152,13 @@ def split(
             raise OptionError(f"{option} is decided when a split is planned; pass it to plan(), not with a plan", option=option)
         planned = at
         check_belongs(model.index, planned)
-        model.check_frozen(planned.outputs)
+        model.check_frozen(planned.outputs, runs=False)
     else:
         if at is not None:
             if cut.get("outputs") is not None:
                 raise CutError("the second argument and outputs both say where to cut; pass one of them")
             cut["outputs"] = at
-        model.check_frozen(_kept(model, cut))
+        model.check_frozen(_kept(model, cut), runs=False)
         sizes = Sizes(model, shapes=shapes, isolate=isolate, outputs=_kept(model, cut))
         planned = _planned(model, read_request(split, model, cut, sizes), sizes)
     names = [s.name for s in planned.sections]

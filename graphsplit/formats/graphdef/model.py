@@ -159,17 +159,18 @@ class GraphDefModel(Stored):
             nodes=nodes,
         )
 
-    def check_frozen(self, outputs: Sequence[str] | None = None) -> None:
+    def check_frozen(self, outputs: Sequence[str] | None = None, *, runs: bool = True) -> None:
         """Refuse a graph whose values are not in the file.
 
         Args:
             outputs: What is computed (default: all); nodes that none of them needs do not count.
+            runs: Whether the graph is to run; surgery alone accepts tables, which a program may fill.
 
         Raises:
             FormatError: Names the first such node.
         """
         needed = self.needed(outputs)
-        bad = self._guard(lambda: unfrozen_node(self.reader, needed))
+        bad = self._guard(lambda: unfrozen_node(self.reader, needed, tables=runs))
         if bad is None:
             return
         asked = self.index.outputs if outputs is None else outputs

@@ -46,23 +46,27 @@ class Unfrozen(NamedTuple):
     kind: str
 
 
-def unfrozen_node(reader: GraphDefReader, needed: Collection[str] | None = None) -> Unfrozen | None:
+def unfrozen_node(reader: GraphDefReader, needed: Collection[str] | None = None, *, tables: bool = True) -> Unfrozen | None:
     """The first node that keeps a value outside of the graph, or is left over from training, or None.
 
     Args:
         reader: The graph.
         needed: Names of the nodes that count, with the functions they call; None: all.
+        tables: Whether tables count.
     """
     functions = reader.library.functions
     nodes = [n for n in reader.nodes if needed is None or n.name in needed]
     for node in nodes:
-        if kind := _kind(reader, node):
+        if (kind := _kind(reader, node)) and (tables or kind != "table"):
             table = kind == "handle" and any(n.op.startswith("LookupTable") for n in _users(reader, node.name))
+            if table and not tables:
+                continue
             return Unfrozen(node, "table" if table else "variable" if kind == "handle" else kind)
     if not functions:
         return None
     called = functions.keys() if needed is None else reader.library.reached(f for n in nodes for f in reader.library.called(n))
     inner = ((n, kind) for name, f in functions.items() if name in called for n in f.nodes if (kind := _kept(n.op)))
+    inner = ((n, kind) for n, kind in inner if tables or kind != "table")
     return next((Unfrozen(n, kind) for n, kind in inner), None)
 
 
@@ -121,11 +125,15 @@ def unfrozen_text(reader: GraphDefReader, index: GraphIndex, outputs: Sequence[s
     if bad.kind == "table":
         users = [n.name for n in _users(reader, node.name)]
         read = f", read by {list_text(map(repr, users))}" if users else ""
-        return f"not frozen: {node.name!r} is a {node.op}, a table whose entries are not in the graph{read}; " + (
+        found = [t for u in users if u in index.name_to_node_map for t in index.name_to_node_map[u].outputs]
+        border = [t.removesuffix(":0") for t in found if t in index.consumers and t not in index.captive]
+        after = f'inputs="{",".join(border)}"' if border and all("," not in t for t in border) else "inputs=…"
+        then = (
             f"keep what it is looked up with instead, and look it up after the split ({instead})"
             if instead
-            else "export the model without it"
+            else f"fill it in your program: cut after what is looked up ({after}) and write the sections unproven (verify=False)"
         )
+        return f"not frozen: {node.name!r} is a {node.op}, a table whose entries are not in the graph{read}; {then}"
     first = "freeze the graph first (tf.compat.v1.graph_util.convert_variables_to_constants, or load the SavedModel folder)"
     if folder:
         first = "export the model without what changes it"
@@ -154,8 +162,15 @@ def kept_instead(index: GraphIndex, outputs: Iterable[str], bad: Iterable[str]) 
         for t in n.inputs
         if index.producer[t] in fed and t not in index.captive and t not in index.handles
     ]
+    before = index.ancestors(index.producer[t] for t in border)
+    if not kept and 2 * _count(index, before) < _count(index, needed & tainted):
+        return ""  # most of the model comes after the node: what is before it is of little use
     several = list(dict.fromkeys([*kept, *([] if kept and not _looked_up(index, tainted) else border)]))
     return model_outputs_text(several) if several else ""
+
+
+def _count(index: GraphIndex, names: Iterable[str]) -> int:
+    return sum(index.name_to_node_map[n].kind != "const" for n in names)
 
 
 def _trains(op: str) -> bool:

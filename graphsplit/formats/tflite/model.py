@@ -120,7 +120,7 @@ class TFLiteModel(Stored):
             nodes=nodes,
         )
 
-    def check_frozen(self, outputs: Sequence[str] | None = None) -> None:
+    def check_frozen(self, outputs: Sequence[str] | None = None, *, runs: bool = True) -> None:
         """Refuse values that outlive a run and that outputs (default: all) need. Raises FormatError that names the first."""
         found = unfrozen_operator(self.reader, self.needed(outputs))
         if found is not None:
