@@ -16,12 +16,13 @@ import tensorflow as tf
 
 from graphsplit.cli import run
 from graphsplit.errors import CutError, FormatError, TrustError
-from graphsplit.formats import GraphDefModel
+from graphsplit.formats import GraphDefModel, load
 from graphsplit.parts.folder import save
 from graphsplit.parts.manifest import load_parts
 from graphsplit.rewrites import rewrite
 from graphsplit.splitting.surgery import plan, split
 from graphsplit.verification.equivalence import verify
+from tests.formats.tflite.builder import Built
 from tests.graphs import NodeDef, const, function, model, node, placeholder
 
 v1 = tf.compat.v1
@@ -547,3 +548,21 @@ def test_every_output_of_a_custom_op_is_kept_where_a_section_ends_at_it(tmp_path
     save(parts, tmp_path / "o")
     ports = {p.tensor: p.dtype for p in load_parts(tmp_path / "o")["main"].outputs}
     assert ports == {"c:1": "int32", "c:2": "float32"}
+
+
+def test_what_no_kept_output_of_a_tflite_file_needs_is_not_run(tmp_path: Path) -> None:
+    file = Built()
+    x = file.main.tensor("x", (1, 4))
+    y = file.main.relu(x, "y")
+    odd = file.main.like(x, "odd")
+    file.main.op("MyOp", [y], [odd], custom=b"")
+    z = file.main.relu(y, "z")
+    file.main.ends([x], [z, odd])
+    path = tmp_path / "m.tflite"
+    path.write_bytes(file.bytes())
+    assert run(["split", str(path), "-o", str(tmp_path / "a"), "--outputs=y"]) == 1
+    assert run(["split", str(path), "-o", str(tmp_path / "b"), "--outputs=y", "--model-outputs=z"]) == 0
+    assert run(["verify", str(tmp_path / "b")]) == 0
+    whole = load(path)
+    assert [s.name for s in whole.pruned(["z"]).outputs] == ["z"]
+    assert whole.pruned(["z", "odd"]) is whole

@@ -83,7 +83,7 @@ def chosen(asked: str, names: Sequence[str]) -> str:
     same = [n for n in names if isinstance(asked, str) and n.casefold() == asked.casefold()]
     hint = f"did you mean {' or '.join(map(repr, same or close))}?" if same or close else ""
     known = f"there {'are' if len(names) > 1 else 'is'} {list_text([repr(n) for n in names], 10)}" if names else "the file has none"
-    raise OptionError(f"no signature {asked!r}; {hint or known}", option="signature")
+    raise OptionError(f"no signature {asked!r:.100}; {hint or known}", option="signature")
 
 
 def tags_text(tags: Iterable[str]) -> str:

@@ -137,7 +137,8 @@ class TFLiteModel(Stored):
     def pruned(self, outputs: Sequence[str]) -> TFLiteModel:
         """The model that computes some of its tensors and nothing else; the model itself if nothing is left out."""
         index, needed = self.index, self.needed(outputs) or set()
-        if len(needed) == len(index.nodes) and tuple(outputs) == index.outputs:
+        # The file itself, where all its outputs are asked for and what none of them needs does no harm.
+        if tuple(outputs) == index.outputs and needed.issuperset(self.reaches_outside):
             return self
         inputs = [index.tensors[t] for t in index.inputs if index.producer[t] in needed]
         return self.section([n.name for n in index.nodes if n.name in needed], inputs, outputs)[0]
