@@ -120,15 +120,6 @@ SAVER = [
         ([node("r", "ReadVariableOp", "v"), node("v", "VarHandleOp", shape=[2])], "'r' is a ReadVariableOp"),
         (
             [
-                node("table", "HashTableV2", key_dtype=tf.string, value_dtype=tf.float32),
-                const("key", np.array([b"a", b"b"])),
-                const("none", 0.0),
-                node("r", "LookupTableFindV2", "table", "key", "none", Tin=tf.string, Tout=tf.float32),
-            ],
-            "'table' is a HashTableV2",
-        ),
-        (
-            [
                 *SAVER,
                 node("v", "VariableV2", shape=[2]),
                 node("save/Assign", "Assign", "v", "save/restore"),
@@ -137,7 +128,7 @@ SAVER = [
             "'v' is a VariableV2",
         ),
     ],
-    ids=["variable", "resource", "first in the file", "table", "saver"],
+    ids=["variable", "resource", "first in the file", "saver"],
 )
 def test_graph_that_is_not_frozen_is_refused_with_the_first_such_node(nodes: Sequence[NodeDef], first: str) -> None:
     whole = model(placeholder("x", [2]), *nodes, node("a", "Add", "x", "r"), node("y", "Neg", "a"))

@@ -129,7 +129,9 @@ def bench(
     for part in parts:
         check_runnable(part.model, trust)
     unused = [s.name for s in whole_model.inputs if s.name not in parts.inputs]
-    fed = _frame(whole_model, parts, feeds, shapes, unused, trust)
+    kept = whole_model.pruned(parts.outputs)
+    fed = _frame(whole_model, kept, parts, feeds, shapes, unused, trust)
+    whole_model = kept
     each = max(2, frames // _ROUNDS)
     modes = ["whole", *names, "sequential", "pipelined"]
     runs: dict[str, list[Run]] = {mode: [] for mode in modes}
@@ -147,28 +149,37 @@ def bench(
 
 def _frame(
     model: Model,
+    kept: Model,
     parts: Parts,
     feeds: Mapping[str, object] | None,
     shapes: Mapping[str, Sequence[int | None]] | None,
     unused: Sequence[str],
     trust: bool,
 ) -> Feeds:
-    """Feeds of one frame that the whole takes."""
-    kept = {t: v["shape"] for t, v in parts.feeds.items() if isinstance(v, Mapping)}
-    synthesis = Synthesis(model, shapes=kept | dict(shapes or {}), outputs=parts.outputs)
+    """Feeds of one frame that the whole takes.
+
+    Args:
+        model: The whole, whose inputs may all be fed.
+        kept: The whole without what the outputs of the parts do not need.
+        parts: The sections.
+        feeds, shapes: As of `bench`.
+        unused: Inputs of the whole that no section reads.
+        trust: Run a model that needs trust.
+    """
+    names = {s.name for s in kept.inputs}
+    chosen = {t: v for t, v in parts.feeds.items() if t in names}
+    stated = {t: v["shape"] for t, v in chosen.items() if isinstance(v, Mapping)} | dict(shapes or {})
+    synthesis = Synthesis(kept, shapes=stated)
     fixed = check_feeds(model.inputs, feeds or {}, optional=[s.name for s in model.inputs])
-    values = {t: v for t, v in parts.feeds.items() if not isinstance(v, Mapping) and t not in fixed}
-    fixed = fixed | as_fed(model.inputs, values)
+    fixed = {t: v for t, v in fixed.items() if t in names}
+    fixed |= as_fed(kept.inputs, {t: v for t, v in chosen.items() if not isinstance(v, Mapping) and t not in fixed})
     if all(n in fixed or i.spec.optional for n, i in synthesis.inputs.items()):
         return fixed
     if not any(i.is_open for n, i in synthesis.inputs.items() if n not in fixed):
-        return check_feeds(model.inputs, synthesis.feeds(fixed=fixed)[0], optional=[*unused, *_unread(model, synthesis)])
-    with closing(open_named(model, "the whole model", "whole", trust=trust, timeout=_PATIENCE, outputs=parts.outputs)) as session:
+        unread = [s.name for s in model.inputs if s.name not in synthesis.inputs]
+        return check_feeds(model.inputs, synthesis.feeds(fixed=fixed)[0], optional=[*unused, *unread])
+    with closing(open_named(kept, "the whole model", "whole", trust=trust, timeout=_PATIENCE, outputs=parts.outputs)) as session:
         return fitting_feeds(synthesis, lambda feed: session.run(feed, list(parts.outputs)), fixed=fixed)[0]
-
-
-def _unread(model: Model, synthesis: Synthesis) -> list[str]:
-    return [s.name for s in model.inputs if s.name not in synthesis.inputs]
 
 
 def _report(runs: Mapping[str, Sequence[Run]], names: Sequence[str], each: int, loaded: Loaded, threads: int | None) -> BenchReport:

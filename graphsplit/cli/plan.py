@@ -10,6 +10,7 @@ from graphsplit.cli.feeds import add_shapes, shapes_of
 from graphsplit.cli.printing import bytes_text, cut_text, print_json, say, shape_text, table
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
+from graphsplit.cli.remedies import in_flags
 from graphsplit.formats import load
 from graphsplit.graph.index import Shape, TensorSpec
 from graphsplit.parts.manifest import added_json, section_json
@@ -90,7 +91,7 @@ def print_parts(model: str, planned: Plan, parts: Parts) -> None:
         shown = ", ".join(parts.replicated[:8]) + (" …" if len(parts.replicated) > 8 else "")
         say(f"computed in more than one section: {shown}")
     for note in planned.notes:
-        say(f"note: {note}")
+        say(f"note: {in_flags(note)}")
 
 
 def _frame_bytes(dtype: str | None, shape: Shape | None) -> str:

@@ -12,7 +12,7 @@ from graphsplit.cli.printing import bytes_text, print_json, say, shape_text, spe
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
 from graphsplit.formats import Model, load
-from graphsplit.splitting.naming import UNWRITABLE, name_flags
+from graphsplit.splitting.naming import UNWRITABLE, choice_flags, name_flags
 from graphsplit.splitting.suggestions import Suggestion, suggest
 
 __all__ = ["add"]
@@ -77,4 +77,6 @@ def _cut_json(cut: Suggestion) -> dict[str, object]:
 def _command(path: str, model: Model, cut: Suggestion) -> str:
     """A command to paste, which names exactly these tensors."""
     named = name_flags(model.index, [("--inputs", cut.inputs), ("--outputs", [o.name for o in cut.outputs])])
-    return UNWRITABLE if named is None else shlex.join(["graphsplit", "split", path, *named, "-o", "DIR"])
+    return (
+        UNWRITABLE if named is None else shlex.join(["graphsplit", "split", path, *choice_flags(model.choice), *named, "-o", "DIR"])
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from graphsplit.cli.arguments import Subparsers, add_command, add_tolerances, add_trust, count
+from graphsplit.cli.arguments import Subparsers, add_choice, add_command, add_tolerances, add_trust, count
 from graphsplit.cli.child import prestart
 from graphsplit.cli.feeds import add_feeds, feeds_of, named_shapes
 from graphsplit.cli.printing import print_json, say, shape_text, table
@@ -22,6 +22,7 @@ def add(commands: Subparsers) -> None:
     parser = add_command(commands, "verify", run, "run whole and sections on the same feeds and compare every output")
     parser.add_argument("directory", metavar="DIR", help="folder of a split")
     add_trust(parser)
+    add_choice(parser)
     parser.add_argument("--model", metavar="MODEL", help=f"the whole ({FORMATS_TEXT}), if it is not where the manifest says")
     add_feeds(parser)
     parser.add_argument("--runs", type=count, default=1, metavar="N", help="number of synthetic images per batch size")

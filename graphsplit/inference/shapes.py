@@ -156,13 +156,16 @@ def _common(one: Shape | None, two: Shape | None) -> Shape | None:
     return tuple(a if a == b else None for a, b in zip(one, two, strict=True))
 
 
-def frame_bytes(model: Model, *, shapes: Shapes = True, isolate: bool = True) -> dict[str, int]:
+def frame_bytes(
+    model: Model, *, shapes: Shapes = True, isolate: bool = True, outputs: Sequence[str] | None = None
+) -> dict[str, int]:
     """Bytes of each tensor for one frame (a batch of 1), for choosing a cut.
 
     Args:
         model: The model.
         shapes: Shapes of inputs that the file does not state.
         isolate: Whether TensorFlow infers shapes in a child process; False: in this one.
+        outputs: Only the tensors that these need; None: all.
 
     Returns:
         Tensor → bytes. Unknown sizes are counted as 64; tensors of unknown rank or dtype are omitted. Empty for a graph that
@@ -172,7 +175,9 @@ def frame_bytes(model: Model, *, shapes: Shapes = True, isolate: bool = True) ->
         FormatError: TensorFlow crashes on the graph, or takes too much time or memory.
     """
     index = model.index
-    tensors = [t for n in index.nodes if n.kind != "const" for t in n.outputs if t not in index.captive]
+    needed = index.name_to_node_map.keys() if outputs is None else index.ancestors(index.producer[t] for t in outputs)
+    nodes = (n for n in index.nodes if n.kind != "const" and n.name in needed)
+    tensors = [t for n in nodes for t in n.outputs if t not in index.captive]
     if runtime_of(model).states_shapes:
         specs = [index.tensors[t].frame() for t in tensors]
     else:
@@ -195,15 +200,18 @@ class Sizes:
         model: The model.
         shapes: Whether to infer what the file does not state; without, all tensors count the same. Or shapes of inputs.
         isolate: Whether TensorFlow does it in a child process; False: in this one.
+        outputs: Only the tensors that these need; None: all.
     """
 
-    def __init__(self, model: Model, *, shapes: Shapes = True, isolate: bool = True) -> None:
-        self._model, self.shapes, self.isolate = model, shapes, isolate
+    def __init__(self, model: Model, *, shapes: Shapes = True, isolate: bool = True, outputs: Sequence[str] | None = None) -> None:
+        self._model, self.shapes, self.isolate, self._outputs = model, shapes, isolate, outputs
 
     @cached_property
     def known(self) -> dict[str, int]:
         """Tensor → bytes, as of `frame_bytes`; empty without `shapes`. Raises FormatError as that does."""
-        return {} if self.shapes is False else frame_bytes(self._model, shapes=self.shapes, isolate=self.isolate)
+        if self.shapes is False:
+            return {}
+        return frame_bytes(self._model, shapes=self.shapes, isolate=self.isolate, outputs=self._outputs)
 
     def __call__(self, tensor: str) -> int:
         """Bytes of a tensor; 4096 if they are unknown, also because TensorFlow does not survive the graph."""

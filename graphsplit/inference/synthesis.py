@@ -106,15 +106,12 @@ class Synthesis:
     Args:
         model: The model.
         shapes: Tensor → shape that somebody stated; None in it: unknown.
-        outputs: Outputs that are computed (default: all): inputs that none of them needs are not fed.
 
     Raises:
         FeedError: `shapes` names an unknown input, or contradicts the file.
     """
 
-    def __init__(
-        self, model: Model, *, shapes: Mapping[str, Sequence[int | None]] | None = None, outputs: Collection[str] | None = None
-    ) -> None:
+    def __init__(self, model: Model, *, shapes: Mapping[str, Sequence[int | None]] | None = None) -> None:
         self.model = model
         required = demands(model)
         stated = stated_shapes(model, shapes or {})
@@ -125,7 +122,7 @@ class Synthesis:
                 required.get(spec.name, Demand()),
             )
             for spec in model.inputs
-            if _is_read(model, spec.name, outputs)
+            if _is_read(model, spec.name)
         }
         self.resized = _resized_to(model)
         self.decodes = _decodes(model)
@@ -399,12 +396,12 @@ def numpy_dtype(spec: TensorSpec) -> np.dtype[np.generic]:
 # what the graph says
 
 
-def _is_read(model: Model, tensor: str, outputs: Collection[str] | None) -> bool:
-    """Whether something needs an input: a node, or whoever fetches it; of `outputs`, where these are all that is computed."""
+def _is_read(model: Model, tensor: str) -> bool:
+    """Whether something needs an input: a node, or whoever fetches it."""
     index = model.index
-    if tensor in index.outputs and outputs is None:
-        return index.tensors[tensor].dtype not in ("resource", "variant")
-    return bool(index.consumers.get(tensor)) or tensor in (outputs or ())
+    if index.consumers.get(tensor):
+        return True
+    return tensor in index.outputs and index.tensors[tensor].dtype not in ("resource", "variant")
 
 
 def _resized_to(model: Model) -> tuple[int, int] | None:

@@ -86,7 +86,9 @@ def manifest_json(parts: Parts, sums: Mapping[str, str], directory: Path) -> dic
     return {
         "graphsplit": VERSION,
         "schema": SCHEMA,
-        "source": {"file": _relative(source.path, directory), "sha256": source.sha256, "format": source.format},
+        "source": {"file": _relative(source.path, directory), "sha256": source.sha256, "format": source.format}
+        | ({} if source.signature is None else {"signature": source.signature})
+        | ({} if source.tags is None else {"tags": list(source.tags)}),
         "sections": [{"name": p.name, "file": names[p.name], "sha256": sums[p.name]} | section_json(p) for p in parts],
         "inputs": list(parts.inputs),
         "outputs": list(parts.outputs),
@@ -121,6 +123,8 @@ class _Source:
     file: str | None
     sha256: str
     format: str
+    signature: str | None = None
+    tags: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +235,8 @@ class _Reader:
                 source.format,
                 Path(first.file).stem.removesuffix(f"_{first.name}"),
                 stated=source.sha256,
+                signature=source.signature,
+                tags=source.tags,
             ),
             added=content.added,
             replicated=content.replicated,

@@ -118,6 +118,8 @@ class Source:
         stem: Start of the names of its section files.
         model: The model itself, while it is at hand.
         stated: Its checksum as a manifest states it; None: computed from the model on demand.
+        signature: Which signature of the file it is, if that has any.
+        tags: Which meta graph of a SavedModel it is.
     """
 
     path: Path | None
@@ -125,6 +127,8 @@ class Source:
     stem: str
     model: Model | None = field(default=None, repr=False)
     stated: str | None = None
+    signature: str | None = None
+    tags: tuple[str, ...] | None = None
 
     @property
     def sha256(self) -> str:

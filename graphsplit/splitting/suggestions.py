@@ -127,7 +127,7 @@ def suggest(
         if unsuited := known.unsuited(index):
             return Suggestions((), unsuited)
         taken = refusing(known.refusals(index))
-    found = Finder(model, Sizes(model, shapes=shapes, isolate=isolate)).search(taken)
+    found = Finder(model, Sizes(model, shapes=shapes, isolate=isolate, outputs=model.index.outputs)).search(taken)
     asked = _asked(found)
     best = found.search.best()
     preset = match(index)

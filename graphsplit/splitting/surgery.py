@@ -10,6 +10,7 @@ from graphsplit.errors import CutError, OptionError
 from graphsplit.formats import Model, ModelLike, as_model
 from graphsplit.graph.index import TensorSpec
 from graphsplit.graph.options import check_options
+from graphsplit.graph.training import training_note
 from graphsplit.inference.devices import check_devices, check_sections
 from graphsplit.inference.shapes import Shapes, Sizes, infer
 from graphsplit.parts.parts import Part, Parts, Port, Source, default_device
@@ -49,8 +50,14 @@ def plan(model: ModelLike, *, shapes: Shapes = True, trust: bool = False, isolat
         FormatError: for a file that cannot be read.
     """
     model = as_model(model, trust=trust)
-    sizes = Sizes(model, shapes=shapes, isolate=isolate)
+    sizes = Sizes(model, shapes=shapes, isolate=isolate, outputs=_kept(model, cut))
     return _planned(model, read_request(plan, model, cut, sizes), sizes)
+
+
+def _kept(model: Model, cut: PlanOptions) -> tuple[str, ...]:
+    """The outputs of the whole to keep; the rest is never looked at."""
+    kept = cut.get("model_outputs")
+    return model.index.outputs if kept is None else tensors_of(model.index, kept)
 
 
 def plan_whole(model: Model, *, outputs: Names | None = None) -> Plan:
@@ -77,7 +84,13 @@ def _planned(model: Model, request: CutRequest, sizes: Sizes) -> Plan:
         fixed=request.fixed,
         firm=request.firm,
     )
-    return replace(planned, origin=request.origin, notes=(*request.notes, *planned.notes), devices=request.devices)
+    training = training_note(model.index, planned.outputs)
+    return replace(
+        planned,
+        origin=request.origin,
+        notes=(*model.original.choice.notes, *filter(None, [training]), *request.notes, *planned.notes),
+        devices=request.devices,
+    )
 
 
 def _fitted(model: Model, request: CutRequest, sizes: Sizes) -> Plan:
@@ -132,7 +145,6 @@ def split(
         OptionError: as of `plan`, and for `repair` together with a plan.
     """
     model = as_model(model, trust=trust)
-    model.check_frozen()
     if isinstance(at, Plan):
         check_options(split, cut, PlanOptions)
         if named := named_options(cut):
@@ -141,12 +153,14 @@ def split(
             raise OptionError(f"{option} is decided when a split is planned; pass it to plan(), not with a plan", option=option)
         planned = at
         check_belongs(model.index, planned)
+        model.check_frozen(planned.outputs, runs=False)
     else:
         if at is not None:
             if cut.get("outputs") is not None:
                 raise CutError("the second argument and outputs both say where to cut; pass one of them")
             cut["outputs"] = at
-        sizes = Sizes(model, shapes=shapes, isolate=isolate)
+        model.check_frozen(_kept(model, cut), runs=False)
+        sizes = Sizes(model, shapes=shapes, isolate=isolate, outputs=_kept(model, cut))
         planned = _planned(model, read_request(split, model, cut, sizes), sizes)
     names = [s.name for s in planned.sections]
     check_sections("devices", devices, names)
@@ -156,11 +170,12 @@ def split(
 
 
 def _parts(model: Model, planned: Plan, specs: Mapping[str, TensorSpec], devices: Mapping[str, str]) -> Parts:
+    original = model.original
     return Parts(
         sections=tuple(_part(model, planned, i, specs, devices) for i in range(len(planned.sections))),
         inputs=planned.inputs,
         outputs=planned.outputs,
-        source=Source(model.path, model.format, _stem(model), model.original),
+        source=Source(model.path, model.format, _stem(model), original, signature=original.choice.name, tags=original.choice.tags),
         added=planned.added,
         replicated=planned.replicated,
         rewrites=model.rewrites,

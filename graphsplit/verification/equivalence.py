@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from graphsplit.errors import FeedError, FormatError, SectionRunError
 from graphsplit.formats import Model, ModelLike, as_model
 from graphsplit.graph.options import check_count, check_number, hinted
+from graphsplit.graph.training import training_note
 from graphsplit.inference.failures import ChildError
 from graphsplit.inference.feeds import Feeds, check_feeds
 from graphsplit.inference.fitting import ADVICE, was_refused
@@ -95,24 +96,27 @@ def verify(
     for part in parts:
         check_runnable(part.model, trust)
     unused = [s.name for s in model.inputs if s.name not in parts.inputs]
+    whole = model.pruned(parts.outputs)
+    gone = {s.name for s in model.inputs} - {s.name for s in whole.inputs}
     # What an earlier proof chose, and the manifest keeps.
-    kept = {t: v for t, v in parts.feeds.items() if feeds is None or isinstance(feeds, Mapping)}
+    kept = {t: v for t, v in parts.feeds.items() if (feeds is None or isinstance(feeds, Mapping)) and t not in gone}
     stated = {t: v["shape"] for t, v in kept.items() if isinstance(v, Mapping)} | dict(shapes or {})
-    synthesis = Synthesis(model, shapes=stated, outputs=parts.outputs)
+    synthesis = Synthesis(whole, shapes={t: s for t, s in stated.items() if not {t, f"{t}:0"} & gone})
     unused += [s.name for s in model.inputs if s.name not in synthesis.inputs]
     attempts: Iterable[list[Feeds]]
     if feeds is None or isinstance(feeds, Mapping):
         fixed = check_feeds(model.inputs, feeds or {}, optional=[s.name for s in model.inputs])
         values = {t: v for t, v in kept.items() if not isinstance(v, Mapping) and t not in fixed}
-        fixed = fixed | as_fed(model.inputs, values)
+        fixed = {t: v for t, v in fixed.items() if t not in gone} | as_fed(whole.inputs, values)
         synthetic = any(n not in fixed and not i.spec.optional for n, i in synthesis.inputs.items()) or not fixed
         attempts = synthesis.attempts(runs=runs, fixed=fixed) if synthetic else [[fixed]]
     else:
         fixed, synthetic = {}, False
-        attempts = [[check_feeds(model.inputs, feed, optional=unused) for feed in _several(feeds)]]
+        checked = [check_feeds(model.inputs, feed, optional=unused) for feed in _several(feeds)]
+        attempts = [[{t: v for t, v in feed.items() if t not in gone} for feed in checked]]
     opening = partial(open_named, trust=trust, optimize=optimize, timeout=_TIMEOUT, isolate=isolate)
     try:
-        return _compared(model, parts, synthesis if synthetic else None, attempts, fixed, opening, rtol=rtol, atol=atol)
+        return _compared(whole, parts, synthesis if synthetic else None, attempts, fixed, opening, rtol=rtol, atol=atol)
     except SectionRunError as error:
         cause = error.__cause__
         if not isinstance(cause, (ChildError, TimeoutError)):
@@ -167,7 +171,10 @@ def _compared(
             if ran:
                 break
     if refused is not None and not ran:
-        raise SectionRunError(f"{refused}; {ADVICE}", section=refused.section) from refused
+        note = training_note(model.index, parts.outputs)
+        raise SectionRunError(
+            f"{refused}; {ADVICE}{f', or cut anew: {note}' if note else ''}", section=refused.section
+        ) from refused
     outputs = tuple(worst(same) for same in zip(*found, strict=True))
     return Report(
         equal=all(o.equal for o in outputs),

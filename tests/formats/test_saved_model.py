@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphsplit.errors import FormatError, TrustError
+from graphsplit.errors import FormatError, OptionError, TrustError
 from graphsplit.formats import load
 from graphsplit.formats.meta_graph import read_meta_graphs
 from graphsplit.formats.saved_model import load_saved_model, scan
@@ -344,7 +344,7 @@ def test_the_only_signature_is_taken_whatever_its_key(tmp_path: Path) -> None:
 def test_several_signatures_without_the_default_are_listed(tmp_path: Path) -> None:
     module = Dense()
     tf.saved_model.save(module, str(tmp_path / "m"), signatures={"one": module.plain, "two": module.loops})
-    with pytest.raises(FormatError, match=r"no signature 'serving_default', and several others: one, two"):
+    with pytest.raises(FormatError, match=r"several signatures and none is 'serving_default': one, two; name one with signature="):
         load(tmp_path / "m")
     assert scan(tmp_path / "m").index.nodes, "it can be looked at all the same"
 
@@ -354,9 +354,28 @@ def test_no_signature_at_all(tmp_path: Path) -> None:
         load(save_v2(tmp_path / "m", None, tf.Module()))
 
 
-def test_a_model_saved_for_something_else_lists_its_tags(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match=r"no graph tagged 'serve' in it; there are \{train, tpu\}"):
-        load(save_v1(tmp_path / "m", dense_v1, tags=("train", "tpu")))
+@pytest.mark.parametrize("tags", [("train", "tpu"), (), ("serve", "gpu"), ("Serve",)])
+def test_the_only_graph_is_taken_whatever_its_tags(tmp_path: Path, tags: tuple[str, ...]) -> None:
+    model = load(save_v1(tmp_path / "m", dense_v1, tags=tags))
+    assert (model.choice.tags, model.choice.notes) == (tags, ())
+    np.testing.assert_array_equal(run(model, {"x:0": X})[0], EXPECTED)
+
+
+def test_several_graphs_none_of_which_is_to_serve_list_their_tags(tmp_path: Path) -> None:
+    def twice(saved: Any) -> None:
+        saved.meta_graphs.add().CopyFrom(saved.meta_graphs[0])
+        saved.meta_graphs[1].meta_info_def.tags.append("gpu")
+
+    path = edited(save_v1(tmp_path / "m", dense_v1, tags=("train",)), twice)
+    with pytest.raises(
+        FormatError, match=r"no graph tagged 'serve' in it; there are \{train\}, \{train, gpu\}; name one with tags="
+    ):
+        load(path)
+    with pytest.raises(OptionError, match=r"no meta graph tagged \{gpu\}; there are \{train\}, \{train, gpu\}"):
+        load(path, tags="gpu")
+    model = load(path, tags="gpu,train")
+    assert model.choice.tags == ("train", "gpu")
+    assert model.choice.notes == ("signature 'serving_default' of the file; left out: the meta graph tagged {train}",)
 
 
 def test_the_graph_for_serving_is_chosen_among_several(tmp_path: Path) -> None:

@@ -90,6 +90,10 @@ class Table:
         """Whether a field is present."""
         return self._offset(fields(self.kind)[name].slot) != 0
 
+    def place(self, name: str) -> int:
+        """Where the value of a field that is present begins."""
+        return self.at + self._offset(fields(self.kind)[name].slot)
+
     def _place(self, field: Field) -> int | None:
         offset = self._offset(field.slot)
         return self.at + offset if offset else None
