@@ -16,7 +16,7 @@ from graphsplit.graph.text import shape_text
 from graphsplit.inference.adapters import runtime_of
 from graphsplit.inference.failures import ChildError
 
-__all__ = ["Shapes", "Sizes", "frame_bytes", "infer", "stated_shapes"]
+__all__ = ["Shapes", "Sizes", "frame_bytes", "infer", "refusal", "stated_shapes"]
 
 # Two batch sizes: sizes that both agree on do not depend on the batch, the others stay unknown. Inference with an unknown
 # batch stops at every Reshape to [batch, -1, n], which would lose the number of anchors. These two differ in all that a
@@ -110,6 +110,25 @@ def _once(
     except FormatError as error:
         raise FormatError(f"{error} {_UNKNOWN}", path=model.path) from error
     return {t: specs[name] for t, name in names.items()}
+
+
+def refusal(model: Model, outputs: Sequence[str], shapes: Mapping[str, Shape]) -> str:
+    """Why TensorFlow refuses inputs of some shapes; empty if it does not, or cannot say.
+
+    Args:
+        model: The model.
+        outputs: What is computed.
+        shapes: Input → its shape.
+    """
+    if runtime_of(model).states_shapes:
+        return ""
+    try:
+        _once(model, list(outputs), None, shapes, isolate=True)
+    except _Died:
+        return ""
+    except FormatError as error:
+        return str(error).removesuffix(f" {_UNKNOWN}")
+    return ""
 
 
 def _infer_here(skeleton: bytes, tensors: list[str]) -> dict[str, tuple[str, Shape | None]]:
