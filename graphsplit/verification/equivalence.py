@@ -91,6 +91,7 @@ def verify(
     check_number("atol", atol)
     model = as_model(model, trust=trust)
     parts = parts if isinstance(parts, Parts) else load_parts(parts)
+    model = model.fed_with(parts.inputs)
     _check_belongs(model, parts)
     check_runnable(model, trust, parts.outputs)
     for part in parts:
