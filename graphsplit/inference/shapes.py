@@ -25,7 +25,7 @@ _BATCHES = (1, 60)
 
 _UNKNOWN_BYTES = 4096  # of a tensor whose shape nobody knows
 _GUESS = 64  # for a size that depends on the image
-_DEADLINE = 60.0  # seconds, and another one for each thousand of nodes; TensorFlow takes five for a hundred thousand
+_DEADLINE = 25.0  # seconds, and another one for each thousand of nodes; TensorFlow takes five for a hundred thousand
 _UNKNOWN = "(shapes=False leaves the shapes of border tensors unknown)"
 
 
@@ -172,7 +172,8 @@ def _batched(
 def _common(one: Shape | None, two: Shape | None) -> Shape | None:
     if one is None or two is None or len(one) != len(two):
         return None
-    return tuple(a if a == b else None for a, b in zip(one, two, strict=True))
+    # Nothing of something (no frame of a sound that is too short) is not what is left of another size.
+    return tuple(a if a == b and a else None for a, b in zip(one, two, strict=True))
 
 
 def frame_bytes(

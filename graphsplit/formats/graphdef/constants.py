@@ -27,7 +27,7 @@ _FIELDS = {
 
 
 def tensor_value(tensor: Message) -> Array | None:
-    """The value of a TensorProto, strings as objects; None for a dtype that NumPy lacks, and for a shape that the values do not fit."""
+    """The value of a TensorProto, strings as objects; None for a dtype that NumPy lacks and for a shape that does not fit."""
     import numpy as np
 
     dtype, shape = op_table().dtypes.get(tensor.dtype, ""), read_shape(tensor.tensor_shape)
