@@ -49,7 +49,7 @@ def add(commands: Subparsers) -> None:
     )
     add_cut(parser)
     parser.add_argument("--frames", type=count, default=100, metavar="N", help="frames for each way to run (default 100)")
-    add_feeds(parser, images=False)
+    add_feeds(parser)
     add_threads(parser, note="the cores, shared between the sections; the whole always gets all of them")
     add_delegates(parser)
     add_fuse_nms(parser)
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         whole = whole_of(parts, trust=args.trust)
         named = feeds_of(args, whole)
         feeds = {} if args.source is None else _first_frame(parts, args.source)
-        feeds |= {} if named is None or isinstance(named, list) else named
+        feeds |= {} if named is None else named[0] if isinstance(named, list) else named
         with bar("measuring in turns") as progress:
             report = bench(
                 parts,

@@ -51,7 +51,7 @@ def add(commands: Subparsers) -> None:
         help="with --to tflite --section: also write a split with the export in place of that section",
     )
     parser.add_argument("--no-verify", action="store_true", help="write without comparing")
-    add_feeds(parser, images=False)
+    add_feeds(parser)
     add_tolerances(parser, default=None, note="0, for tflite 0.001")
     add_overwrite(parser, replaces="OUT and the files of NEWDIR")
 
@@ -96,14 +96,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _feeds(args: argparse.Namespace) -> Feeds | list[Feeds] | None:
-    """What --feed names, for a model that is exported whole."""
-    if not args.feed:
+    """What --feed and --image name, for a model that is exported whole."""
+    if not args.feed and not args.image:
         return None
     from graphsplit.errors import CutError
     from graphsplit.parts.manifest import find_manifest
 
     if args.section is not None or find_manifest(args.model) is not None:
-        raise CutError("--feed is for a model that is exported whole; a section gets what the sections before it compute")
+        flag = "--feed" if args.feed else "--image"
+        raise CutError(f"{flag} is for a model that is exported whole; a section gets what the sections before it compute")
     return feeds_of(args, load(args.model, trust=args.trust))
 
 

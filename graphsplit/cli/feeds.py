@@ -20,7 +20,7 @@ __all__ = ["add_feeds", "add_shapes", "feeds_of", "named_shapes", "shapes_of"]
 _LARGEST = 2**31  # bytes of a file
 
 
-def add_feeds(parser: Container, *, images: bool = True) -> None:
+def add_feeds(parser: Container) -> None:
     """The options that say what a model is run on. Inputs that none of them names get synthetic values."""
     parser.add_argument(
         "--feed",
@@ -31,8 +31,7 @@ def add_feeds(parser: Container, *, images: bool = True) -> None:
         help="value of an input: a number, true, false, a JSON list, a text, or a file (.npy; of a string input any); repeatable",
     )
     add_shapes(parser)
-    if images:
-        parser.add_argument("--image", action="append", default=[], metavar="FILE", help="a picture to run on; repeatable")
+    parser.add_argument("--image", action="append", default=[], metavar="FILE", help="a picture to run on; repeatable")
 
 
 def add_shapes(parser: Container) -> None:
@@ -64,7 +63,7 @@ def feeds_of(args: argparse.Namespace, model: Model) -> Feeds | list[Feeds] | No
         FeedError: A value does not fit its input.
         FormatError: A file cannot be read.
     """
-    images = getattr(args, "image", [])
+    images = args.image
     if not args.feed and not images:
         return None
     from graphsplit.inference.feeds import check_feeds, image_feeds

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from graphsplit.cli.arguments import Subparsers, add_command, add_fuse_nms, add_model, add_overwrite
 from graphsplit.cli.child import prestart
+from graphsplit.cli.feeds import add_feeds, feeds_of, named_shapes
 from graphsplit.cli.printing import print_json, say, table
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
@@ -35,6 +36,7 @@ def add(commands: Subparsers) -> None:
     )
     parser.add_argument("--model-outputs", metavar="A,B,…", help="outputs of the graph to keep (default: all); the rest is pruned")
     parser.add_argument("--no-verify", action="store_true", help="write the file without the proof; nothing is run")
+    add_feeds(parser)
     add_overwrite(parser, replaces="FILE")
 
 
@@ -62,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         with quiet_tensorflow(args.verbose), working("running the model before and after on the same feeds"):
             from graphsplit.rewrites.proof import verify_rewrite
 
-            report = verify_rewrite(rewritten, trust=args.trust)
+            report = verify_rewrite(rewritten, feeds_of(args, model), shapes=named_shapes(args), trust=args.trust)
         if not report.equal:
             complain(
                 f"graphsplit: verification differs: {report.summary()}; nothing was written (--no-verify writes the file anyway)"
@@ -91,5 +93,7 @@ def run(args: argparse.Namespace) -> int:
     say(f"{nodes['before']:,} nodes before, {nodes['after']:,} after")
     if report is not None:
         say(f"proven: {report.summary()}")
+        if report.whole.chosen:
+            say(f"fed: {report.whole.feeds[0]}")
     say(f"wrote {target}")
     return 0

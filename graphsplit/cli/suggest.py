@@ -7,7 +7,7 @@ import shlex
 
 from graphsplit.cli.arguments import Subparsers, add_command, add_model, add_target, count
 from graphsplit.cli.child import prestart
-from graphsplit.cli.feeds import add_shapes, shapes_of
+from graphsplit.cli.feeds import add_feeds, shapes_of
 from graphsplit.cli.printing import bytes_text, print_json, say, shape_text, spec_json, table
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
@@ -27,7 +27,7 @@ def add(commands: Subparsers) -> None:
     parser.add_argument("--limit", type=count, default=5, metavar="N", help="how many (default 5)")
     parser.add_argument("--affinity", metavar="FILE", help='JSON {op: "accelerator"|"host"|"either"}: what your compiler takes')
     add_target(parser, asks=False)
-    add_shapes(parser)
+    add_feeds(parser)
     parser.add_argument("--no-shapes", action="store_true", help="leave sizes unknown that the file does not state")
 
 

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from graphsplit.cli.arguments import Subparsers, add_command, add_cut, add_model, add_target, plan_options_of
 from graphsplit.cli.child import prestart
+from graphsplit.cli.feeds import add_feeds, feeds_of, named_shapes
 from graphsplit.cli.printing import print_json, say
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
 from graphsplit.splitting.request import named_options
 
 if TYPE_CHECKING:
+    from graphsplit.inference.synthesis import Feeds
     from graphsplit.splitting.request import PlanOptions
 
 __all__ = ["add"]
@@ -33,6 +35,7 @@ def add(commands: Subparsers) -> None:
     add_model(parser, or_split=True)
     add_cut(parser)
     add_target(parser)
+    add_feeds(parser)
     parser.add_argument("--port", type=_port, default=0, metavar="N", help="port on 127.0.0.1 (default: any free one)")
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
     parser.add_argument(
@@ -51,7 +54,15 @@ def run(args: argparse.Namespace) -> int:
     with quiet_tensorflow(args.verbose), working("loading the model and choosing the cut"):
         from graphsplit.viewer.viewer import make_server
 
-        server = make_server(args.model, folder=args.directory, port=args.port, trust=args.trust, **_cut(args))
+        server = make_server(
+            args.model,
+            folder=args.directory,
+            port=args.port,
+            trust=args.trust,
+            feeds=_feeds(args),
+            shapes=named_shapes(args),
+            **_cut(args),
+        )
     try:
         if args.json:
             print_json({"url": server.url})
@@ -67,6 +78,15 @@ def run(args: argparse.Namespace) -> int:
     finally:
         server.close()
     return 0
+
+
+def _feeds(args: argparse.Namespace) -> Feeds | list[Feeds] | None:
+    """What --feed and --image name, for the model or that of the split."""
+    if not args.feed and not args.image:
+        return None
+    from graphsplit.viewer.session import open_model
+
+    return feeds_of(args, open_model(args.model, trust=args.trust).model)
 
 
 def _cut(args: argparse.Namespace) -> PlanOptions:

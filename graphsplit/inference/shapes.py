@@ -5,6 +5,7 @@ TensorFlow evaluates constants for that, so it does it in a child process, see `
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Union
@@ -83,7 +84,9 @@ def stated_shapes(model: Model, shapes: Shapes) -> dict[str, Shape]:
     for written, shape in shapes.items():
         name = written if written in specs else f"{written}:0"
         if name not in specs:
-            wrong.append(f"no input {written!r}; there are {', '.join(specs) or 'none'}")
+            close = difflib.get_close_matches(written, [n.removesuffix(":0") for n in specs], n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(specs) or 'none'}"
+            wrong.append(f"no input {written!r}; {hint}")
             continue
         held, dims = specs[name].shape, tuple(shape)
         if held is not None and (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -85,6 +85,7 @@ def verify_rewrite(
     model: RewrittenModel,
     feeds: Mapping[str, ArrayLike] | Iterable[Mapping[str, ArrayLike]] | None = None,
     *,
+    shapes: Mapping[str, Sequence[int | None]] | None = None,
     samples: int = _SAMPLES,
     trust: bool = False,
 ) -> RewriteReport:
@@ -93,6 +94,7 @@ def verify_rewrite(
     Args:
         model: The rewritten model.
         feeds: Feeds of the whole model, as for `graphsplit.verify`.
+        shapes: Input → shape that the file does not state, as for `graphsplit.verify`.
         samples: Number of random samples of each replacement.
         trust: Run models that reach files, the network or Python.
 
@@ -103,7 +105,7 @@ def verify_rewrite(
         FeedError, TrustError, FormatError, SectionRunError: As `graphsplit.verify` does.
     """
     parts = split(model, plan_whole(model, outputs=model.index.outputs), shapes=False)
-    whole = verify(model.original, parts, feeds, trust=trust)
+    whole = verify(model.original, parts, feeds, shapes=shapes, trust=trust)
     return RewriteReport(whole, prove_found(model, samples, trust=trust))
 
 

@@ -9,7 +9,7 @@ from graphsplit.errors import FormatError
 from graphsplit.formats import Model
 from graphsplit.graph.index import TensorSpec
 from graphsplit.graph.text import spec_text
-from graphsplit.inference.shapes import infer
+from graphsplit.inference.shapes import Shapes, infer
 
 __all__ = ["Tensors", "tensor_json"]
 
@@ -17,10 +17,15 @@ _MOST = 30  # tensors in the answer to a search
 
 
 class Tensors:
-    """The tensors of a model, with the shapes that have been inferred so far."""
+    """The tensors of a model, with the shapes that have been inferred so far.
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
+    Args:
+        model: The model.
+        shapes: Shapes of inputs that the file does not state.
+    """
+
+    def __init__(self, model: Model, shapes: Shapes = True) -> None:
+        self._model, self._shapes = model, shapes
         self._specs: dict[str, TensorSpec] = {}
         self._inferring = Lock()
 
@@ -35,7 +40,7 @@ class Tensors:
             missing = [t for t in asked if t not in self._specs]
             if missing:
                 try:
-                    self._specs |= infer(self._model, missing)
+                    self._specs |= infer(self._model, missing, shapes=self._shapes)
                 except FormatError:
                     self._specs |= {t: self._model.index.tensors[t] for t in missing}
         return {t: self._specs[t] for t in asked}

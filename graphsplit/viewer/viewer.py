@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import webbrowser
+from collections.abc import Mapping, Sequence
 from html import escape
 from os import PathLike
 from pathlib import Path
@@ -20,6 +21,7 @@ from graphsplit.viewer.session import open_model
 from graphsplit.viewer.workbench import Workbench
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
     from typing_extensions import Unpack
 
 __all__ = ["Viewer", "make_server", "view"]
@@ -69,6 +71,8 @@ def make_server(
     folder: str | PathLike[str] = ".",
     port: int = 0,
     trust: bool = False,
+    feeds: Mapping[str, ArrayLike] | Sequence[Mapping[str, ArrayLike]] | None = None,
+    shapes: Mapping[str, Sequence[int | None]] | None = None,
     **cut: Unpack[PlanOptions],
 ) -> Server:
     """A server that listens and does not serve yet; see `view`."""
@@ -79,7 +83,7 @@ def make_server(
     if not where.is_dir():
         raise GraphSplitError(f"{where} is not a folder; name an existing one to save into")
     session = open_model(what, planned=plan, trust=trust, **cut)
-    return Server(Workbench(session, where.resolve(), trust=trust), port)
+    return Server(Workbench(session, where.resolve(), trust=trust, feeds=feeds, shapes=shapes), port)
 
 
 def view(
@@ -90,6 +94,8 @@ def view(
     port: int = 0,
     browser: bool = False,
     trust: bool = False,
+    feeds: Mapping[str, ArrayLike] | Sequence[Mapping[str, ArrayLike]] | None = None,
+    shapes: Mapping[str, Sequence[int | None]] | None = None,
     **cut: Unpack[PlanOptions],
 ) -> Viewer:
     """Show a model or a split in the workbench; a notebook displays the result.
@@ -101,13 +107,15 @@ def view(
         port: Port of the server on 127.0.0.1; 0: any free one.
         browser: Whether to open a browser.
         trust: Load, and verify in the page, a model that reaches files, the network or Python.
+        feeds: What to verify on in the page, as of `graphsplit.verify`.
+        shapes: Input → shape that the file does not state, as of `graphsplit.verify`.
         **cut: Where to begin: the options of `graphsplit.plan`.
 
     Raises:
         OptionError: An option does not exist, or the port is not a number.
         GraphSplitError: The port is taken, or the folder does not exist; also what loading and planning raise.
     """
-    viewer = Viewer(make_server(what, plan, folder=folder, port=port, trust=trust, **cut))
+    viewer = Viewer(make_server(what, plan, folder=folder, port=port, trust=trust, feeds=feeds, shapes=shapes, **cut))
     if browser:
         webbrowser.open(viewer.url)
     return viewer

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
+
+from numpy.typing import ArrayLike
 
 from graphsplit.errors import GraphSplitError
 from graphsplit.parts.parts import Parts
@@ -36,12 +39,23 @@ class Workbench:
         session: The model and the cut to begin with.
         folder: Files are written here and nowhere else.
         trust: Run a model that reaches files, the network or Python, to verify it.
+        feeds: What to verify on, as of `graphsplit.verify`.
+        shapes: Input → shape that the file does not state.
     """
 
-    def __init__(self, session: Session, folder: Path, *, trust: bool = False) -> None:
+    def __init__(
+        self,
+        session: Session,
+        folder: Path,
+        *,
+        trust: bool = False,
+        feeds: Mapping[str, ArrayLike] | Sequence[Mapping[str, ArrayLike]] | None = None,
+        shapes: Mapping[str, Sequence[int | None]] | None = None,
+    ) -> None:
         self.session, self.model, self.trust = session, session.model, trust
+        self._feeds, self._shapes = feeds, shapes
         self._folder = OutputFolder(folder)
-        self._tensors = Tensors(session.model)
+        self._tensors = Tensors(session.model, shapes or True)
         self._plans = Plans()
         self._jobs = Jobs()
         self._costs: dict[str, int] = {}
@@ -200,15 +214,15 @@ class Workbench:
         return {"cut": found, "answer": answer_json(planned.target)}
 
     def _compared(self, parts: Parts) -> Report:
-        return verify(self.model.original, parts, trust=self.trust)
+        return verify(self.model.original, parts, self._feeds, shapes=self._shapes, trust=self.trust)
 
     def _verified(self, plan: Plan) -> dict[str, object]:
-        report = self._compared(split(self.model, plan))
+        report = self._compared(split(self.model, plan, shapes=self._shapes or True))
         outputs = [{"tensor": o.tensor, "equal": o.equal, "note": o.note, "max_abs_error": o.max_abs_error} for o in report.outputs]
         return {"equal": report.equal, "summary": report.summary(), "feeds": list(report.feeds), "outputs": outputs}
 
     def _written(self, plan: Plan, name: str, verified: bool) -> dict[str, object]:
-        parts = split(self.model, plan)
+        parts = split(self.model, plan, shapes=self._shapes or True)
         proof: dict[str, object] = {"verified": None}
         if verified:
             report = self._compared(parts)
