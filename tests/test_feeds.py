@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import function
 
 import graphsplit as gs
 from graphsplit.errors import FeedError, GraphSplitError, SectionRunError
@@ -185,11 +187,24 @@ def two_lengths() -> Any:
     return tf.raw_ops.Cross(a=x, b=x) * tf.bitcast(y, tf.float32)
 
 
+def above_seven() -> Any:
+    x = tf1.placeholder(tf.float32, [None], name="x")
+    with tf.control_dependencies([tf1.Assert(tf.reduce_all(x > 7.0), [x])]):
+        return tf.square(x, name="Square") * 2.0
+
+
 def test_an_advice_for_what_no_trial_finds_works():
-    whole = built(two_lengths)
-    parts = gs.split(whole, "Cross", shapes=False)
+    whole = built(above_seven)
+    parts = gs.split(whole, "Square", shapes=False)
     with pytest.raises(SectionRunError, match=r"were synthetic; pass real ones \(feeds=…\), or state shapes \(shapes=…\)"):
         gs.verify(whole, parts, isolate=False)
+    assert gs.verify(whole, parts, {"x": np.full(2, 8, np.float32)}, isolate=False).equal
+
+
+def test_sizes_that_differ_are_found_one_by_one():
+    whole = built(two_lengths)
+    parts = gs.split(whole, "Cross", shapes=False)
+    assert gs.verify(whole, parts, isolate=False).chosen == {"x:0": {"shape": [1, 3]}, "y:0": {"shape": [1, 4]}}
     assert gs.verify(whole, parts, shapes={"x": [1, 3], "y": [None, 4]}, isolate=False).equal
     assert gs.verify(whole, parts, {"x": np.ones((1, 3), np.float32)}, shapes={"y:0": [1, 4]}, isolate=False).equal
 
@@ -197,7 +212,7 @@ def test_an_advice_for_what_no_trial_finds_works():
 @pytest.mark.parametrize(
     ("shapes", "text"),
     [
-        ({"z": [1]}, "no input 'z'; there are unused:0, x:0"),
+        ({"z": [1]}, "no input 'z'; there are x:0"),
         ({"x": [1, 4, 4, 3]}, r"'x:0' has shape \[\?, 4\] in the file, which \[1, 4, 4, 3\] contradicts"),
         ({"x": [1, 5]}, r"'x:0' has shape \[\?, 4\] in the file, which \[1, 5\] contradicts"),
     ],
@@ -206,6 +221,160 @@ def test_a_shape_that_cannot_be_is_refused(shapes, text):
     whole = built(unused)
     with pytest.raises(FeedError, match=text):
         gs.verify(whole, gs.split(whole, "Relu", shapes=False), shapes=shapes, isolate=False)
+
+
+def called() -> Any:
+    """A function that is not inlined: what is inside states no rank."""
+
+    @tf.function
+    def inside(x: Any) -> Any:
+        return tf.nn.conv2d(x, filters(3, 3, 3, 2), 1, "SAME")
+
+    return inside(unknown("x"))
+
+
+def cut_to_length() -> Any:
+    return tf1.placeholder(tf.float32, [None, None], name="x")[:, : unknown("n", tf.int32)] * 2.0
+
+
+def spectrum() -> Any:
+    return tf.abs(tf.signal.stft(tf1.placeholder(tf.float32, [None], name="x"), 512, 256)) * 2.0
+
+
+def cell() -> Any:
+    x, c, h = unknown("x"), unknown("c"), unknown("h")
+    weights = {"wci": filters(8), "wcf": filters(8), "wco": filters(8), "b": filters(32)}
+    return tf.raw_ops.LSTMBlockCell(x=x, cs_prev=c, h_prev=h, w=filters(20, 32), **weights).h * 2.0
+
+
+def patches() -> Any:
+    """A fixed number of patches: 64 pixels and no other size."""
+    return tf.nn.conv2d(unknown("x"), filters(16, 16, 3, 4), 16, "VALID") + filters(1, 4, 4, 4)
+
+
+def suppressed() -> Any:
+    boxes = unknown("x") * 2.0
+    return tf.gather(boxes, tf.image.non_max_suppression(boxes, unknown("scores"), 10))
+
+
+def stateless() -> Any:
+    return unknown("x") * tf.random.stateless_uniform([4], unknown("seed", tf.int32))
+
+
+def branch_by_number() -> Any:
+    return tf1.cond(tf.equal(unknown("x", tf.int32), 1), lambda: filters(2), lambda: filters(2) * 2.0) + 1.0
+
+
+def resized() -> Any:
+    return tf1.image.resize_bilinear(unknown("x") * 2.0, unknown("size", tf.int32))
+
+
+def einsum() -> Any:
+    return tf.raw_ops.Einsum(inputs=[unknown("x"), filters(6, 2, 3)], equation="abc,cde->abde")
+
+
+# What is fed in the first run.
+FED: dict[str, tuple[Build, dict[str, tuple[int, ...]]]] = {
+    "a number that branches": (branch_by_number, {"x:0": ()}),
+    "Squeeze": (lambda: tf.squeeze(unknown("x"), [2]) @ filters(1, 5, 4), {"x:0": (1, 1, 1, 5)}),
+    "Split": (lambda: tf.concat(tf.split(unknown("x"), 3, 3)[::-1], 3) * filters(1, 1, 1, 3), {"x:0": (1, 320, 320, 3)}),
+    "StridedSlice": (lambda: tf.nn.conv2d(unknown("x")[..., ::-1], filters(3, 3, 1, 2), 1, "SAME"), {"x:0": (1, 320, 320, 1)}),
+    "a new axis": (lambda: tf.nn.conv2d(unknown("x")[None, ..., None], filters(3, 3, 1, 2), 1, "SAME"), {"x:0": (1, 1)}),
+    "ConcatV2": (
+        lambda: tf.matmul(tf.concat([unknown("x"), unknown("y")], 1), filters(21, 4)),
+        {"x:0": (1, 10), "y:0": (1, 11)},
+    ),
+    "Einsum": (einsum, {"x:0": (1, 1, 6)}),
+    "LSTM": (cell, {"x:0": (1, 12), "c:0": (1, 8), "h:0": (1, 8)}),
+    "TopK": (lambda: tf.nn.top_k(filters(1, 5) * 2.0, unknown("x", tf.int32))[0], {"x:0": ()}),
+    "NonMaxSuppression": (suppressed, {"x:0": (1, 4), "scores:0": (1,)}),
+    "size of a resizer": (resized, {"x:0": (1, 320, 320, 3), "size:0": (2,)}),
+    "a function": (called, {"x:0": (1, 320, 320, 3)}),
+    "a length": (cut_to_length, {"x:0": (1, 1), "n:0": ()}),
+    "frames": (spectrum, {"x:0": (512,)}),
+    "patches": (patches, {"x:0": (1, 64, 64, 3)}),
+    "a seed": (stateless, {"x:0": (1,), "seed:0": (2,)}),
+}
+
+
+@pytest.mark.parametrize("name", FED)
+def test_a_split_of_what_states_no_shapes_is_proven(name):
+    build, shapes = FED[name]
+    whole = built(build, v1=name != "a function")
+    report = gs.verify(whole, gs.split(whole), isolate=False)
+    assert report.equal
+    fed = {word.partition(" ")[0]: word[word.index("[") : word.index("]") + 1] for word in re.split(r", (?=\w+:)", report.feeds[0])}
+    assert fed == {tensor: str(list(shape)) for tensor, shape in shapes.items()}
+
+
+EXAMPLE = {
+    "a": tf.io.FixedLenFeature([2, 3], tf.float32),
+    "b": tf.io.FixedLenFeature([200], tf.int64),
+    "c": tf.io.FixedLenFeature([1], tf.string),
+}
+
+
+def example_of_tensorflow_1() -> Any:
+    parsed = tf.raw_ops.ParseExample(
+        serialized=tf1.placeholder(tf.string, [None], name="x"), names=tf.constant([], tf.string), sparse_keys=[],
+        dense_keys=[tf.constant(b"a")], dense_defaults=[tf.constant([], tf.float32)], sparse_types=[], dense_shapes=[[5]],
+    )  # fmt: skip
+    return parsed.dense_values[0]
+
+
+CONTENTS: dict[str, Build] = {
+    "GIF": lambda: tf.image.decode_gif(unknown("x", tf.string)),
+    "BMP": lambda: tf.image.decode_bmp(unknown("x", tf.string)),
+    "PNG or JPEG": lambda: tf.image.decode_png(unknown("x", tf.string), 3),
+    "base64": lambda: tf.image.decode_jpeg(tf.io.decode_base64(unknown("x", tf.string)), 3),
+    "raw": lambda: tf.reshape(tf.io.decode_raw(unknown("x", tf.string), tf.float32), [1, 4, 4, 3]),
+    "WAV": lambda: tf.audio.decode_wav(unknown("x", tf.string), desired_channels=1).audio,
+    "an example": lambda: tf.io.parse_example(tf1.placeholder(tf.string, [None], name="x"), EXAMPLE)["a"],
+    "an example of TensorFlow 1": example_of_tensorflow_1,
+}
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_what_a_string_is_decoded_as_is_what_it_holds(name):
+    whole = built(lambda: tf.multiply(tf.cast(CONTENTS[name](), tf.float32), 2.0, name="mul"))
+    assert gs.verify(whole, gs.split(whole, "mul", shapes=False), isolate=False).equal
+
+
+def empty_picture() -> Any:
+    picture = tf.image.decode_jpeg(tf.constant(b"", name="contents"), channels=3)
+    return tf.nn.conv2d(tf.cast(picture, tf.float32)[None], filters(3, 3, 3, 2), 1, "SAME", name="features") * 2.0
+
+
+def constant_picture() -> Any:
+    picture = tf.constant(np.ones((1, 4, 4, 3), np.float32), name="contents")
+    return tf.nn.conv2d(picture, filters(3, 3, 3, 2), 1, "SAME", name="features") * 2.0
+
+
+@pytest.mark.parametrize("build", [empty_picture, constant_picture])
+def test_a_constant_is_an_input_where_it_is_named(build, tmp_path):
+    whole = built(build).save(tmp_path / "whole.pb")
+    parts = gs.split(whole, inputs="contents", outputs="features")
+    assert parts.inputs == ("contents:0",)
+    folder = gs.save(parts, tmp_path / "o")
+    assert gs.verify(whole, folder, isolate=False).equal
+    with gs.Pipeline(folder) as pipe, pytest.raises(FeedError, match="'contents:0' is not fed"):
+        pipe.run({})
+
+
+def test_an_empty_picture_that_is_decoded_is_an_input_and_another_constant_is_none():
+    assert [s.name for s in built(empty_picture).inputs] == ["contents:0"]
+    assert built(constant_picture).inputs == ()
+
+
+def test_a_model_that_crashes_on_a_size_is_tried_on_others():
+    """oneDNN aborts on a convolution of a row; TensorFlow infers nothing inside of a function of version 1."""
+
+    @function.Defun(tf.float32)
+    def inside(x: Any) -> Any:
+        return tf.nn.conv2d(x[..., ::-1], filters(3, 3, 3, 2), 1, "SAME")
+
+    whole = built(lambda: inside(unknown("x")))
+    assert gs.verify(whole, gs.split(whole), isolate=False).equal
 
 
 SPECS = (

@@ -65,10 +65,17 @@ def test_a_large_or_damaged_constant_has_no_value():
     assert value_of(tf.compat.v1.AttrValue(tensor=many), dtype=tf.int8).tolist() == [44, -1]
 
 
+@pytest.mark.parametrize("value", [b"abc", [b"a", b""], [[b"x"], [b"x"]], np.zeros((0, 2), object)])
+def test_texts_are_objects(value):
+    array = np.array(value, object)
+    found = model(const("text", array), node("z", "Identity", "text", T=tf.string)).constant("text")
+    assert (found.dtype, found.shape, found.tolist()) == (np.dtype(object), array.shape, array.tolist())
+
+
 def test_other_nodes_and_dtypes_have_no_value():
     text = const("text", np.array(b"abc", object))
     whole = model(placeholder("x"), text, node("y", "Identity", "x"), node("z", "Identity", "text", T=tf.string))
-    assert [whole.constant(name) for name in ("x", "y", "text", "nothing")] == [None] * 4
+    assert [whole.constant(name) for name in ("x", "y", "nothing")] == [None] * 3
     brain = tf.make_tensor_proto(tf.cast([1, 2], tf.bfloat16).numpy())
     assert value_of(tf.compat.v1.AttrValue(tensor=brain), dtype=tf.bfloat16) is None
     bare = GraphDefModel([raw.graph(raw.node("c", "Const"), raw.identity("y", "c"))])
