@@ -35,6 +35,7 @@ __all__ = ["run_parts", "verify", "with_ties"]
 
 _UNSET = {"Empty", "FakeParam"}  # ops whose values are what happens to be in memory
 _RANDOM = re.compile(r"Random|Multinomial|TruncatedNormal|SampleDistortedBoundingBox")
+_STATEFUL = 3  # runs of a model that carries values from one to the next
 _FEW = 16  # elements of a fed value that a manifest holds
 _TIMEOUT = 300.0  # seconds one run may take; a loop that never ends is a legal graph
 _REMEDY = "feeds=… and shapes=… run on other feeds, verify=False leaves the proof out"
@@ -97,6 +98,8 @@ def verify(
         check_runnable(part.model, trust)
     unused = [s.name for s in model.inputs if s.name not in parts.inputs]
     whole = model.pruned(parts.outputs)
+    if whole.section_format == "tflite" and any(n.stateful for n in whole.index.nodes):
+        runs = max(runs, _STATEFUL)
     gone = {s.name for s in model.inputs} - {s.name for s in whole.inputs}
     # What an earlier proof chose, and the manifest keeps.
     kept = {t: v for t, v in parts.feeds.items() if (feeds is None or isinstance(feeds, Mapping)) and t not in gone}

@@ -166,6 +166,14 @@ class TFLiteModel(Stored):
 
     # surgery
 
+    def _is_whole(self, asked: _Asked) -> bool:
+        """Whether a section is the file itself, under names that the file has."""
+        nodes, inputs, outputs = asked
+        index, reader = self.index, self.reader
+        ends = inputs == index.inputs and outputs == index.outputs
+        same = reader.names == reader.raw_names and len(reader.model.tables("signature_defs")) <= 1
+        return ends and same and {n.name for n in index.nodes if n.kind != "input"} <= {*nodes, *index.inputs}
+
     def section(
         self, nodes: Sequence[str], inputs: Sequence[TensorSpec], outputs: Sequence[str]
     ) -> tuple[TFLiteModel, Mapping[str, str]]:
@@ -173,6 +181,9 @@ class TFLiteModel(Stored):
         entering = tuple(spec.name for spec in inputs)
         asked = tuple(nodes), entering, tuple(outputs)
         section = self._sections.get(asked)
+        if section is None and self._is_whole(asked):
+            section = TFLiteModel(next(self.chunks))  # with all that lies behind the flatbuffer
+            self._sections[asked] = section
         if section is None:
             try:
                 section = TFLiteModel(self._guard(lambda: write_section(self.reader, set(nodes), entering, outputs)))
