@@ -197,7 +197,7 @@ def test_an_advice_for_what_no_trial_finds_works():
 @pytest.mark.parametrize(
     ("shapes", "text"),
     [
-        ({"z": [1]}, "no input 'z'; there are unused:0, x:0"),
+        ({"z": [1]}, "no input 'z'; there are x:0"),
         ({"x": [1, 4, 4, 3]}, r"'x:0' has shape \[\?, 4\] in the file, which \[1, 4, 4, 3\] contradicts"),
         ({"x": [1, 5]}, r"'x:0' has shape \[\?, 4\] in the file, which \[1, 5\] contradicts"),
     ],

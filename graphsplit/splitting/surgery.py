@@ -57,7 +57,11 @@ def plan(model: ModelLike, *, shapes: Shapes = True, trust: bool = False, isolat
 def _kept(model: Model, cut: PlanOptions) -> tuple[str, ...]:
     """The outputs of the whole to keep; the rest is never looked at."""
     kept = cut.get("model_outputs")
-    return model.index.outputs if kept is None else tensors_of(model.index, kept)
+    if kept is None:
+        return model.index.outputs
+    if not isinstance(kept, (str, bytes)) and isinstance(kept, Iterable):
+        cut["model_outputs"] = kept = list(kept)  # an iterator is read once
+    return tensors_of(model.index, kept)
 
 
 def plan_whole(model: Model, *, outputs: Names | None = None) -> Plan:

@@ -329,7 +329,7 @@ def test_inference_names_the_step_and_the_way_on(hazards, fault):
 def test_a_run_names_the_step_and_the_way_on(hazards, fault):
     whole = named(fault)
     parts = gs.split(whole, "border", shapes=False)
-    way = r"^the whole model (crashed|was killed|sent).*; feeds=… runs on other feeds, verify=False leaves the proof out$"
+    way = r"^the whole model (crashed|was killed|sent).*; feeds=… and shapes=… run on other feeds, verify=False leaves the proof out$"
     for _ in range(2):  # the second one gets a child of its own
         with pytest.raises(SectionRunError, match=way) as caught:
             gs.verify(whole, parts)
@@ -345,7 +345,7 @@ def test_a_hang_names_the_step_and_the_way_on(hazards, monkeypatch):
     with pytest.raises(FormatError, match=r"^inferring shapes did not end within 1\.503 seconds \(shapes=False"):
         gs.split(whole, "border")
     isolation.prestart("tensorflow")
-    with pytest.raises(SectionRunError, match=r"^the whole model did not end within 1\.5 seconds; feeds=… runs on other feeds"):
+    with pytest.raises(SectionRunError, match=r"^the whole model did not end within 1\.5 seconds; feeds=… and shapes=… run on other feeds"):
         gs.verify(whole, gs.split(whole, "border", shapes=False))
 
 
@@ -590,7 +590,7 @@ def test_no_bytes_of_a_child_are_more_than_an_error():
 )
 def test_synthetic_feeds_are_bounded_before_they_are_computed(shape, dtype, size):
     whole = model(placeholder("x", shape, dtype), node("y", "Identity", "x", T=dtype))
-    with pytest.raises(FeedError, match=rf"^'x:0' \[.*\] needs .*{size}, too much for a synthetic feed; feeds=… runs"):
+    with pytest.raises(FeedError, match=rf"^'x:0' \[.*\] needs .*{size}, too much for a synthetic feed; feeds=… and shapes=…"):
         gs.verify(whole, gs.split(whole, "y", shapes=False))
 
 
