@@ -1,15 +1,16 @@
 """SavedModel folders → frozen models.
 
-    load    scan the bytes (nothing is run) → refuse what reaches outside → TensorFlow loads it → freeze → prune
+    load    freeze by reading (nothing is run)
+            what that does not understand: refuse what reaches outside → TensorFlow loads it → freeze → prune
     scan    the graph as it is in the file, unfrozen, to look at before trusting it
 
-A SavedModel of TensorFlow 1 is a graph with a saver: it is imported into a separate graph and session, restored, frozen. One of
-TensorFlow 2 is objects that hold functions: it is loaded, and the function of the signature frozen. Loops are as TensorFlow's
-freezing leaves them.
+TensorFlow loads a SavedModel of TensorFlow 1 as a graph with a saver: it is imported into a separate graph and session, restored,
+frozen. One of TensorFlow 2 is objects that hold functions: it is loaded, and the function of the signature frozen.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +19,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from graphsplit.errors import FormatError, TrustError
 from graphsplit.formats.freeze import loading, on_one_line
+from graphsplit.formats.freezing.freeze import read_frozen
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.graphdef.wire import Buffer, GraphError, WireError
 from graphsplit.formats.meta_graph import MetaGraph, Outside, read_meta_graphs, signature_keys, signature_tensors
@@ -28,6 +30,7 @@ from graphsplit.graph.signature import Signature
 
 __all__ = ["load_saved_model", "scan"]
 
+_LOG = logging.getLogger("graphsplit")
 _TAG = "serve"
 _SIGNATURE = "serving_default"
 _READ_BY_TENSORFLOW = ("variables", "assets", "debug", "fingerprint.pb")
@@ -38,11 +41,12 @@ def load_saved_model(path: Path, *, trust: bool = False) -> GraphDefModel:
 
     Args:
         path: The folder.
-        trust: Load it even if it reaches files, the network or Python, or has files outside of its folder.
+        trust: Load it even if it has files outside of its folder, or if TensorFlow has to load it and it reaches files, the
+            network or Python.
 
     Raises:
         FormatError: It is damaged, incomplete or has no such signature.
-        TrustError: It reaches outside itself; raised before anything is run.
+        TrustError: TensorFlow has to load it, and it reaches outside itself; raised before anything is run.
     """
     state = _files(path)
     source, meta = _open(path)
@@ -51,12 +55,17 @@ def load_saved_model(path: Path, *, trust: bool = False) -> GraphDefModel:
         key = _signature_key(meta, path)
         meta.reader.library.check_calls()
         if not trust:
-            _check_trust(meta.outside)
             _check_files(path, meta)
-        with loading(path, "TensorFlow cannot load this SavedModel", then):
-            data, outputs, signature = freeze_saved_model(path, meta, key)
+        frozen, reason = read_frozen(path, meta, key)
+        if frozen is None:
+            if not trust:
+                _check_trust(meta.outside)
+            _LOG.info("%s: frozen by TensorFlow, since %s", path, reason)
+            with loading(path, "TensorFlow cannot load this SavedModel", then):
+                frozen = freeze_saved_model(path, meta, key)
         if _files(path) != state:
             raise FormatError("changed while it was loaded; try again when nothing writes to it", path=path)
+        data, outputs, signature = frozen
         return GraphDefModel([data], path=path, source=source, format="saved_model", output_names=outputs, signature=signature)
 
 

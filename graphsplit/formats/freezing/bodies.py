@@ -1,8 +1,8 @@
 """The nodes of a graph or function as they are in the frozen graph: calls inlined, handles of variables replaced.
 
-    graph      nodes keep their names, calls stay, their functions get values for handles
-    inline     the body of a function in place of its call: node ``c/n`` for node ``n`` of the function that ``c`` calls
-    function   a function that stays, whose arguments may be values now; references are ``node:output:place``
+graph      nodes keep their names, calls stay, their functions get values for handles
+inline     the body of a function in place of its call: node ``c/n`` for node ``n`` of the function that ``c`` calls
+function   a function that stays, whose arguments may be values now; references are ``node:output:place``
 """
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ class Body:
                     handle = self._handle(raw)
                     if handle is not None and node.op in _LOOPS:
                         self._handles[node.name, place] = handle
-                    elif handle is not None and place == 0 or handle is not None and node.op in ("Merge", "RefMerge"):
+                    elif (handle is not None and place == 0) or (handle is not None and node.op in ("Merge", "RefMerge")):
                         self._handles[node.name, 0] = handle
                         if node.op.endswith("Switch"):
                             self._handles[node.name, 1] = handle

@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from math import prod
 from pathlib import Path
 
@@ -22,9 +21,9 @@ from graphsplit.errors import FormatError
 from graphsplit.formats.freezing.crc32c import crc32c, unmasked
 from graphsplit.formats.freezing.reasons import NotUnderstood
 from graphsplit.formats.freezing.table import read_table
-from graphsplit.formats.graphdef.messages import Message, read_shape
+from graphsplit.formats.graphdef.messages import read_shape
 from graphsplit.formats.graphdef.ops import op_table
-from graphsplit.formats.graphdef.wire import BYTES, FIXED32, VARINT, WireError, encode_field, encode_varint, fields, varint
+from graphsplit.formats.graphdef.wire import BYTES, FIXED32, VARINT, encode_field, fields, varint
 
 __all__ = ["Bundle", "Value"]
 
@@ -231,7 +230,10 @@ def _part(text: str) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
     *sizes, spans = text.split()
     try:
         whole = tuple(map(int, sizes))
-        pairs = [(0, size) if span == "-" else tuple(map(int, span.split(","))) for span, size in zip(spans.split(":"), whole, strict=True)]
+        pairs = [
+            (0, size) if span == "-" else tuple(map(int, span.split(",")))
+            for span, size in zip(spans.split(":"), whole, strict=True)
+        ]
         if any(len(pair) != 2 for pair in pairs):
             raise ValueError
     except ValueError:

@@ -12,8 +12,6 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from graphsplit.runtimes.arrays import Array
 
 __all__ = ["crc32c", "unmasked"]
@@ -118,9 +116,10 @@ def _bytes_table() -> tuple[int, ...]:
 
 
 @cache
-def _words_table() -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
+def _words_table() -> Array:
     import numpy as np
 
     table = np.array(_bytes_table(), np.uint32)
     low = table[np.arange(2**16) & 0xFF]
-    return table[(low ^ np.arange(2**16, dtype=np.uint32) >> 8) & 0xFF] ^ (low >> 8)
+    words: Array = table[(low ^ np.arange(2**16, dtype=np.uint32) >> 8) & 0xFF] ^ (low >> 8)
+    return words

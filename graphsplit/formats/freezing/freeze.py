@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,14 +21,24 @@ from graphsplit.formats.freezing.functions import library_bytes, stem
 from graphsplit.formats.freezing.handles import Handle, constant_head, node_bytes
 from graphsplit.formats.freezing.reasons import NotUnderstood
 from graphsplit.formats.freezing.restoring import VARIABLES, Restored, restored
-from graphsplit.formats.graphdef.messages import Message, message, read_shape
+from graphsplit.formats.graphdef.messages import Message, read_shape
 from graphsplit.formats.graphdef.ops import op_table
-from graphsplit.formats.graphdef.wire import BYTES, NodeRange, attributes, encode_field, encode_varint, fields
+from graphsplit.formats.graphdef.wire import (
+    BYTES,
+    GraphError,
+    NodeRange,
+    WireError,
+    attributes,
+    encode_field,
+    encode_varint,
+    fields,
+)
 from graphsplit.formats.meta_graph import MetaGraph, signature_keys, signature_tensors
+from graphsplit.formats.saved_model_freezing import change_text, changes_variables
 from graphsplit.graph.signature import Signature
 from graphsplit.graph.traversal import reachable
 
-__all__ = ["freeze_by_reading"]
+__all__ = ["freeze_by_reading", "read_frozen"]
 
 _LIMIT = 2**31  # protobuf: no message of 2 GiB or more
 _PLACEHOLDERS = {"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"}
@@ -52,6 +61,24 @@ class _Graph(NamedTuple):
     signature: Signature
 
 
+def read_frozen(path: Path, meta: MetaGraph, key: str) -> tuple[Frozen | None, str]:
+    """What `freeze_by_reading` returns, or None and why TensorFlow has to load the SavedModel.
+
+    Raises FormatError.
+    """
+    try:
+        return freeze_by_reading(path, meta, key), ""
+    except NotUnderstood as error:
+        return None, str(error)
+    except FormatError as error:
+        if error.path is not None or isinstance(error, (WireError, GraphError)):
+            raise
+        raise FormatError(str(error), path=path) from error
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        # Files that nobody has thought of: TensorFlow says what it makes of them.
+        return None, f"reading it failed ({type(error).__name__}: {error})"
+
+
 def freeze_by_reading(path: Path, meta: MetaGraph, key: str) -> Frozen:
     """A signature as a frozen GraphDef, its output tensors, and the keys of the signature.
 
@@ -68,6 +95,8 @@ def freeze_by_reading(path: Path, meta: MetaGraph, key: str) -> Frozen:
     stated = meta.all_signatures[key]
     if any(not e.value.name for e in (*stated.outputs, *stated.inputs)):
         raise NotUnderstood(f"the signature {key!r} has tensors that are not dense")
+    if meta.has_objects and (changes := changes_variables(meta, stated)):
+        raise FormatError(change_text(changes), path=path)
     mark = hashlib.sha256(meta.graph_def + key.encode()).hexdigest()[:8]
     names = FunctionNames(mark, stem)
     variables = _Variables(path, meta)
@@ -103,6 +132,11 @@ class _Variables:
             shape, kind, content = self._initial(source.constant)
             value: Value | bytes = content
             size = len(content)
+        elif not (self._path / "variables" / "variables.index").is_file():
+            raise FormatError(
+                f"variables/variables.index is missing, which holds the value of {node.name!r}; copy the whole SavedModel folder",
+                path=self._path,
+            )
         else:
             value = self.bundle.find(source.name, source.part)
             kind, shape = value.dtype, value.shape
@@ -114,9 +148,8 @@ class _Variables:
             raise NotUnderstood(f"the variable {node.name!r} has another dtype than its value in the file")
         declared = self._meta.reader.attribute(node, "shape")
         wanted = None if declared is None else read_shape(declared.shape)
-        if wanted is not None and (len(wanted) != len(shape) or any(w not in (None, s) for w, s in zip(wanted, shape, strict=True))):
-            if wanted or node.op == "VarHandleOp":
-                raise FormatError(f"the variable {node.name!r} has another shape than its value in the file", path=self._path)
+        if wanted and not (len(wanted) == len(shape) and all(w in (None, d) for w, d in zip(wanted, shape, strict=True))):
+            raise FormatError(f"the variable {node.name!r} has another shape than its value in the file", path=self._path)
         handle = Handle(name, dtype, shape, node.op == "VarHandleOp")
         return handle, _Constant(constant_head(name, dtype, shape, size), value, size)
 
@@ -256,5 +289,3 @@ def _written(meta: MetaGraph, names: FunctionNames, variables: _Variables, graph
 
 def _node(tensor: str) -> str:
     return tensor.removeprefix("^").partition(":")[0]
-
-

@@ -1,9 +1,9 @@
 """Handles of variables become values: what a node becomes that gets a handle, in a graph or in a function.
 
-    ReadVariableOp(h)        Identity(v)              ResourceGather(h, i)     GatherV2(v, i, axis)
-    VariableShape(h)         Shape(v)                 ResourceGatherNd(h, i)   GatherNd(v, i)
-    Identity, Enter, Switch, Merge … (h)              the same op, of the dtype of the value
-    While, If, Case, PartitionedCall (h)              the same op; its functions get the value
+ReadVariableOp(h)        Identity(v)              ResourceGather(h, i)     GatherV2(v, i, axis)
+VariableShape(h)         Shape(v)                 ResourceGatherNd(h, i)   GatherNd(v, i)
+Identity, Enter, Switch, Merge … (h)              the same op, of the dtype of the value
+While, If, Case, PartitionedCall (h)              the same op; its functions get the value
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ PASSES = {"Identity", "Enter", "Exit", "Switch", "Merge", "NextIteration", "RefE
 #: Ops that read a variable through its handle → name of their output in a function, after and before.
 READS = {"ReadVariableOp": "value", "ResourceGather": "output", "ResourceGatherNd": "output", "VariableShape": "output"}
 #: Beginnings of the names of ops that change a variable through its handle.
-CHANGES = ("Assign", "ResourceScatter", "ResourceApply", "ResourceSparseApply", "ResourceStridedSliceAssign", "Scatter", "Apply", "Sparse")
+CHANGES = (
+    "Assign", "ResourceScatter", "ResourceApply", "ResourceSparseApply", "ResourceStridedSliceAssign", "Scatter", "Apply", "Sparse",
+)  # fmt: skip
 # Attributes that name functions or gradients of the process that wrote them, or what is no longer true.
 _DROPPED = {
     "_gradient_op_type", "forward_function_name", "backward_function_name", "api_implements", "_original_func_name",
@@ -152,7 +154,7 @@ def constant_head(name: str, dtype: int, shape: tuple[int, ...], size: int, wait
     entry = encode_field(1, b"value") + _tag(2, len(value) + tensor_size) + value
     inputs = b"".join(encode_field(3, raw.encode()) for raw in waits)
     start = encode_field(1, name.encode()) + encode_field(2, b"Const") + inputs + type_attribute("dtype", dtype)
-    return start + _tag(5, len(entry) + tensor_size) + entry + head
+    return bytes(start + _tag(5, len(entry) + tensor_size) + entry + head)
 
 
 def _tag(number: int, size: int) -> bytes:
