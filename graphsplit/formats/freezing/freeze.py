@@ -150,8 +150,9 @@ class _Variables:
         wanted = None if declared is None else read_shape(declared.shape)
         if wanted and not (len(wanted) == len(shape) and all(w in (None, d) for w, d in zip(wanted, shape, strict=True))):
             raise FormatError(f"the variable {node.name!r} has another shape than its value in the file", path=self._path)
+        device = "" if self._meta.has_objects else node.device
         handle = Handle(name, dtype, shape, node.op == "VarHandleOp")
-        return handle, _Constant(constant_head(name, dtype, shape, size), value, size)
+        return handle, _Constant(constant_head(name, dtype, shape, size, device=device), value, size)
 
     def _initial(self, node: NodeRange) -> tuple[tuple[int, ...], int, bytes]:
         """Shape, dtype and the rest of the value of a constant."""

@@ -134,7 +134,7 @@ def read_instead(
     return [const, gather]
 
 
-def constant_head(name: str, dtype: int, shape: tuple[int, ...], size: int, waits: Iterable[str] = ()) -> bytes:
+def constant_head(name: str, dtype: int, shape: tuple[int, ...], size: int, waits: Iterable[str] = (), device: str = "") -> bytes:
     """The content of a NodeDef of a constant, without its end: the last fields of its TensorProto.
 
     Args:
@@ -143,6 +143,7 @@ def constant_head(name: str, dtype: int, shape: tuple[int, ...], size: int, wait
         shape: Its shape.
         size: Bytes of what follows.
         waits: Its control inputs.
+        device: The device it is pinned to.
     """
     tensor = message("TensorProto")(dtype=dtype)
     tensor.tensor_shape.SetInParent()
@@ -152,7 +153,7 @@ def constant_head(name: str, dtype: int, shape: tuple[int, ...], size: int, wait
     tensor_size = len(head) + size
     value = b"\x42" + encode_varint(tensor_size)  # AttrValue.tensor = 8
     entry = encode_field(1, b"value") + _tag(2, len(value) + tensor_size) + value
-    inputs = b"".join(encode_field(3, raw.encode()) for raw in waits)
+    inputs = b"".join(encode_field(3, raw.encode()) for raw in waits) + (encode_field(4, device.encode()) if device else b"")
     start = encode_field(1, name.encode()) + encode_field(2, b"Const") + inputs + type_attribute("dtype", dtype)
     return bytes(start + _tag(5, len(entry) + tensor_size) + entry + head)
 
