@@ -53,11 +53,11 @@ def load_saved_model(path: Path, *, trust: bool = False) -> GraphDefModel:
     then = "save it again, or pass the frozen graph (frozen_inference_graph.pb)"
     with _damage(path):
         key = _signature_key(meta, path)
-        meta.reader.library.check_calls()
         if not trust:
             _check_files(path, meta)
         frozen, reason = read_frozen(path, meta, key)
         if frozen is None:
+            meta.reader.library.check_calls()
             if not trust:
                 _check_trust(meta.outside)
             _LOG.info("%s: frozen by TensorFlow, since %s", path, reason)

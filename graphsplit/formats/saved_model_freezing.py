@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tensorflow import Graph
     from tensorflow.compat.v1 import GraphDef
 
-__all__ = ["change_text", "changes_variables", "freeze_saved_model"]
+__all__ = ["change_text", "freeze_saved_model"]
 
 _VARIABLES = {"Variable", "VariableV2", "VarHandleOp"}
 _ASSIGNS = re.compile(r"Assign(Add|Sub)?VariableOp|ResourceScatter\w+|ResourceApply\w+")
@@ -40,7 +40,7 @@ def _freeze_objects(path: Path, meta: MetaGraph, key: str) -> tuple[bytes, tuple
     try:
         return freeze_function(loaded.signatures[key])
     except Exception as error:
-        changes = changes_variables(meta, meta.all_signatures[key])
+        changes = _changes_variables(meta, meta.all_signatures[key])
         if changes is None:
             raise
         raise FormatError(change_text(changes), path=path) from error
@@ -54,7 +54,7 @@ def change_text(changes: str) -> str:
     )
 
 
-def changes_variables(meta: MetaGraph, signature: Message) -> str | None:
+def _changes_variables(meta: MetaGraph, signature: Message) -> str | None:
     """A node that assigns a variable when the signature runs, with the function it is in."""
     library, by_name = meta.reader.library, meta.reader.by_name
     called = [c for name in meta.needed(signature_tensors(signature.outputs)) for c in library.called(by_name[name])]

@@ -655,7 +655,9 @@ def test_damaged_variables_are_told_with_the_cause(tmp_path: Path) -> None:
     module = Dense()
     for path in (save_v1(tmp_path / "v1", dense_v1), save_v2(tmp_path / "v2", module.plain, module)):
         (path / "variables" / "variables.data-00000-of-00001").write_bytes(b"")
-        with pytest.raises(FormatError, match=r"variables\.data-00000-of-00001 is damaged: the value of '.*' reaches past its end") as caught:
+        with pytest.raises(
+            FormatError, match=r"variables\.data-00000-of-00001 is damaged: the value of '.*' reaches past its end"
+        ) as caught:
             load(path)
         assert caught.value.__cause__ is not None
         assert "\n" not in str(caught.value)

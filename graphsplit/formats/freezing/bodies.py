@@ -24,12 +24,12 @@ from graphsplit.formats.freezing.handles import (
     read_instead,
     type_attribute,
 )
-from graphsplit.formats.freezing.reasons import NotUnderstood
+from graphsplit.formats.freezing.reasons import ChangesVariableError, NotUnderstood
 from graphsplit.formats.graphdef.library import CALLERS, FunctionRange
 from graphsplit.formats.graphdef.messages import Message, message
 from graphsplit.formats.graphdef.ops import op_table, port_dtypes
 from graphsplit.formats.graphdef.reader import GraphDefReader
-from graphsplit.formats.graphdef.wire import NodeRange, attributes, fields, walk_node
+from graphsplit.formats.graphdef.wire import GraphError, NodeRange, attributes, fields, walk_node
 
 __all__ = ["Body", "Emitted", "FunctionNames", "HandleTypes", "Ref", "called_function", "function_fields", "plain", "returned"]
 
@@ -107,6 +107,9 @@ class Body:
         prefix: What new names begin with.
         waits: Control inputs of the call, for what changes something.
         depth: How many calls are around it.
+        rets: Output of the function → what its body returns as it.
+        control_rets: What must have run when the function returns.
+        where: Its name, for messages, with a slash.
 
     Raises:
         NotUnderstood: TensorFlow has to be asked.
@@ -128,15 +131,17 @@ class Body:
         depth: int = 0,
         rets: Mapping[str, str] | None = None,
         control_rets: Iterable[str] = (),
+        where: str = "",
     ) -> None:
         self._reader, self._names, self._kind = reader, names, kind
         self._args, self._variables = dict(args or {}), dict(variables or {})
         self._taken = set() if taken is None else taken
-        self._prefix, self._waits, self._depth = prefix, waits, depth
+        self._prefix, self._waits, self._depth, self._where = prefix, waits, depth, where
         self._rets, self._control_rets = dict(rets or {}), tuple(control_rets)
         self._by_name = {n.name: n for n in nodes}
         self._final: dict[str, str] = {}
         if depth > _DEEPEST:
+            reader.library.check_recursion()
             raise NotUnderstood(f"calls are nested more than {_DEEPEST} deep")
         for name in self._by_name:
             self._final[name] = self._fresh(prefix + name) if kind == "inline" else name
@@ -177,6 +182,7 @@ class Body:
             depth=self._depth + 1,
             rets={a.name: rets[a.name] for a in function.signature.output_arg},
             control_rets=control_rets,
+            where=f"{name}/",
         )
 
     # tensors
@@ -302,7 +308,7 @@ class Body:
         if node.op in _VARIABLES:
             raise NotUnderstood(f"the variable {node.name!r} is inside a function, or has no value")
         if handles and node.op.startswith(CHANGES):
-            raise NotUnderstood(f"{node.name!r} ({node.op}) changes a variable each time the model runs")
+            raise ChangesVariableError(f"{self._where}{node.name} ({node.op})")
         if node.op in READS and not handles:
             raise NotUnderstood(f"{node.name!r} ({node.op}) reads what is no variable of the graph")
         functions: list[str] = []
@@ -325,7 +331,7 @@ class Body:
         if node.op in self._reader.library.functions:
             op = self._names(node.op, types)
             functions.append(op)
-        if self._reader.library.functions:
+        if _may_name(self._reader, node):
             first = 1 if node.op in _BRANCHES else 0
             shifted = tuple((place - first, dtype, shape) for place, dtype, shape in types)
             changed |= self._renamed(node, shifted, functions)
@@ -372,19 +378,21 @@ class Body:
                 raise NotUnderstood(f"{node.name!r} leaves an attribute to its caller")
             called = [value.func] if value.HasField("func") else value.list.func
             for function in called:
-                self._rename(function, types if node.op in CALLERS else (), functions)
+                self._rename(node, function, types if node.op in CALLERS else (), functions)
             if called:
                 changed[key] = attribute_bytes(key, value)
         return changed
 
-    def _rename(self, function: Message, types: HandleTypes, functions: list[str]) -> None:
-        if function.name in self._reader.library.functions:
+    def _rename(self, node: NodeRange, function: Message, types: HandleTypes, functions: list[str]) -> None:
+        if function.name:
+            if function.name not in self._reader.library.functions:
+                raise GraphError(f"node {node.name!r} calls the function {function.name!r}, which is not there")
             function.name = self._names(function.name, types)
             functions.append(function.name)
         for entry in function.attr:
             inner = [entry.value.func] if entry.value.HasField("func") else entry.value.list.func
             for other in inner:
-                self._rename(other, (), functions)
+                self._rename(node, other, (), functions)
 
 
 def plain(args: Iterable[Message], function: str) -> list[Message]:
@@ -447,6 +455,11 @@ def returned(reader: GraphDefReader, function: FunctionRange) -> tuple[dict[str,
         if arg.name not in rets:
             raise FormatError(f"the function {function.signature.name!r} does not return its output {arg.name!r}")
     return rets, control
+
+
+def _may_name(reader: GraphDefReader, node: NodeRange) -> bool:
+    """Whether an attribute may name a function or leave something open: the tags of placeholder = 9 and func = 9 or 10."""
+    return reader.data.find(b"R", node.start, node.end) >= 0 or reader.data.find(b"J", node.start, node.end) >= 0
 
 
 def _changes_something(op: str) -> bool:

@@ -19,7 +19,7 @@ from graphsplit.formats.freezing.bodies import Body, Emitted, FunctionNames, Ref
 from graphsplit.formats.freezing.bundle import Bundle, Value
 from graphsplit.formats.freezing.functions import library_bytes, stem
 from graphsplit.formats.freezing.handles import Handle, constant_head, node_bytes
-from graphsplit.formats.freezing.reasons import NotUnderstood
+from graphsplit.formats.freezing.reasons import ChangesVariableError, NotUnderstood
 from graphsplit.formats.freezing.restoring import VARIABLES, Restored, restored
 from graphsplit.formats.graphdef.messages import Message, read_shape
 from graphsplit.formats.graphdef.ops import op_table
@@ -34,7 +34,7 @@ from graphsplit.formats.graphdef.wire import (
     fields,
 )
 from graphsplit.formats.meta_graph import MetaGraph, signature_keys, signature_tensors
-from graphsplit.formats.saved_model_freezing import change_text, changes_variables
+from graphsplit.formats.saved_model_freezing import change_text
 from graphsplit.graph.signature import Signature
 from graphsplit.graph.traversal import reachable
 
@@ -91,17 +91,19 @@ def freeze_by_reading(path: Path, meta: MetaGraph, key: str) -> Frozen:
         NotUnderstood: TensorFlow has to load it.
         FormatError: It is damaged.
     """
-    meta.reader.library.check_recursion()
     stated = meta.all_signatures[key]
     if any(not e.value.name for e in (*stated.outputs, *stated.inputs)):
         raise NotUnderstood(f"the signature {key!r} has tensors that are not dense")
-    if meta.has_objects and (changes := changes_variables(meta, stated)):
-        raise FormatError(change_text(changes), path=path)
     mark = hashlib.sha256(meta.graph_def + key.encode()).hexdigest()[:8]
     names = FunctionNames(mark, stem)
     variables = _Variables(path, meta)
-    graph = _of_objects(meta, stated, names, variables) if meta.has_objects else _of_graph(meta, stated, names, variables)
-    return _written(meta, names, variables, graph), graph.outputs, graph.signature
+    try:
+        graph = _of_objects(meta, stated, names, variables) if meta.has_objects else _of_graph(meta, stated, names, variables)
+        return _written(meta, names, variables, graph), graph.outputs, graph.signature
+    except ChangesVariableError as error:
+        if meta.has_objects:
+            raise FormatError(change_text(str(error)), path=path) from error
+        raise NotUnderstood(f"{error} changes a variable each time the model runs") from error
 
 
 class _Variables:
@@ -235,7 +237,7 @@ def _of_objects(meta: MetaGraph, stated: Message, names: FunctionNames, variable
         raise NotUnderstood("an input of its signature is not passed to its function")
     rets, control = returned(reader, function)
     taken = set(arguments)
-    body = Body(reader, function.nodes, names, "inline", args=args, taken=taken, rets=rets, control_rets=control)
+    body = Body(reader, function.nodes, names, "inline", args=args, taken=taken, rets=rets, control_rets=control, where=f"{name}/")
     nodes += body.emit()
     results = [_tensor(body.resolve(rets[a.name]).text) for a in function.signature.output_arg]
     keyed = {}

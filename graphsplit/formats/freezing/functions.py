@@ -63,7 +63,7 @@ def _function(
             arg.ClearField("handle_data")
             arg.ClearField("experimental_full_type")
             args[arg.name] = Ref(arg.name, Handle(arg.name, dtype, shape))
-    body = Body(reader, function.nodes, names, "function", args=args)
+    body = Body(reader, function.nodes, names, "function", args=args, where=f"{origin}/")
     rets, _ = returned(reader, function)
     resolved = {key: body.resolve(raw) for key, raw in rets.items()}
     for place, arg in enumerate(signature.output_arg):
