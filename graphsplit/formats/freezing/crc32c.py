@@ -49,12 +49,15 @@ def _lane_states(words: Array) -> Array:
     """The state of each lane after its words, from zero."""
     import numpy as np
 
-    table = _words_table()
-    state = np.zeros(len(words), np.uint32)
-    block = 512  # words turned at once, so that a step reads memory in order
+    table, lanes = _words_table(), len(words)
+    state, place, found = np.zeros(lanes, np.uint32), np.empty(lanes, np.intp), np.empty(lanes, np.uint32)
+    block = 64  # words turned at once, so that a step reads memory in order
     for at in range(0, words.shape[1], block):
         for word in np.ascontiguousarray(words[:, at : at + block].T):
-            state = table[(state ^ word) & 0xFFFF] ^ (state >> 16)
+            np.bitwise_xor(state & np.uint32(0xFFFF), word, out=place, casting="unsafe")
+            table.take(place, out=found, mode="clip")
+            np.right_shift(state, 16, out=state)
+            np.bitwise_xor(state, found, out=state)
     return state
 
 
