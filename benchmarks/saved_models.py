@@ -71,9 +71,11 @@ def main() -> None:
             ours, theirs = ([statistics.median(r[side][n] for r in rounds) for n in range(4)] for side in (0, 1))
             ratios = sorted(b[0] / a[0] for a, b in rounds)
             print(
-                f"{path.name}: {size / 1e6:.0f} MB of variables; reading {ours[0]:.2f} s, TensorFlow {theirs[0]:.2f} s "
+                f"{path.name}: {size / 1e6:.0f} MB of variables; "
+                f"reading {ours[0]:.2f} s, TensorFlow {theirs[0]:.2f} s "
                 f"({statistics.median(ratios):.1f} ×, {ratios[0]:.1f}-{ratios[-1]:.1f}), "
-                f"with imports {ours[1]:.2f} and {theirs[1]:.2f} s; peak {ours[2] / size:.2f} and {theirs[2] / size:.2f} × the variables"
+                f"with imports {ours[1]:.2f} and {theirs[1]:.2f} s; "
+                f"peak {ours[2] / size:.2f} and {theirs[2] / size:.2f} × the variables"
             )
 
 

@@ -213,6 +213,59 @@ def test_a_table_is_left_to_tensorflow_and_named(tmp_path: Path) -> None:
     assert "HashTableV2" in reason
 
 
+def edited(path: Path, change: Callable[[Any], None]) -> None:
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    file = path / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    change(saved.meta_graphs[0])
+    file.write_bytes(saved.SerializeToString(deterministic=True))
+
+
+def saved_nested(path: Path) -> None:
+    module = Base()
+    serve = tf.function(nested(module), input_signature=[tf.TensorSpec([None, 6], tf.float32, name="x")])
+    tf.saved_model.save(module, str(path), signatures=serve)
+
+
+def test_functions_that_call_themselves_are_refused(tmp_path: Path) -> None:
+    def around(meta: Any) -> None:
+        for function in meta.graph_def.library.function:
+            for node in function.node_def:
+                if node.op.endswith("PartitionedCall") and "signature_wrapper" in function.signature.name:
+                    node.attr["f"].func.name = function.signature.name
+
+    saved_nested(tmp_path)
+    edited(tmp_path, around)
+    with pytest.raises(FormatError, match="a function calls itself"):
+        load(tmp_path)
+
+
+def test_functions_that_call_functions_twice_are_bounded(tmp_path: Path) -> None:
+    def doubled(meta: Any) -> None:
+        library = meta.graph_def.library
+        wrapper = next(f for f in library.function if "signature_wrapper" in f.signature.name)
+        call = next(n for n in wrapper.node_def if n.op.endswith("PartitionedCall"))
+        target = call.attr["f"].func.name
+        body = next(f for f in library.function if f.signature.name == target)
+        for number in range(40):
+            more = library.function.add()
+            more.CopyFrom(wrapper)
+            more.signature.name = f"twice_{number}"
+            for node in [n for n in more.node_def if n.op.endswith("PartitionedCall")]:
+                second = more.node_def.add()
+                second.CopyFrom(node)
+                second.name = "second"
+                for one in (node, second):
+                    one.attr["f"].func.name = f"twice_{number + 1}" if number < 39 else body.signature.name
+        call.attr["f"].func.name = "twice_0"
+
+    saved_nested(tmp_path)
+    edited(tmp_path, doubled)
+    with pytest.raises(FormatError, match="more than 300,000 nodes"):
+        load(tmp_path)
+
+
 # TensorFlow 1
 
 

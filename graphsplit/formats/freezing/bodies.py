@@ -40,7 +40,7 @@ _LOOPS = {"While", "StatelessWhile"}
 _REFS = {"RefEnter", "RefExit", "RefIdentity", "RefMerge", "RefNextIteration", "RefSwitch"}
 _VARIABLES = {"VarHandleOp", "Variable", "VariableV2"}
 _DEEPEST = 100
-_MOST = 2_000_000  # nodes; functions that call functions twice each may grow without end
+_MOST = 300_000  # nodes; functions that call functions twice each may grow without end
 
 HandleTypes = tuple[tuple[int, int, tuple[int, ...]], ...]  #: of a function's arguments: place, dtype, shape
 
@@ -252,25 +252,28 @@ class Body:
         self._handles: dict[tuple[str, int], Handle] = {}
         readers: dict[str, list[NodeRange]] = {}
         for node in self._by_name.values():
-            if node.op in PASSES or node.op in _LOOPS or node.op == "Merge":
+            if node.op in PASSES or node.op in _LOOPS:
                 for raw in node.inputs:
                     if not raw.startswith("^"):
                         readers.setdefault(raw if raw in self._args else self._parsed(raw)[0], []).append(node)
-        waiting = [*(n for n, ref in self._args.items() if ref.handle), *(n for n, h in self._variables.items() if h.resource)]
-        while waiting:
-            for node in readers.get(waiting.pop(), ()):
-                places = enumerate(r for r in node.inputs if not r.startswith("^"))
-                before = len(self._handles)
-                for place, raw in places:
-                    handle = self._handle(raw)
-                    if handle is not None and node.op in _LOOPS:
-                        self._handles[node.name, place] = handle
-                    elif (handle is not None and place == 0) or (handle is not None and node.op in ("Merge", "RefMerge")):
-                        self._handles[node.name, 0] = handle
-                        if node.op.endswith("Switch"):
-                            self._handles[node.name, 1] = handle
-                if len(self._handles) > before:
-                    waiting.append(node.name)
+        found = {*(n for n, ref in self._args.items() if ref.handle), *(n for n, h in self._variables.items() if h.resource)}
+        while found:  # names of what has become a handle
+            nodes = {node.name: node for name in sorted(found) for node in readers.get(name, ())}
+            found = {node.name for node in nodes.values() if self._passes_on(node)}
+
+    def _passes_on(self, node: NodeRange) -> bool:
+        """Note which outputs of a node are handles since its inputs are; whether there are new ones."""
+        before = len(self._handles)
+        for place, raw in enumerate(r for r in node.inputs if not r.startswith("^")):
+            handle = self._handle(raw)
+            if handle is None:
+                continue
+            if node.op in _LOOPS:
+                self._handles.setdefault((node.name, place), handle)
+            elif place == 0 or node.op == "Merge":
+                for port in (0, 1) if node.op.endswith("Switch") else (0,):
+                    self._handles.setdefault((node.name, port), handle)
+        return len(self._handles) > before
 
     def _handle(self, raw: str) -> Handle | None:
         if raw in self._args:
@@ -321,7 +324,7 @@ class Body:
                 for content in read_instead(self._reader, node, name, inputs, resources[0][1], axis, waits=self._frames):
                     yield _walked(content)
                 return
-            if node.op in PASSES or node.op == "Merge":
+            if node.op in PASSES:
                 changed["T"] = type_attribute("T", resources[0][1].dtype)
             elif node.op in CALLERS or node.op in self._reader.library.functions:
                 changed |= self._retyped(node, resources)
