@@ -1,15 +1,16 @@
 """SavedModel folders → frozen models.
 
-    load    scan the bytes (nothing is run) → refuse what reaches outside → TensorFlow loads it → freeze → prune
+    load    freeze by reading (nothing is run)
+            what that does not understand: refuse what reaches outside → TensorFlow loads it → freeze → prune
     scan    the graph as it is in the file, unfrozen, to look at before trusting it
 
-A SavedModel of TensorFlow 1 is a graph with a saver: it is imported into a separate graph and session, restored, frozen. One of
-TensorFlow 2 is objects that hold functions: it is loaded, and the function of the signature frozen. Loops are as TensorFlow's
-freezing leaves them.
+TensorFlow loads a SavedModel of TensorFlow 1 as a graph with a saver: it is imported into a separate graph and session, restored,
+frozen. One of TensorFlow 2 is objects that hold functions: it is loaded, and the function of the signature frozen.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from graphsplit.errors import FormatError, OptionError, TrustError
 from graphsplit.formats.freeze import loading, on_one_line
+from graphsplit.formats.freezing.freeze import read_frozen
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.graphdef.wire import Buffer, GraphError, WireError
 from graphsplit.formats.meta_graph import MetaGraph, Outside, read_meta_graphs, signature_keys, signature_tensors
@@ -30,6 +32,7 @@ from graphsplit.graph.signature import Choice, Signature, chosen, tags_text
 
 __all__ = ["load_saved_model", "scan"]
 
+_LOG = logging.getLogger("graphsplit")
 _TAG = "serve"
 _SIGNATURES = ("serving_default", "default")  # the second is that of the modules of TensorFlow Hub
 _CHANGES = re.compile(r"Assign(Add|Sub)?(VariableOp)?|(Resource)?(Scatter|Apply|SparseApply)\w+")
@@ -43,32 +46,38 @@ def load_saved_model(
 
     Args:
         path: The folder.
-        trust: Load it even if it reaches files, the network or Python, or has files outside of its folder.
+        trust: Load it even if it has files outside of its folder, or if TensorFlow has to load it and it reaches files, the
+            network or Python.
         signature: As of `graphsplit.load`.
         tags: As of `graphsplit.load`.
 
     Raises:
         FormatError: It is damaged, incomplete or has no signature, or one of several has to be chosen.
         OptionError: It has no such signature, or no meta graph of these tags.
-        TrustError: It reaches outside itself; raised before anything is run.
+        TrustError: TensorFlow has to load it, and it reaches outside itself; raised before anything is run.
     """
     state = _files(path)
     source, meta, tag_sets = _open(path, tags)
     then = "save it again, or pass the frozen graph (frozen_inference_graph.pb)"
     with _damage(path):
         key = _signature_key(meta, path, signature)
-        meta.reader.library.check_calls()
         _check_constant(meta, key, path)
         if not trust:
-            _check_trust(meta.outside)
             _check_files(path, meta)
-        with loading(path, "TensorFlow cannot load this SavedModel", then):
-            data, outputs, keys = freeze_saved_model(path, meta, key)
+        frozen, reason = read_frozen(path, meta, key)
+        if frozen is None:
+            meta.reader.library.check_calls()
+            if not trust:
+                _check_trust(meta.outside)
+            _LOG.info("%s: frozen by TensorFlow, since %s", path, reason)
+            with loading(path, "TensorFlow cannot load this SavedModel", then):
+                frozen = freeze_saved_model(path, meta, key)
         if _files(path) != state:
             raise FormatError("changed while it was loaded; try again when nothing writes to it", path=path)
-        frozen = GraphDefModel([data], path=path, source=source, format="saved_model", output_names=outputs, signature=keys)
+        data, outputs, keys = frozen
         infos = {tensor: e.value for e in meta.all_signatures[key].inputs for tensor in signature_tensors([e])}
-        model = fed_at(frozen, stated_specs(infos))
+        whole = GraphDefModel([data], path=path, source=source, format="saved_model", output_names=outputs, signature=keys)
+        model = fed_at(whole, stated_specs(infos))
         model.choice = Choice(key, meta.tags, tuple(meta.signatures), tag_sets)
         return model
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tensorflow import Graph
     from tensorflow.compat.v1 import GraphDef
 
-__all__ = ["freeze_saved_model"]
+__all__ = ["change_text", "freeze_saved_model"]
 
 _VARIABLES = {"Variable", "VariableV2", "VarHandleOp"}
 _ASSIGNS = re.compile(r"Assign(Add|Sub)?VariableOp|ResourceScatter\w+|ResourceApply\w+")
@@ -43,11 +43,15 @@ def _freeze_objects(path: Path, meta: MetaGraph, key: str) -> tuple[bytes, tuple
         changes = _changes_variables(meta, meta.all_signatures[key])
         if changes is None:
             raise
-        raise FormatError(
-            f"not frozen: {changes} changes a variable each time the model runs, so it has no value to freeze; if that is the "
-            "moving average of a batch normalisation, the model was traced for training: export it with training=False",
-            path=path,
-        ) from error
+        raise FormatError(change_text(changes), path=path) from error
+
+
+def change_text(changes: str) -> str:
+    """Why a model with a node that changes a variable is refused."""
+    return (
+        f"not frozen: {changes} changes a variable each time the model runs, so it has no value to freeze; if that is the "
+        "moving average of a batch normalisation, the model was traced for training: export it with training=False"
+    )
 
 
 def _changes_variables(meta: MetaGraph, signature: Message) -> str | None:

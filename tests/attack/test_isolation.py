@@ -329,7 +329,9 @@ def test_inference_names_the_step_and_the_way_on(hazards, fault):
 def test_a_run_names_the_step_and_the_way_on(hazards, fault):
     whole = named(fault)
     parts = gs.split(whole, "border", shapes=False)
-    way = r"^the whole model (crashed|was killed|sent).*; feeds=… and shapes=… run on other feeds, verify=False leaves the proof out$"
+    way = (
+        r"^the whole model (crashed|was killed|sent).*; feeds=… and shapes=… run on other feeds, verify=False leaves the proof out$"
+    )
     for _ in range(2):  # the second one gets a child of its own
         with pytest.raises(SectionRunError, match=way) as caught:
             gs.verify(whole, parts)
@@ -345,7 +347,9 @@ def test_a_hang_names_the_step_and_the_way_on(hazards, monkeypatch):
     with pytest.raises(FormatError, match=r"^inferring shapes did not end within 1\.503 seconds \(shapes=False"):
         gs.split(whole, "border")
     isolation.prestart("tensorflow")
-    with pytest.raises(SectionRunError, match=r"^the whole model did not end within 1\.5 seconds; feeds=… and shapes=… run on other feeds"):
+    with pytest.raises(
+        SectionRunError, match=r"^the whole model did not end within 1\.5 seconds; feeds=… and shapes=… run on other feeds"
+    ):
         gs.verify(whole, gs.split(whole, "border", shapes=False))
 
 
@@ -581,7 +585,6 @@ def test_no_bytes_of_a_child_are_more_than_an_error():
         ([1, 60000, 60000, 3], tf.float32, "86.4 GB"),
         ([None, 200000, 200000, 3], tf.uint8, "1920.0 GB"),
         ([2**40], tf.float32, "8796.1 GB"),
-        ([2**31, 2**31, 2**31], tf.int64, "GB"),
         ([100_000_000], tf.string, "102.4 GB"),
         ([2**33], tf.bool, "68.7 GB"),
         ([None, 2**33], tf.bfloat16, "137.4 GB"),
