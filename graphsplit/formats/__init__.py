@@ -30,9 +30,9 @@ def as_graphdef(model: Model, what: str) -> GraphDefModel:
     return model
 
 
-def as_model(model: ModelLike, *, trust: bool = False) -> Model:
+def as_model(model: ModelLike, *, trust: bool = False, isolate: bool = True) -> Model:
     """The model itself, or what `load` makes of it. Raises what `load` raises."""
-    return model if is_model(model) else load(model, trust=trust)
+    return model if is_model(model) else load(model, trust=trust, isolate=isolate)
 
 
 def is_model(value: object) -> TypeGuard[Model]:
@@ -47,7 +47,7 @@ def locate(path: str | PathLike[str]) -> Path:
 
 
 @hinted
-def load(model: ModelLike, format: str | None = None, *, trust: bool = False) -> Model:
+def load(model: ModelLike, format: str | None = None, *, trust: bool = False, isolate: bool = True) -> Model:
     """Read a model: a frozen ``.pb`` or ``.pbtxt``, a SavedModel folder, a ``.keras`` or a ``.tflite`` file, or one in memory.
 
     Args:
@@ -55,6 +55,7 @@ def load(model: ModelLike, format: str | None = None, *, trust: bool = False) ->
             file; or a model in memory, see `graphsplit.formats.objects.load_object`.
         format: One of "graphdef", "pbtxt", "saved_model", "keras", "tflite"; None: detected from the content.
         trust: Load a SavedModel that reaches files, the network or Python; loading runs parts of it.
+        isolate: Have TensorFlow and Keras load in a child process, with a deadline and a bound on memory; False: in this one.
 
     Raises:
         FormatError: for a file that cannot be read as a model.
@@ -72,22 +73,22 @@ def load(model: ModelLike, format: str | None = None, *, trust: bool = False) ->
         raise FormatError(f"unknown format {kind!r}; there are {', '.join(FORMATS)}", path=where)
     try:
         check_readable(where)
-        return _load(where, kind, trust)
+        return _load(where, kind, trust, isolate)
     except OSError as error:
         if isinstance(error, GraphSplitError):  # a TrustError is a PermissionError
             raise
         raise FormatError(f"cannot be read: {error.strerror or error}", path=where) from error
 
 
-def _load(path: Path, kind: str, trust: bool) -> Model:
+def _load(path: Path, kind: str, trust: bool, isolate: bool) -> Model:
     if kind == "saved_model":
         from graphsplit.formats.saved_model import load_saved_model
 
-        return load_saved_model(path, trust=trust)
+        return load_saved_model(path, trust=trust, isolate=isolate)
     if kind == "keras":
         from graphsplit.formats.keras import load_keras
 
-        return load_keras(path)
+        return load_keras(path, isolate=isolate)
     if kind == "tflite":
         from graphsplit.formats.tflite.model import load_tflite
 

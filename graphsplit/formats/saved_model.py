@@ -10,35 +10,43 @@ freezing leaves them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING, Any
 
 from graphsplit.errors import FormatError, TrustError
 from graphsplit.formats.freeze import loading, on_one_line
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.graphdef.wire import Buffer, GraphError, WireError
+from graphsplit.formats.isolated import Frozen, answer, freeze_apart
 from graphsplit.formats.meta_graph import MetaGraph, Outside, read_meta_graphs, signature_keys, signature_tensors
 from graphsplit.formats.saved_model_freezing import freeze_saved_model
 from graphsplit.formats.source import SourceFile, read_source
 from graphsplit.graph.index import GraphIndex
 from graphsplit.graph.signature import Signature
 
-__all__ = ["load_saved_model", "scan"]
+if TYPE_CHECKING:
+    from graphsplit.isolation.messages import Answer, Array
+
+__all__ = ["freeze_task", "load_saved_model", "scan"]
 
 _TAG = "serve"
 _SIGNATURE = "serving_default"
 _READ_BY_TENSORFLOW = ("variables", "assets", "debug", "fingerprint.pb")
 
 
-def load_saved_model(path: Path, *, trust: bool = False) -> GraphDefModel:
+def load_saved_model(path: Path, *, trust: bool = False, isolate: bool = True) -> GraphDefModel:
     """The signature "serving_default" (or the only one) of a SavedModel, frozen.
 
     Args:
         path: The folder.
         trust: Load it even if it reaches files, the network or Python, or has files outside of its folder.
+        isolate: Load it in the child process. A model that reaches outside itself, and is trusted, is loaded here if TensorFlow
+            has been imported here: its custom ops and Python functions may be registered in this process only.
 
     Raises:
         FormatError: It is damaged, incomplete or has no such signature.
@@ -46,18 +54,33 @@ def load_saved_model(path: Path, *, trust: bool = False) -> GraphDefModel:
     """
     state = _files(path)
     source, meta = _open(path)
-    then = "save it again, or pass the frozen graph (frozen_inference_graph.pb)"
     with _damage(path):
         key = _signature_key(meta, path)
         meta.reader.library.check_calls()
         if not trust:
             _check_trust(meta.outside)
             _check_files(path, meta)
-        with loading(path, "TensorFlow cannot load this SavedModel", then):
-            data, outputs, signature = freeze_saved_model(path, meta, key)
+        if isolate and not ("tensorflow" in sys.modules and meta.outside):
+            data, outputs, signature = freeze_apart(freeze_task, {"path": str(path), "key": key}, path, patient=bool(meta.outside))
+        else:
+            data, outputs, signature = _freeze_here(path, meta, key)
         if _files(path) != state:
             raise FormatError("changed while it was loaded; try again when nothing writes to it", path=path)
         return GraphDefModel([data], path=path, source=source, format="saved_model", output_names=outputs, signature=signature)
+
+
+def freeze_task(said: Any, arrays: Sequence[Array]) -> Answer:
+    """A task of the child process: a signature of a SavedModel, frozen."""
+    path = Path(said["path"])
+    _, meta = _open(path)
+    return answer(*_freeze_here(path, meta, said["key"]))
+
+
+def _freeze_here(path: Path, meta: MetaGraph, key: str) -> Frozen:
+    """Load and freeze a signature in this process."""
+    then = "save it again, or pass the frozen graph (frozen_inference_graph.pb)"
+    with loading(path, "TensorFlow cannot load this SavedModel", then):
+        return Frozen(*freeze_saved_model(path, meta, key))
 
 
 def scan(path: Path) -> GraphDefModel:

@@ -14,9 +14,9 @@ from graphsplit.errors import FeedError, FormatError
 from graphsplit.formats import Model
 from graphsplit.graph.index import TensorSpec, itemsize
 from graphsplit.graph.text import bytes_text, shape_text
-from graphsplit.inference.child_process import memory_limit
 from graphsplit.inference.fed_arrays import fed_array
 from graphsplit.inference.pictures import decode_image, encode_jpeg
+from graphsplit.isolation.child_process import memory_limit
 from graphsplit.runtimes.arrays import Array, dtype_name
 
 __all__ = ["Feeds", "check_feeds", "image_feeds", "made_feeds", "picture"]

@@ -48,7 +48,7 @@ def plan(model: ModelLike, *, shapes: bool = True, trust: bool = False, isolate:
         OptionError: for an option that does not exist.
         FormatError: for a file that cannot be read.
     """
-    model = as_model(model, trust=trust)
+    model = as_model(model, trust=trust, isolate=isolate)
     sizes = Sizes(model, shapes=shapes, isolate=isolate)
     return _planned(model, read_request(plan, model, cut, sizes), sizes)
 
@@ -130,7 +130,7 @@ def split(
         TensorNotFoundError: as of `plan`.
         OptionError: as of `plan`, and for `repair` together with a plan.
     """
-    model = as_model(model, trust=trust)
+    model = as_model(model, trust=trust, isolate=isolate)
     model.check_frozen()
     if isinstance(at, Plan):
         check_options(split, cut, PlanOptions)

@@ -16,10 +16,10 @@ from typing import Any, Protocol
 from graphsplit.errors import FeedError, FormatError, SectionRunError
 from graphsplit.formats import Model, ModelLike, as_model
 from graphsplit.graph.options import check_count, check_number, hinted
-from graphsplit.inference.failures import ChildError, error_kind
 from graphsplit.inference.feeds import Feeds, check_feeds, made_feeds
 from graphsplit.inference.runtime import Runnable
 from graphsplit.inference.sessions import NamedSession, check_runnable, open_named
+from graphsplit.isolation.failures import ChildError, error_kind
 from graphsplit.parts.manifest import load_parts
 from graphsplit.parts.parts import Parts
 from graphsplit.runtimes.arrays import Array, dtype_name
@@ -65,7 +65,7 @@ def verify(
         runs: Number of synthetic feeds of each batch size.
         optimize: Run both sides with Grappler, as deployed; differences by rounding are then not the fault of the cut.
         trust: Run models that reach files, the network or Python.
-        isolate: Run in a child process with a deadline and a bound on memory (see `graphsplit.inference.isolation`); False: in
+        isolate: Run in a child process with a deadline and a bound on memory (see `graphsplit.isolation.shared`); False: in
             this one.
 
     Raises:
@@ -78,7 +78,7 @@ def verify(
     check_count("runs", runs)
     check_number("rtol", rtol)
     check_number("atol", atol)
-    model = as_model(model, trust=trust)
+    model = as_model(model, trust=trust, isolate=isolate)
     parts = parts if isinstance(parts, Parts) else load_parts(parts)
     _check_belongs(model, parts)
     check_runnable(model, trust, parts.outputs)
