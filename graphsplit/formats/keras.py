@@ -129,7 +129,8 @@ def freeze_keras(model: Model, path: Path | None = None) -> tuple[bytes, tuple[s
     signature = tf.nest.map_structure(spec, inputs)
     function = tf.function(lambda fed: model(fed, training=False), input_signature=[signature])
     concrete = function.get_concrete_function()
-    frozen, outputs, keys = freeze_function(concrete, list(getattr(model, "output_names", None) or ()))
+    names = [model.layers[-1].name] if isinstance(model, keras.Sequential) else getattr(model, "output_names", None)
+    frozen, outputs, keys = freeze_function(concrete, list(names or ()))
     if keys.inputs:
         return frozen, outputs, keys
     specs, tensors = tf.nest.flatten(signature), [t.name for t in concrete.inputs if t.op.type == "Placeholder"]
