@@ -114,7 +114,7 @@ def test_an_initialiser_that_never_ends_is_one_line(tmp_path: Path, monkeypatch:
 @pytest.mark.slow
 def test_an_initialiser_that_needs_too_much_memory_is_one_line(hazards: None, tmp_path: Path) -> None:
     path = saved_v1(tmp_path / "m", gigabytes)
-    with pytest.raises(FormatError, match=r"needed more (than [\d.]+ GiB of )?memory") as caught:
+    with pytest.raises(FormatError, match=r"needed more than [\d.]+ GiB of memory|OOM when allocating") as caught:
         load(path)
     assert "\n" not in str(caught.value)
 
@@ -140,10 +140,9 @@ def test_a_crash_is_one_line(kind: str, tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_what_a_model_prints_while_it_is_loaded_is_not_in_the_answer(tmp_path: Path) -> None:
     path = saved_v1(tmp_path / "m", printing)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "graphsplit", "show", str(path), "--json"]
-    shown = subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
+    shown = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120, env=environment)
     assert shown.returncode == 0, shown.stderr
     assert json.loads(shown.stdout)["outputs"]
     assert "loud" not in shown.stdout
