@@ -12,17 +12,22 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
+from mmap import mmap
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING, Any
 
 from graphsplit.errors import FormatError, OptionError, TrustError
 from graphsplit.formats.freeze import loading, on_one_line
 from graphsplit.formats.freezing.freeze import read_frozen
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.graphdef.wire import Buffer, GraphError, WireError
+from graphsplit.formats.graphdef.writer import Chunk
+from graphsplit.formats.isolated import Frozen, answer, freeze_apart
 from graphsplit.formats.meta_graph import MetaGraph, Outside, read_meta_graphs, signature_keys, signature_tensors
 from graphsplit.formats.saved_model_freezing import freeze_saved_model
 from graphsplit.formats.signature_inputs import fed_at, stated_specs
@@ -30,7 +35,10 @@ from graphsplit.formats.source import SourceFile, read_source
 from graphsplit.graph.index import GraphIndex
 from graphsplit.graph.signature import Choice, Signature, chosen, tags_text
 
-__all__ = ["load_saved_model", "scan"]
+if TYPE_CHECKING:
+    from graphsplit.isolation.messages import Answer, Array
+
+__all__ = ["freeze_task", "load_saved_model", "scan"]
 
 _LOG = logging.getLogger("graphsplit")
 _TAG = "serve"
@@ -40,7 +48,12 @@ _READ_BY_TENSORFLOW = ("variables", "assets", "debug", "fingerprint.pb")
 
 
 def load_saved_model(
-    path: Path, *, trust: bool = False, signature: str | None = None, tags: tuple[str, ...] | None = None
+    path: Path,
+    *,
+    trust: bool = False,
+    signature: str | None = None,
+    tags: tuple[str, ...] | None = None,
+    isolate: bool = True,
 ) -> GraphDefModel:
     """A signature of a SavedModel, frozen.
 
@@ -50,6 +63,9 @@ def load_saved_model(
             network or Python.
         signature: As of `graphsplit.load`.
         tags: As of `graphsplit.load`.
+        isolate: Where TensorFlow has to load it, let it do so in the child process. A model that reaches outside itself, and is
+            trusted, is loaded here if TensorFlow has been imported here: its custom ops and Python functions may be registered in
+            this process only.
 
     Raises:
         FormatError: It is damaged, incomplete or has no signature, or one of several has to be chosen.
@@ -58,28 +74,47 @@ def load_saved_model(
     """
     state = _files(path)
     source, meta, tag_sets = _open(path, tags)
-    then = "save it again, or pass the frozen graph (frozen_inference_graph.pb)"
     with _damage(path):
         key = _signature_key(meta, path, signature)
         _check_constant(meta, key, path)
         if not trust:
             _check_files(path, meta)
-        frozen, reason = read_frozen(path, meta, key)
-        if frozen is None:
+        data: Chunk | mmap
+        read, reason = read_frozen(path, meta, key)
+        if read is not None:
+            data, outputs, keys = read
+        else:
             meta.reader.library.check_calls()
             if not trust:
                 _check_trust(meta.outside)
             _LOG.info("%s: frozen by TensorFlow, since %s", path, reason)
-            with loading(path, "TensorFlow cannot load this SavedModel", then):
-                frozen = freeze_saved_model(path, meta, key)
+            if isolate and not ("tensorflow" in sys.modules and meta.outside):
+                said = {"path": str(path), "key": key, "tags": None if tags is None else list(tags)}
+                data, outputs, keys = freeze_apart(freeze_task, said, path, patient=bool(meta.outside))
+            else:
+                data, outputs, keys = _freeze_here(path, meta, key)
         if _files(path) != state:
             raise FormatError("changed while it was loaded; try again when nothing writes to it", path=path)
-        data, outputs, keys = frozen
         infos = {tensor: e.value for e in meta.all_signatures[key].inputs for tensor in signature_tensors([e])}
         whole = GraphDefModel([data], path=path, source=source, format="saved_model", output_names=outputs, signature=keys)
         model = fed_at(whole, stated_specs(infos))
         model.choice = Choice(key, meta.tags, tuple(meta.signatures), tag_sets)
         return model
+
+
+def freeze_task(said: Any, arrays: Sequence[Array]) -> Answer:
+    """A task of the child process: a signature of a SavedModel, frozen."""
+    path = Path(said["path"])
+    tags = said["tags"]
+    _, meta, _ = _open(path, None if tags is None else tuple(tags))
+    return answer(*_freeze_here(path, meta, said["key"]))
+
+
+def _freeze_here(path: Path, meta: MetaGraph, key: str) -> Frozen:
+    """Load and freeze a signature in this process."""
+    then = "save it again, or pass the frozen graph (frozen_inference_graph.pb)"
+    with loading(path, "TensorFlow cannot load this SavedModel", then):
+        return Frozen(*freeze_saved_model(path, meta, key))
 
 
 def scan(path: Path, *, signature: str | None = None, tags: tuple[str, ...] | None = None) -> GraphDefModel:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from graphsplit.errors import SectionRunError
-from graphsplit.inference.failures import error_kind
 from graphsplit.inference.synthesis import Feeds, Synthesis
+from graphsplit.isolation.failures import error_kind
 
 __all__ = ["ADVICE", "fitting_feeds", "was_refused"]
 

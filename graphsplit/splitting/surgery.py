@@ -49,7 +49,7 @@ def plan(model: ModelLike, *, shapes: Shapes = True, trust: bool = False, isolat
         OptionError: for an option that does not exist.
         FormatError: for a file that cannot be read.
     """
-    model = as_model(model, trust=trust)
+    model = as_model(model, trust=trust, isolate=isolate)
     sizes = Sizes(model, shapes=shapes, isolate=isolate, outputs=_kept(model, cut))
     return _planned(model, read_request(plan, model, cut, sizes), sizes)
 
@@ -148,7 +148,7 @@ def split(
         TensorNotFoundError: as of `plan`.
         OptionError: as of `plan`, and for `repair` together with a plan.
     """
-    model = as_model(model, trust=trust)
+    model = as_model(model, trust=trust, isolate=isolate)
     if isinstance(at, Plan):
         check_options(split, cut, PlanOptions)
         if named := named_options(cut):

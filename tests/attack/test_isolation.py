@@ -21,12 +21,14 @@ import tensorflow as tf
 import graphsplit as gs
 from graphsplit.cli import run as run_cli
 from graphsplit.errors import FeedError, FormatError, SectionRunError
-from graphsplit.inference import child_process, isolation, shapes
-from graphsplit.inference.child_process import Child, processor_time
-from graphsplit.inference.failures import ChildError, OutOfMemoryError, OutOfTimeError, RuntimeFailure, error_kind
+from graphsplit.inference import shapes
 from graphsplit.inference.feeds import made_feeds
-from graphsplit.inference.messages import MessageError, receive, send
 from graphsplit.inference.sessions import open_session
+from graphsplit.isolation import child_process
+from graphsplit.isolation import shared as isolation
+from graphsplit.isolation.child_process import Child, processor_time
+from graphsplit.isolation.failures import ChildError, OutOfMemoryError, OutOfTimeError, RuntimeFailure, error_kind
+from graphsplit.isolation.messages import MessageError, receive, send
 from graphsplit.verification import equivalence
 from graphsplit.viewer.requests import CutEnds, PlanRequest, StudyRequest, VerifyRequest
 from graphsplit.viewer.session import open_model
@@ -222,7 +224,7 @@ def test_it_ends_with_its_parent_whatever_it_does(fault):
     program = script(
         """
         import sys, threading
-        from graphsplit.inference.child_process import Child
+        from graphsplit.isolation.child_process import Child
         child = Child(module="tests.attack.hazards")
         print(child.call("process", None).value, flush=True)
         if sys.argv[1]:
@@ -241,14 +243,14 @@ def test_it_ends_with_its_parent_whatever_it_does(fault):
 
 
 def test_it_ends_when_the_program_does():
-    pid = int(output('from graphsplit.inference import isolation; print(isolation.call("process", None)[0].value)'))
+    pid = int(output('from graphsplit.isolation import shared as isolation; print(isolation.call("process", None)[0].value)'))
     assert gone(pid)
 
 
 def test_a_thread_that_ends_leaves_the_child_to_the_others():
     text = """
         import threading, time
-        from graphsplit.inference import isolation
+        from graphsplit.isolation import shared as isolation
         asked = []
         thread = threading.Thread(target=lambda: asked.append(isolation.call("process", None)[0].value))
         thread.start(); thread.join(); time.sleep(1.5)
@@ -262,7 +264,7 @@ def test_a_thread_that_ends_leaves_the_child_to_the_others():
 def test_a_forked_process_has_a_child_of_its_own():
     text = """
         import os
-        from graphsplit.inference import isolation
+        from graphsplit.isolation import shared as isolation
         before = isolation.call("process", None)[0].value
         reader, writer = os.pipe()
         if (forked := os.fork()) == 0:
@@ -299,7 +301,7 @@ def test_many_proofs_import_tensorflow_once_and_not_here(tmp_path):
     text = """
         import sys
         import graphsplit as gs
-        from graphsplit.inference import isolation
+        from graphsplit.isolation import shared as isolation
         model = gs.load(sys.argv[1])
         asked = set()
         for number in range(100):
@@ -585,6 +587,7 @@ def test_no_bytes_of_a_child_are_more_than_an_error():
         ([1, 60000, 60000, 3], tf.float32, "86.4 GB"),
         ([None, 200000, 200000, 3], tf.uint8, "1920.0 GB"),
         ([2**40], tf.float32, "8796.1 GB"),
+        ([2**31, 2**31, 2**31], tf.int64, "GB"),
         ([100_000_000], tf.string, "102.4 GB"),
         ([2**33], tf.bool, "68.7 GB"),
         ([None, 2**33], tf.bfloat16, "137.4 GB"),

@@ -345,7 +345,7 @@ RUNTIMES = {
         "runtimes/tensorflow.py",
     },
     "import_graph": {"exports/saved_model.py", "runtimes/tensorflow.py"},
-    "infer_shapes": {"inference/child.py", "inference/shapes.py"},
+    "infer_shapes": {"inference/tasks.py", "inference/shapes.py"},
     "Interpreter": {"runtimes/litert.py"},
     "TFLiteConverter": {"exports/converter.py"},
     "load_model": {"formats/keras.py"},
