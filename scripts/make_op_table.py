@@ -11,7 +11,10 @@ The notation of an argument, so that a port's dtype can be read without TensorFl
     @Tout[]       one port for each dtype in the list attribute Tout
 
 An op's effects (files, network, prints …) are those of op_effects.py, which must name it. ``shared`` marks an op whose value
-is found by its attributes container and shared_name.
+is found by its attributes container and shared_name, ``changes`` lists the inputs that must be references to variables, and
+``ref`` marks an op that outputs one.
+
+The ops of which TensorFlow has kernels for the CPU only are written to graphsplit/planning/cpu_ops.json: they stay on the host.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from op_effects import effects_of, unreviewed
 
+CPU_OPS = Path(__file__).resolve().parent.parent / "graphsplit" / "planning" / "cpu_ops.json"
 TABLE = Path(__file__).resolve().parent.parent / "graphsplit" / "formats" / "graphdef" / "ops.json"
 
 
@@ -64,6 +69,10 @@ def table() -> dict[str, Any]:
             entry["defaults"] = defaults
         if op.is_stateful or any(a.is_ref for a in (*op.input_arg, *op.output_arg)):
             entry["stateful"] = True
+        if refs := [number for number, a in enumerate(op.input_arg) if a.is_ref]:
+            entry["changes"] = refs
+        if any(a.is_ref for a in op.output_arg):
+            entry["ref"] = True
         if any(a.name == "shared_name" for a in op.attr):
             entry["shared"] = True
         if effects := effects_of(op.name):
@@ -74,6 +83,26 @@ def table() -> dict[str, Any]:
         "dtypes": {str(k): v for k, v in sorted(dtype_name.items())},
         "ops": ops,
     }
+
+
+def cpu_ops() -> list[str]:
+    """The ops that have kernels for the CPU, and none for a GPU or for any device.
+
+    Not those of TensorFlow's quantised graphs, which an accelerator runs in its own way.
+    """
+    import tensorflow  # noqa: F401  # registers the kernels
+    from tensorflow.python.framework import kernels
+
+    devices: dict[str, set[str]] = {}
+    for kernel in kernels.get_all_registered_kernels().kernel:
+        devices.setdefault(kernel.op, set()).add(kernel.device_type)
+    here = (op for op, names in devices.items() if "CPU" in names and names.isdisjoint({"GPU", "DEFAULT"}))
+    return sorted(op for op in here if op[0] != "_" and not re.match("(Uniform)?(Quantiz|Dequantiz|Requantiz)", op))
+
+
+def render_cpu_ops(ops: list[str]) -> str:
+    """One op a line."""
+    return json.dumps(ops, indent=0) + "\n"
 
 
 def render(content: dict[str, Any]) -> str:
@@ -95,6 +124,7 @@ def main() -> int:
         sys.stdout.write(render(content))
     else:
         TABLE.write_text(render(content), encoding="utf-8")
+        CPU_OPS.write_text(render_cpu_ops(cpu_ops()), encoding="utf-8")
         print(f"{TABLE.name}: {len(content['ops'])} ops of TensorFlow {content['tensorflow']}")
     return 0
 

@@ -312,3 +312,17 @@ def test_a_compiler_that_was_asked_has_the_last_word():
     assert found.best().back == ("top:0",)
     assert [(s.op, s.place, s.layer, s.reason) for s in found.stuck] == [("Sigmoid", "late", "odd", "the range is too small")]
     assert search(index, affinity=refusing({})).best().cuts is False
+
+
+@pytest.mark.parametrize("op", ["CTCGreedyDecoder", "CTCBeamSearchDecoder", "ResizeBicubic", "Bincount", "Cholesky"])
+def test_an_op_that_runs_on_the_cpu_only_belongs_on_the_host(op: str) -> None:
+    """Unless TensorFlow has a kernel of it for GPUs."""
+    host = op not in ("Bincount", "Cholesky")
+    assert (read_affinity().side(op) == "host") is host
+    index = graph("conv Conv2D image w1", "flat Reshape conv w2", f"last {op} flat", "text Identity last", outputs=["text"])
+    assert (bool(cut(index).back) and "last:0" not in cut(index).back) is host
+
+
+def test_a_table_of_ones_own_overrules_that(tmp_path) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps({"CTCGreedyDecoder": "accelerator"}))
+    assert read_affinity(tmp_path / "mine.json").side("CTCGreedyDecoder") == "accelerator"

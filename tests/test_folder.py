@@ -871,6 +871,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "a name twice": (changed("sections.1.name", "pre"), r"sections\[1\]\.name: 'pre' is also that of sections\[0\]$"),
     "a file twice": (changed("sections.1.file", "x_pre.pb"), r"sections\[1\]\.file: 'x_pre\.pb' is also that of sections\[0\]$"),
     "a name of no section": (changed("sections.1.name", "keep"), r"name: 'keep' is not the name of a section$"),
+    "a path with a zero": (changed("source.file", "a\0b"), r"source\.file: 'a\\x00b' is not a path$"),
     "a name with a path": (changed("sections.1.name", "../main"), r"name: '\.\./main' is not the name of a section$"),
     "a name with a line feed": (changed("sections.1.name", "main\n"), r"name: 'main\\n' is not the name of a section$"),
     "a number of another script": (changed("sections.1.name", "part_٣"), r"name: 'part_٣' is not the name of a section$"),

@@ -8,6 +8,7 @@ import pytest
 
 from graphsplit.cli.suggest import _command
 from graphsplit.graph.index import GraphIndex, Node, TensorSpec
+from graphsplit.graph.signature import Choice
 from graphsplit.splitting.naming import tensors_of, written
 
 ODD = ("a,b", "a", "b", "a,b,c", "x y", "$(echo hi)", "[red]", "s:0", "s", "t;u", "-o", "--json", "'q'", "ü", " blank ", "c:0")
@@ -62,7 +63,7 @@ class Stub:
     """As much of a model and a suggestion as a printed command needs."""
 
     def __init__(self, *names: str) -> None:
-        self.index, self.inputs = index_of(*ODD), ()
+        self.index, self.inputs, self.choice = index_of(*ODD), (), Choice()
         self.outputs = tuple(TensorSpec(n) for n in names)
 
 

@@ -130,6 +130,7 @@ def run_batch(
     fed = picture_input(target.inputs, pixels=pixels, longest=target.layout.longest_side, quantised=target.quantised)
     settings = {
         "model": target.parts.source.sha256,
+        **({"signature": signature} if (signature := target.parts.source.signature) is not None else {}),
         "sections": {p.name: [o.tensor for o in p.outputs] for p in target.parts},
         "rewrites": [dict(r) for r in target.parts.rewrites],
         "threshold": threshold,

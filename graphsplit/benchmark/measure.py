@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -18,11 +19,13 @@ from graphsplit.benchmark.side import Loaded, Run, Side, write_sides
 from graphsplit.benchmark.verdict import Verdict, judge
 from graphsplit.execution.metrics import percentile
 from graphsplit.execution.options import RunOptions
-from graphsplit.formats import ModelLike
+from graphsplit.formats import Model, ModelLike
 from graphsplit.graph.options import check_count, check_options
 from graphsplit.inference.devices import check_sections
-from graphsplit.inference.feeds import check_feeds, made_feeds
-from graphsplit.inference.sessions import check_runnable
+from graphsplit.inference.feeds import Feeds, check_feeds
+from graphsplit.inference.fitting import fitting_feeds
+from graphsplit.inference.sessions import check_runnable, open_named
+from graphsplit.inference.synthesis import Synthesis, as_fed
 from graphsplit.parts.parts import Parts
 from graphsplit.rewrites.opening import open_parts, whole_of
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["BenchReport", "Mode", "bench"]
 
 _ROUNDS = 5
+_PATIENCE = 300.0  # seconds for one run
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,7 @@ def bench(
     feeds: Mapping[str, object] | None = None,
     *,
     model: ModelLike | None = None,
+    shapes: Mapping[str, Sequence[int | None]] | None = None,
     frames: int = 100,
     progress: Callable[[int, int], object] = lambda done, total: None,
     **options: Unpack[RunOptions],
@@ -97,8 +102,9 @@ def bench(
 
     Args:
         parts: From `graphsplit.split`, the folder of a split, or anything that `graphsplit.load` takes, which is split first.
-        feeds: Tensor → array, of one frame that is run again and again; None: synthetic ones.
+        feeds: Tensor → array, of one frame that is run again and again; inputs that are left out get synthetic values.
         model: The whole, if it is neither at hand nor where the manifest says; rewrites of the split are applied to it.
+        shapes: Input → shape that the file does not state; None in it: unknown.
         frames: Frames for each mode, over all rounds.
         progress: Called with the number of measurements done and the total.
         **options: How to run the sections; see `graphsplit.execution.options.RunOptions`.
@@ -123,7 +129,9 @@ def bench(
     for part in parts:
         check_runnable(part.model, trust)
     unused = [s.name for s in whole_model.inputs if s.name not in parts.inputs]
-    fed = check_feeds(whole_model.inputs, made_feeds(whole_model)[0] if feeds is None else feeds, optional=unused)
+    kept = whole_model.pruned(parts.outputs)
+    fed = _frame(whole_model, kept, parts, feeds, shapes, unused, trust)
+    whole_model = kept
     each = max(2, frames // _ROUNDS)
     modes = ["whole", *names, "sequential", "pipelined"]
     runs: dict[str, list[Run]] = {mode: [] for mode in modes}
@@ -137,6 +145,41 @@ def bench(
                     progress(number * len(modes) + place + 1, _ROUNDS * len(modes))
             loaded = sections.loaded
     return _report(runs, names, each, loaded, options.get("threads"))
+
+
+def _frame(
+    model: Model,
+    kept: Model,
+    parts: Parts,
+    feeds: Mapping[str, object] | None,
+    shapes: Mapping[str, Sequence[int | None]] | None,
+    unused: Sequence[str],
+    trust: bool,
+) -> Feeds:
+    """Feeds of one frame that the whole takes.
+
+    Args:
+        model: The whole, whose inputs may all be fed.
+        kept: The whole without what the outputs of the parts do not need.
+        parts: The sections.
+        feeds, shapes: As of `bench`.
+        unused: Inputs of the whole that no section reads.
+        trust: Run a model that needs trust.
+    """
+    names = {s.name for s in kept.inputs}
+    chosen = {t: v for t, v in parts.feeds.items() if t in names}
+    stated = {t: v["shape"] for t, v in chosen.items() if isinstance(v, Mapping)} | dict(shapes or {})
+    synthesis = Synthesis(kept, shapes=stated)
+    fixed = check_feeds(model.inputs, feeds or {}, optional=[s.name for s in model.inputs])
+    fixed = {t: v for t, v in fixed.items() if t in names}
+    fixed |= as_fed(kept.inputs, {t: v for t, v in chosen.items() if not isinstance(v, Mapping) and t not in fixed})
+    if all(n in fixed or i.spec.optional for n, i in synthesis.inputs.items()):
+        return fixed
+    if not any(i.is_open for n, i in synthesis.inputs.items() if n not in fixed):
+        unread = [s.name for s in model.inputs if s.name not in synthesis.inputs]
+        return check_feeds(model.inputs, synthesis.feeds(fixed=fixed)[0], optional=[*unused, *unread])
+    with closing(open_named(kept, "the whole model", "whole", trust=trust, timeout=_PATIENCE, outputs=parts.outputs)) as session:
+        return fitting_feeds(synthesis, lambda feed: session.run(feed, list(parts.outputs)), fixed=fixed)[0]
 
 
 def _report(runs: Mapping[str, Sequence[Run]], names: Sequence[str], each: int, loaded: Loaded, threads: int | None) -> BenchReport:

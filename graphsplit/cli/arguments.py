@@ -21,6 +21,7 @@ __all__ = [
     "Command",
     "Container",
     "Subparsers",
+    "add_choice",
     "add_cluster",
     "add_command",
     "add_cut",
@@ -103,7 +104,22 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         option = next((word.partition("=")[0] for word in unknown if word.startswith("-")), "")
         close = difflib.get_close_matches(option, _flags(parser), n=1)
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{f'; did you mean {close[0]}?' if close else ''}")
+    _choose(args)
     return args
+
+
+def _choose(args: argparse.Namespace) -> None:
+    """Let the path of the model say which signature of it is meant."""
+    signature, tags = getattr(args, "signature", None), getattr(args, "tags", None)
+    if signature is None and tags is None:
+        return
+    from graphsplit.formats.model_file import ModelFile
+
+    for name in ("model", "match"):
+        if isinstance(path := getattr(args, name, None), str):
+            setattr(args, name, ModelFile(path, signature, tags))
+            return
+    args.parser.error("--signature and --tags choose from a model; name one with --model")
 
 
 def _flags(parser: argparse.ArgumentParser) -> list[str]:
@@ -142,6 +158,15 @@ def add_model(parser: Container, *, or_split: bool = False) -> None:
     else:
         parser.add_argument("model", metavar="MODEL", help=FORMATS_TEXT)
     add_trust(parser)
+    add_choice(parser)
+
+
+def add_choice(parser: Container) -> None:
+    """The options that choose one of several signatures."""
+    parser.add_argument(
+        "--signature", metavar="NAME", help="one of several signatures of a SavedModel or .tflite file (show lists them)"
+    )
+    parser.add_argument("--tags", metavar="A,B", help="one of several meta graphs of a SavedModel, by its tags (default: serve)")
 
 
 def add_trust(parser: Container) -> None:

@@ -18,6 +18,7 @@ from graphsplit.cli.arguments import (
     count,
     cut_of,
 )
+from graphsplit.cli.feeds import add_feeds, feeds_of, named_shapes
 from graphsplit.cli.printing import print_json, say, table
 from graphsplit.cli.progress import bar
 from graphsplit.cli.quiet import quiet_tensorflow
@@ -48,6 +49,7 @@ def add(commands: Subparsers) -> None:
     )
     add_cut(parser)
     parser.add_argument("--frames", type=count, default=100, metavar="N", help="frames for each way to run (default 100)")
+    add_feeds(parser, images=False)
     add_threads(parser, note="the cores, shared between the sections; the whole always gets all of them")
     add_delegates(parser)
     add_fuse_nms(parser)
@@ -62,17 +64,21 @@ def run(args: argparse.Namespace) -> int:
         check_parent(args.chart)
     with quiet_tensorflow(args.verbose):
         from graphsplit.benchmark.measure import bench
-        from graphsplit.rewrites.opening import open_parts
+        from graphsplit.rewrites.opening import open_parts, whole_of
 
         cut = cut_of(args)
         parts = open_parts(
             args.model, fuse_nms=args.fuse_nms, trust=args.trust, **(cut if named_options(cut) or args.repair != "auto" else {})
         )
-        feeds = None if args.source is None else _first_frame(parts, args.source)
+        whole = whole_of(parts, trust=args.trust)
+        named = feeds_of(args, whole)
+        feeds = {} if args.source is None else _first_frame(parts, args.source)
+        feeds |= {} if named is None or isinstance(named, list) else named
         with bar("measuring in turns") as progress:
             report = bench(
                 parts,
                 feeds,
+                shapes=named_shapes(args),
                 frames=args.frames,
                 threads=args.threads,
                 delegates=dict(args.delegate),

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphsplit.cli.arguments import Subparsers, add_command, add_model, add_overwrite, add_tolerances
+from graphsplit.cli.feeds import add_feeds, feeds_of, named_shapes
 from graphsplit.cli.printing import print_json, say, shape_text, table
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
 from graphsplit.cli.terminal import complain
+from graphsplit.formats import load
 
 if TYPE_CHECKING:
     from graphsplit.exports.exporting import Exported, ExportedPort
+    from graphsplit.inference.synthesis import Feeds
 
 __all__ = ["add"]
 
@@ -48,6 +51,7 @@ def add(commands: Subparsers) -> None:
         help="with --to tflite --section: also write a split with the export in place of that section",
     )
     parser.add_argument("--no-verify", action="store_true", help="write without comparing")
+    add_feeds(parser, images=False)
     add_tolerances(parser, default=None, note="0, for tflite 0.001")
     add_overwrite(parser, replaces="OUT and the files of NEWDIR")
 
@@ -71,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
                 section=args.section,
                 overwrite=args.overwrite,
                 verify=not args.no_verify,
+                feeds=_feeds(args),
+                shapes=named_shapes(args) or None,
                 rtol=args.rtol,
                 atol=args.atol,
                 trust=args.trust,
@@ -87,6 +93,18 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(exported, args.folder)
     return 0
+
+
+def _feeds(args: argparse.Namespace) -> Feeds | list[Feeds] | None:
+    """What --feed names, for a model that is exported whole."""
+    if not args.feed:
+        return None
+    from graphsplit.errors import CutError
+    from graphsplit.parts.manifest import find_manifest
+
+    if args.section is not None or find_manifest(args.model) is not None:
+        raise CutError("--feed is for a model that is exported whole; a section gets what the sections before it compute")
+    return feeds_of(args, load(args.model, trust=args.trust))
 
 
 def _check_folder(args: argparse.Namespace) -> None:

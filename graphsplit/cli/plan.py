@@ -6,9 +6,11 @@ import argparse
 
 from graphsplit.cli.arguments import Subparsers, add_command, add_cut, add_model, add_target, plan_options_of
 from graphsplit.cli.child import prestart
+from graphsplit.cli.feeds import add_shapes, shapes_of
 from graphsplit.cli.printing import bytes_text, cut_text, print_json, say, shape_text, table
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
+from graphsplit.cli.remedies import in_flags
 from graphsplit.formats import load
 from graphsplit.graph.index import Shape, TensorSpec
 from graphsplit.parts.manifest import added_json, section_json
@@ -25,6 +27,7 @@ def add(commands: Subparsers) -> None:
     add_model(parser)
     add_cut(parser)
     add_target(parser)
+    add_shapes(parser)
     parser.add_argument(
         "--no-shapes", action="store_true", help="leave shapes unknown that the file does not state (no TensorFlow needed)"
     )
@@ -40,9 +43,9 @@ def run(args: argparse.Namespace) -> int:
         quiet_tensorflow(args.verbose),
         working("choosing the cut" if args.target is None else f"asking the compiler of {args.target}"),
     ):
-        planned = plan(model, shapes=not args.no_shapes, **plan_options_of(args))
+        planned = plan(model, shapes=shapes_of(args), **plan_options_of(args))
     with quiet_tensorflow(args.verbose), working("inferring the shapes of border tensors"):
-        parts = split(model, planned, shapes=not args.no_shapes)
+        parts = split(model, planned, shapes=shapes_of(args))
     if args.json:
         print_json(answer_of(planned, parts))
     else:
@@ -88,7 +91,7 @@ def print_parts(model: str, planned: Plan, parts: Parts) -> None:
         shown = ", ".join(parts.replicated[:8]) + (" …" if len(parts.replicated) > 8 else "")
         say(f"computed in more than one section: {shown}")
     for note in planned.notes:
-        say(f"note: {note}")
+        say(f"note: {in_flags(note)}")
 
 
 def _frame_bytes(dtype: str | None, shape: Shape | None) -> str:

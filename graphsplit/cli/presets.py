@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from graphsplit.cli.arguments import Subparsers, add_command, add_trust
+from graphsplit.cli.arguments import Subparsers, add_choice, add_command, add_trust
 from graphsplit.cli.printing import print_json, say, table
 from graphsplit.cli.quiet import quiet_tensorflow
 from graphsplit.formats import load
@@ -22,6 +22,7 @@ def add(commands: Subparsers) -> None:
         "--match", metavar="MODEL", help=f"for each preset, whether this model ({FORMATS_TEXT}) matches it, and why"
     )
     add_trust(parser)
+    add_choice(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -23,10 +23,15 @@ REMEDIES: dict[str, tuple[str, str]] = {
     r"shapes=False": ("--no-shapes", "split"),
     r"repair=\"(\w+)\"": (r"--repair \1", "split"),
     r"preset=\"([\w./-]+)\"": (r"--preset \1", "split"),
+    r"\bmodel_outputs=\"([^\"]*)\"": (r"--model-outputs \1", "split"),
+    r"\binputs=\"([^\"]*)\"": (r"--inputs \1", "split"),
     r"\bmodel_outputs=…": ("--model-outputs A,B,…", "split"),
+    r"\bsignature=…": ("--signature NAME", "split"),
+    r"\btags=…": ("--tags A,B", "split"),
     r"\binputs=…": ("--inputs A,B,…", "split"),
     r"\boutputs=…": ("--outputs A,B,…", "split"),
-    r"\bfeeds=…": ("--image FILE", "verify"),
+    r"\bfeeds=…": ("--feed NAME=VALUE", "verify"),
+    r"\bshapes=…": ("--shape NAME=1,3,224,224", "verify"),
     r"\bsection=…": ("--section NAME", "export"),
     r"\brtol=…": ("--rtol R", "verify"),
     r"\batol=…": ("--atol A", "verify"),
@@ -40,16 +45,17 @@ REMEDIES: dict[str, tuple[str, str]] = {
 }
 
 
-def in_flags(message: str, parser: argparse.ArgumentParser) -> str:
+def in_flags(message: str, parser: argparse.ArgumentParser | None = None) -> str:
     """A message of the library, with flags in place of arguments.
 
     Args:
         message: The message.
-        parser: The parser of the command that is running; a flag that it lacks is named with a command that has it.
+        parser: The parser of the command that is running; a flag that it lacks is named with a command that has it. None: it has
+            every flag.
     """
-    help_text = parser.format_help()
+    help_text = parser.format_help() if parser is not None else None
     for argument, (flag, home) in REMEDIES.items():
         name = flag.split()[0]
-        there = not home or re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", help_text)
+        there = not home or help_text is None or re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", help_text)
         message = re.sub(argument, flag if there else f"graphsplit {home} {flag}", message)
     return message

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         )
     report = None
     if not args.no_verify:
-        model.check_trust(args.trust)
+        model.check_trust(args.trust, rewritten.index.outputs)
         with quiet_tensorflow(args.verbose), working("running the model before and after on the same feeds"):
             from graphsplit.rewrites.proof import verify_rewrite
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from graphsplit.cli.arguments import Subparsers, add_command, add_model
@@ -14,7 +13,7 @@ from graphsplit.cli.printing import print_json, say, shape_text, spec_json, tabl
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
 from graphsplit.errors import TrustError
-from graphsplit.formats import Model, load
+from graphsplit.formats import Model, load, scanned
 from graphsplit.graph.index import TensorSpec
 from graphsplit.planning.presets import match
 
@@ -59,6 +58,10 @@ def run(args: argparse.Namespace) -> int:
         "inputs": [_input_json(model, s) for s in model.inputs],
         "outputs": [spec_json(s) for s in outputs],
         "signature": dict(model.signature),
+        "signature_name": model.choice.name,
+        "signatures": list(model.choice.names),
+        "tags": None if model.choice.tags is None else list(model.choice.tags),
+        "meta_graphs": [list(tags) for tags in model.choice.tag_sets],
         "nodes": len(index.nodes),
         "ops": dict(ops.most_common()),
         "scopes": dict(Counter(n.name.split("/")[0] for n in index.nodes if "/" in n.name).most_common()),
@@ -96,14 +99,14 @@ def _load(path: str, trust: bool) -> Model:
         return load(path, trust=trust)
     except TrustError:
         # A SavedModel that would run something while it is frozen: shown as it is in the file, unfrozen.
-        from graphsplit.formats.saved_model import scan
-
-        return scan(Path(path))
+        return scanned(path)
 
 
 def _print(path: str, model: Model, answer: dict[str, Any], outputs: tuple[TensorSpec, ...], family: str) -> None:
     say(f": {answer['format']}, {answer['nodes']:,} nodes, {model.nbytes:,} bytes", bold=path)
     say(f"family: {family or 'unknown; name a cut: graphsplit split MODEL --outputs A,B,…'}")
+    for note in model.choice.notes:
+        say(f"note: {note}")
     keys = {t: ", ".join(k for k, of in model.signature.items() if of == t) for t in model.signature.values()}
     named = [(f"input{_default_text(i)}", s) for s, i in zip(model.inputs, answer["inputs"], strict=True)]
     named += [("output", s) for s in outputs]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
+from typing import TYPE_CHECKING
 
 from graphsplit.cli.arguments import (
     Subparsers,
@@ -19,6 +21,7 @@ from graphsplit.cli.arguments import (
     plan_options_of,
 )
 from graphsplit.cli.child import prestart
+from graphsplit.cli.feeds import add_feeds, feeds_of, named_shapes, shapes_of
 from graphsplit.cli.plan import answer_of, print_parts
 from graphsplit.cli.printing import print_json, say
 from graphsplit.cli.progress import working
@@ -30,6 +33,9 @@ from graphsplit.parts.folder import check_save, save
 from graphsplit.parts.manifest import MANIFEST, file_names
 from graphsplit.parts.parts import Parts
 from graphsplit.splitting.surgery import plan, split
+
+if TYPE_CHECKING:
+    from graphsplit.verification.report import Report
 
 __all__ = ["add"]
 
@@ -48,6 +54,7 @@ def add(commands: Subparsers) -> None:
     add_target(parser)
     parser.add_argument("--no-verify", action="store_true", help="write the files without the proof; nothing is run")
     parser.add_argument("--no-shapes", action="store_true", help="leave shapes unknown that the file does not state")
+    add_feeds(parser)
     add_fuse_nms(parser)
     add_overwrite(parser, replaces="the files of an earlier split")
     add_devices(parser, default="main=/gpu:0, the others /cpu:0; recorded in the manifest")
@@ -65,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         quiet_tensorflow(args.verbose),
         working("choosing the cut" if args.target is None else f"asking the compiler of {args.target}"),
     ):
-        planned = plan(model, shapes=not args.no_shapes, **plan_options_of(args))
+        planned = plan(model, shapes=shapes_of(args), **plan_options_of(args))
     whole = model
     if args.fuse_nms:
         from graphsplit.formats import as_graphdef
@@ -82,9 +89,12 @@ def run(args: argparse.Namespace) -> int:
         check_runnable(model, args.trust, planned.outputs)
     if not args.no_shapes:
         with quiet_tensorflow(args.verbose), working("inferring the shapes of border tensors"):
-            parts = split(model, planned, devices=devices)
-    if not args.no_verify and not _prove(args, whole, model, parts):
-        return 3
+            parts = split(model, planned, shapes=shapes_of(args), devices=devices)
+    if not args.no_verify:
+        report = _proven(args, whole, model, parts)
+        if report is None:
+            return 3
+        parts = replace(parts, feeds=report.chosen)
     with working(f"writing {directory}"):
         save(parts, directory, overwrite=args.overwrite)
     if args.json:
@@ -102,12 +112,12 @@ def _sum(model: Model) -> None:
         model.sha256  # noqa: B018
 
 
-def _prove(args: argparse.Namespace, whole: Model, model: Model, parts: Parts) -> bool:
-    """Prove the sections against the whole as it is in its file, and what was rewritten on random tensors."""
+def _proven(args: argparse.Namespace, whole: Model, model: Model, parts: Parts) -> Report | None:
+    """Prove the sections against the whole as it is in its file, and what was rewritten on random tensors; None: they differ."""
     with quiet_tensorflow(args.verbose), working("running whole and sections on the same feeds"):
         from graphsplit.verification.equivalence import verify
 
-        report = verify(whole, parts, trust=args.trust)
+        report = verify(whole, parts, feeds_of(args, whole), shapes=named_shapes(args), trust=args.trust)
         equal, summary = report.equal, report.summary()
         if equal and model.rewrites:
             from graphsplit.rewrites.proof import RewriteReport, prove_found
@@ -119,6 +129,8 @@ def _prove(args: argparse.Namespace, whole: Model, model: Model, parts: Parts) -
     if equal:
         if not args.json:
             say(f"proven: {summary}")
-        return True
+            if report.chosen:
+                say(f"fed: {report.feeds[0]}")
+        return report
     complain(f"graphsplit: verification differs: {summary}; nothing was written (--no-verify writes the files anyway)")
-    return False
+    return None

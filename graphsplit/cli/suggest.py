@@ -7,11 +7,12 @@ import shlex
 
 from graphsplit.cli.arguments import Subparsers, add_command, add_model, add_target, count
 from graphsplit.cli.child import prestart
+from graphsplit.cli.feeds import add_shapes, shapes_of
 from graphsplit.cli.printing import bytes_text, print_json, say, shape_text, spec_json, table
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
 from graphsplit.formats import Model, load
-from graphsplit.splitting.naming import UNWRITABLE, name_flags
+from graphsplit.splitting.naming import UNWRITABLE, choice_flags, name_flags
 from graphsplit.splitting.suggestions import Suggestion, suggest
 
 __all__ = ["add"]
@@ -26,6 +27,7 @@ def add(commands: Subparsers) -> None:
     parser.add_argument("--limit", type=count, default=5, metavar="N", help="how many (default 5)")
     parser.add_argument("--affinity", metavar="FILE", help='JSON {op: "accelerator"|"host"|"either"}: what your compiler takes')
     add_target(parser, asks=False)
+    add_shapes(parser)
     parser.add_argument("--no-shapes", action="store_true", help="leave sizes unknown that the file does not state")
 
 
@@ -36,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     with quiet_tensorflow(args.verbose):
         model = load(args.model, trust=args.trust)
     with quiet_tensorflow(args.verbose), working("inferring sizes, searching for cuts"):
-        suggestions = suggest(model, limit=args.limit, affinity=args.affinity, target=args.target, shapes=not args.no_shapes)
+        suggestions = suggest(model, limit=args.limit, affinity=args.affinity, target=args.target, shapes=shapes_of(args))
     if args.json:
         print_json({"cuts": [_cut_json(c) for c in suggestions], "reason": suggestions.reason})
         return 0
@@ -75,4 +77,6 @@ def _cut_json(cut: Suggestion) -> dict[str, object]:
 def _command(path: str, model: Model, cut: Suggestion) -> str:
     """A command to paste, which names exactly these tensors."""
     named = name_flags(model.index, [("--inputs", cut.inputs), ("--outputs", [o.name for o in cut.outputs])])
-    return UNWRITABLE if named is None else shlex.join(["graphsplit", "split", path, *named, "-o", "DIR"])
+    return (
+        UNWRITABLE if named is None else shlex.join(["graphsplit", "split", path, *choice_flags(model.choice), *named, "-o", "DIR"])
+    )

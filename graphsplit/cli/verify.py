@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from graphsplit.cli.arguments import Subparsers, add_command, add_tolerances, add_trust, count
+from graphsplit.cli.arguments import Subparsers, add_choice, add_command, add_tolerances, add_trust, count
 from graphsplit.cli.child import prestart
+from graphsplit.cli.feeds import add_feeds, feeds_of, named_shapes
 from graphsplit.cli.printing import print_json, say, shape_text, table
 from graphsplit.cli.progress import working
 from graphsplit.cli.quiet import quiet_tensorflow
@@ -21,8 +22,9 @@ def add(commands: Subparsers) -> None:
     parser = add_command(commands, "verify", run, "run whole and sections on the same feeds and compare every output")
     parser.add_argument("directory", metavar="DIR", help="folder of a split")
     add_trust(parser)
+    add_choice(parser)
     parser.add_argument("--model", metavar="MODEL", help=f"the whole ({FORMATS_TEXT}), if it is not where the manifest says")
-    parser.add_argument("--image", action="append", default=[], metavar="FILE", help="a picture to run on; repeatable")
+    add_feeds(parser)
     parser.add_argument("--runs", type=count, default=1, metavar="N", help="number of synthetic images per batch size")
     add_tolerances(parser, default=0.0, note="0, bit for bit")
 
@@ -32,13 +34,14 @@ def run(args: argparse.Namespace) -> int:
     parts = load_parts(args.directory)
     prestart(args, str(parts.source.path or "") if args.model is None else args.model)
     with quiet_tensorflow(args.verbose), working("running whole and sections on the same feeds"):
-        from graphsplit.inference.feeds import image_feeds
         from graphsplit.rewrites.opening import whole_of
         from graphsplit.verification.equivalence import verify
 
         model = whole_of(parts, args.model, trust=args.trust, remedy="name the right one with --model")
-        feeds = image_feeds(model, args.image) if args.image else None
-        report = verify(model, parts, feeds, rtol=args.rtol, atol=args.atol, runs=args.runs, trust=args.trust)
+        shapes = named_shapes(args)
+        report = verify(
+            model, parts, feeds_of(args, model), shapes=shapes, rtol=args.rtol, atol=args.atol, runs=args.runs, trust=args.trust
+        )
     if args.json:
         outputs = [
             {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from graphsplit.detection.layouts import Layout, recognise
 from graphsplit.errors import FormatError
-from graphsplit.formats import ModelLike
+from graphsplit.formats import Model, ModelLike
 from graphsplit.graph.index import GraphIndex
 from graphsplit.graph.options import check_options
 from graphsplit.inference.shapes import infer
@@ -104,20 +104,29 @@ def class_count(parts: Parts, layout: Layout, borders: Iterable[Sequence[int]]) 
     Args:
         parts: The sections.
         layout: Which of their outputs hold the detections.
-        borders: Shapes of the border tensors for one image; if the cut is after the network, the scores are among them. For
-            a model that runs whole they are inferred.
+        borders: Shapes of the border tensors for one image; if the cut is after the network, the scores are among them. If it
+            is elsewhere, the shapes of the scores are inferred.
     """
-    shapes = [tuple(s) for s in borders]
-    model = parts.source.model
-    if len(parts) == 1 and model is not None:
-        try:
-            specs = infer(model, _scores(model.index), isolate=False)  # it is run in this process anyway
-        except FormatError:
-            return None
-        shapes = [tuple(d or 0 for d in s.shape) for s in specs.values() if s.shape is not None]
-    if layout.packed:
-        return next((80 for s in shapes if len(s) == 4 and s[-1] == 80), None)
-    return next((90 for s in shapes if len(s) in (2, 3) and s[-1] in (90, 91)), None)  # 91: with a background
+
+    def known(shapes: Iterable[Sequence[int]]) -> int | None:
+        if layout.packed:
+            return next((80 for s in shapes if len(s) == 4 and s[-1] == 80), None)
+        return next((90 for s in shapes if len(s) in (2, 3) and s[-1] in (90, 91)), None)  # 91: with a background
+
+    models = [part.model for part in parts] if parts.source.model is None else [parts.source.model]
+    return known(borders) or next((count for model in models if (count := known(_score_shapes(model)))), None)
+
+
+def _score_shapes(model: Model) -> list[tuple[int, ...]]:
+    """Shapes of the tensors that may hold scores of classes."""
+    tensors = _scores(model.index)
+    if not tensors:
+        return []
+    try:
+        specs = infer(model, tensors, isolate=False)  # it is run in this process anyway
+    except FormatError:
+        return []
+    return [tuple(d or 0 for d in s.shape) for s in specs.values() if s.shape is not None]
 
 
 def _scores(index: GraphIndex) -> list[str]:

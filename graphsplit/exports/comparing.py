@@ -13,9 +13,12 @@ from graphsplit.errors import FeedError, SectionRunError
 from graphsplit.exports.joining import join
 from graphsplit.exports.sources import Source, Written
 from graphsplit.exports.targets import Target
+from graphsplit.formats import Model
 from graphsplit.inference.adapters import runtime_of
-from graphsplit.inference.feeds import Feeds, check_feeds, made_feeds
+from graphsplit.inference.feeds import Feeds, check_feeds
+from graphsplit.inference.fitting import fitting_feeds
 from graphsplit.inference.sessions import NamedSession, open_named
+from graphsplit.inference.synthesis import Synthesis
 from graphsplit.runtimes.arrays import dtype_name
 from graphsplit.verification.compare import OutputReport, compare
 from graphsplit.verification.report import Report
@@ -39,42 +42,59 @@ class Comparison:
     refused: tuple[str, ...]
 
 
-def feeds_of(source: Source, feeds: Mapping[str, ArrayLike] | Iterable[Mapping[str, ArrayLike]] | None) -> list[Feeds]:
+def feeds_of(
+    source: Source,
+    feeds: Mapping[str, ArrayLike] | Iterable[Mapping[str, ArrayLike]] | None,
+    shapes: Mapping[str, Sequence[int | None]] | None = None,
+) -> list[Feeds]:
     """The feeds to compare on, by names of tensors of the whole.
 
     Args:
         source: What is exported.
-        feeds: {tensor: array}, or several of these. None: synthetic ones (see `graphsplit.inference.feeds.made_feeds`); a section
-            gets what the sections before it compute from them.
+        feeds: {tensor: array}, or several of these. None: synthetic ones (see `graphsplit.inference.synthesis.Synthesis`), as for
+            inputs of a whole that a single one leaves out; a section gets what the sections before it compute from them.
+        shapes: Input → shape that the file does not state, for synthetic feeds.
 
     Raises:
         FeedError: Feeds do not fit the inputs.
-        SectionRunError: A section before fails to run.
+        SectionRunError: A section before, or the source, fails to run.
     """
-    if feeds is not None:
+    specs = [p.spec for p in source.inputs]
+    if feeds is not None and not (isinstance(feeds, Mapping) and source.section is None):
         several = [feeds] if isinstance(feeds, Mapping) else list(feeds)
         if not several:
             raise FeedError(["no feeds, so nothing would be compared; pass at least one, or None for synthetic ones"])
-        specs = [p.spec for p in source.inputs]
         return [check_feeds(specs, feed) for feed in several]
     # After a section that was exported to another format the others are not joined; the section gets synthetic inputs.
     if len(source.sections) < 2 or not all(runtime_of(p.model).imports_graphs for p in source.sections):
         tensors = {p.name: p.tensor for p in source.inputs}
-        return [{tensors[name]: value for name, value in feed.items() if name in tensors} for feed in made_feeds(source.model)]
-    model, names = join(source.sections, [p.tensor for p in source.outputs])
+        names = {p.tensor: p.name for p in source.inputs}
+        fixed = check_feeds(specs, feeds or {}, optional=[s.name for s in specs])
+        given = {names[t]: v for t, v in fixed.items()}
+        stated = {names.get(t, t): tuple(shape) for t, shape in (shapes or {}).items()}
+        accepted = _accepted(source.model, [p.name for p in source.outputs], given, stated)
+        return [{tensors[name]: value for name, value in feed.items() if name in tensors} for feed in accepted]
+    model, joined = join(source.sections, [p.tensor for p in source.outputs])
     inputs = [p.tensor for p in source.inputs]
     computed: list[Feeds] = []
     before = open_named(model, "the sections before", "", trust=True, optimize=False, timeout=_TIMEOUT, hint=_HINT)
     with closing(before) as session:  # trusted: `find_source` has checked each of them
-        for feed in made_feeds(model):
-            try:
-                values = session.run(feed, [names[t] for t in inputs])
-            except SectionRunError:
-                if computed:  # not a model for a batch of two
-                    continue
-                raise
-            computed.append(dict(zip(inputs, values, strict=True)))
+
+        def compute(feed: Feeds) -> None:
+            computed.append(dict(zip(inputs, session.run(feed, [joined[t] for t in inputs]), strict=True)))
+
+        fitting_feeds(Synthesis(model, shapes=shapes), compute)
     return computed
+
+
+def _accepted(model: Model, outputs: Sequence[str], fixed: Feeds, shapes: Mapping[str, Sequence[int | None]]) -> list[Feeds]:
+    """Synthetic feeds; those that a model takes, where something about its inputs is unknown."""
+    synthesis = Synthesis(model, shapes=shapes)
+    if not any(i.is_open for n, i in synthesis.inputs.items() if n not in fixed):
+        return synthesis.feeds(fixed=fixed)
+    session = open_named(model, "the source", "", trust=True, optimize=False, timeout=_TIMEOUT, hint=_HINT)
+    with closing(session):
+        return fitting_feeds(synthesis, lambda feed: session.run(feed, outputs), fixed=fixed)
 
 
 def compare_export(

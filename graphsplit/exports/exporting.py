@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -111,6 +111,7 @@ def export(
     overwrite: bool = False,
     verify: bool = True,
     feeds: Mapping[str, ArrayLike] | Iterable[Mapping[str, ArrayLike]] | None = None,
+    shapes: Mapping[str, Sequence[int | None]] | None = None,
     rtol: float | None = None,
     atol: float | None = None,
     trust: bool = False,
@@ -131,7 +132,8 @@ def export(
         overwrite: Replace an earlier export; a folder only if it holds nothing else.
         verify: Run source and export on the same feeds and compare every output.
         feeds: {tensor: array} for what is exported, or several of these. None: synthetic ones; a section gets what the sections
-            before it compute from synthetic images.
+            before it compute from synthetic images. Inputs of a whole that a single one leaves out get synthetic values.
+        shapes: Input → shape that the file does not state, for synthetic feeds; None in it: unknown.
         rtol: Relative tolerance (default: 0; for tflite 1e-3, since its kernels sum in another order).
         atol: Absolute tolerance (default: 0; for tflite 1e-3).
         trust: Export a model that reaches files, the network or Python; TensorFlow runs parts of it even to write it.
@@ -155,7 +157,7 @@ def export(
     source = find_source(opened, section, to=to, trust=trust, apart=target.apart)
     place = check_destination(Path(path), target.own(source), paths_of(opened), overwrite=overwrite)
     keys = signature_keys((p.tensor for p in (*source.inputs, *source.outputs)), source.signature)
-    fed = feeds_of(source, feeds) if verify else []
+    fed = feeds_of(source, feeds, shapes) if verify else []
     with landing(place, overwrite=overwrite) as new:
         written = target.write(source, keys, new)
         comparison: Comparison | None = None

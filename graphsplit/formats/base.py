@@ -15,6 +15,7 @@ from graphsplit.errors import FormatError
 from graphsplit.formats.atomic import whole_file
 from graphsplit.formats.source import FileRange, SourceFile
 from graphsplit.graph.index import GraphIndex, TensorSpec
+from graphsplit.graph.signature import Choice
 from graphsplit.graph.text import count_text
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ class Stored:
         path: The file (for a SavedModel the folder) it was read from; None for a model in memory.
         source: The file whose checksum identifies the model; None for a model in memory.
         origin: That file, as it was when it was read.
+        choice: Which signature of the file it is, and what is left out.
     """
+
+    choice: Choice = Choice()
 
     def __init__(
         self,
@@ -80,6 +84,11 @@ class Stored:
     def outputs(self) -> tuple[TensorSpec, ...]:
         """What to fetch, in the order of the file."""
         return tuple(self.index.tensors[t] for t in self.index.outputs)
+
+    def needed(self, outputs: Iterable[str] | None) -> set[str] | None:
+        """Names of the nodes that some outputs need; None for all."""
+        index = self.index
+        return None if outputs is None else index.ancestors(index.producer[t] for t in outputs if t in index.producer)
 
     # bytes
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from graphsplit.graph.index import GraphIndex, TensorSpec
-from graphsplit.graph.signature import Signature
+from graphsplit.graph.signature import Choice, Signature
 
 if TYPE_CHECKING:
     from graphsplit.runtimes.arrays import Array
@@ -16,7 +16,7 @@ __all__ = ["Model"]
 
 
 class Model(Protocol):
-    """A model of any format. `graphsplit.formats.base.Stored` explains format, path, source, nbytes, chunks and sha256.
+    """A model of any format. `graphsplit.formats.base.Stored` explains format, path, source, choice, nbytes, chunks and sha256.
 
     Attributes:
         suffix: What the file name of a section ends with.
@@ -33,6 +33,7 @@ class Model(Protocol):
     def signature(self) -> Signature: ...
 
     format: str
+    choice: Choice
     path: Path | None
     source: Path | None
 
@@ -74,12 +75,21 @@ class Model(Protocol):
         """Names of the nodes that reach files, the network, Python or unknown code."""
         ...
 
-    def check_trust(self, trust: bool) -> None:
-        """Refuse to run a model that reaches outside itself. Raises TrustError."""
+    def check_trust(self, trust: bool, outputs: Sequence[str] | None = None) -> None:
+        """Refuse to run a model that reaches outside itself to compute outputs (default: all). Raises TrustError."""
         ...
 
-    def check_frozen(self) -> None:
-        """Refuse a model whose values are not in the file. Raises FormatError."""
+    def check_frozen(self, outputs: Sequence[str] | None = None, *, runs: bool = True) -> None:
+        """Refuse a model if outputs (default: all) need values that are not in the file. Raises FormatError.
+
+        Args:
+            outputs: What is computed.
+            runs: Whether it is to run; surgery alone accepts tables, which a program may fill.
+        """
+        ...
+
+    def pruned(self, outputs: Sequence[str]) -> Model:
+        """The model that computes some of its tensors and nothing else; the model itself if nothing is left out."""
         ...
 
     def check_ends(self, outputs: Sequence[str] | None = None) -> None:

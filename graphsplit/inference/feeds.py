@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -12,101 +11,91 @@ import numpy as np
 
 from graphsplit.errors import FeedError, FormatError
 from graphsplit.formats import Model
-from graphsplit.graph.index import TensorSpec, itemsize
-from graphsplit.graph.text import bytes_text, shape_text
-from graphsplit.inference.child_process import memory_limit
+from graphsplit.graph.index import TensorSpec
+from graphsplit.graph.text import shape_text
 from graphsplit.inference.fed_arrays import fed_array
-from graphsplit.inference.pictures import decode_image, encode_jpeg
+from graphsplit.inference.pictures import decode_image
+from graphsplit.inference.synthesis import Feeds, Input, Synthesis, as_picture, picture, strings
 from graphsplit.runtimes.arrays import Array, dtype_name
 
 __all__ = ["Feeds", "check_feeds", "image_feeds", "made_feeds", "picture"]
 
-#: Tensor → array.
-Feeds = dict[str, Array]
-
-_REMEDY = "feeds=… runs on other feeds, verify=False leaves the proof out"
-_SIZE = 320  # pixels, if neither the input nor a resizer states the size of a picture
-_LARGEST = 4096  # pixels that a resizer is believed
-_SMALL = 4096  # bytes of a constant that may be such a size
-_QUANTISED = {"qint8": np.int8, "quint8": np.uint8, "qint16": np.int16, "quint16": np.uint16, "qint32": np.int32}
-_MOST = 2**32  # bytes that the random numbers of one synthetic feed may take
 # Dtypes whose values runtimes take and return in another one, and what they hold; more than that would be cut without a word.
 _CARRIERS = {"int4": ("int8", -8, 7), "int2": ("int8", -2, 1)}
 
 
-def picture(height: int, width: int, *, seed: int = 0) -> Array:
-    """A synthetic RGB picture: uint8 [height, width, 3].
-
-    Gradients, discs and boxes of several sizes and a little noise, so that neither flat nor random regions dominate.
-    """
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    image = np.stack([255 * x / max(width - 1, 1), 255 * y / max(height - 1, 1), 128 + 100 * np.sin((x + y) / 17)], axis=-1)
-    for _ in range(12):
-        cy, cx = rng.uniform(0, height), rng.uniform(0, width)
-        radius = rng.uniform(0.03, 0.25) * max(min(height, width), 1)
-        if rng.random() < 0.5:
-            inside = (y - cy) ** 2 + (x - cx) ** 2 < radius**2
-        else:
-            inside = (abs(y - cy) < radius) & (abs(x - cx) < radius * rng.uniform(0.4, 1.6))
-        image[inside] = rng.uniform(0, 255, 3)
-    image += rng.normal(0, 6, image.shape)
-    return image.clip(0, 255).astype(np.uint8)
-
-
 def made_feeds(model: Model, *, runs: int = 1) -> list[Feeds]:
-    """Synthetic feeds for a model: for batch 1, and for batch 2 if the batch is free, `runs` of each.
+    """Synthetic feeds for a model: for batch 1, and for batch 2 if the batch is free, `runs` of each; see `Synthesis`.
 
     An input that has a default is fed where it is an array of numbers or a picture; then there is also a feed for each run that
     leaves it out. A switch, a single number (such as the share that dropout keeps) or a text always keeps its default.
 
-    An input that looks like a picture (rank 4, three channels last) gets one, of the size of the input, else of the graph's
-    own resizer, else 320×320; so does, as a JPEG, a string input of a model that decodes pictures. Other inputs get normally
-    distributed floats, zeros and ones, or empty strings, with 1 for unknown dimensions.
-
     Raises:
         FeedError: An input is a resource or a variant, which has no values, or so large that it is not computed.
     """
-    resized = _resized_to(model)
-    decodes = _decodes(model)
-    specs = [s for s in model.inputs if not s.optional or _is_fed(s, decodes)]
-    needed = [s for s in specs if not s.optional]
-    free = all(s.shape is None or (len(s.shape) > 0 and s.shape[0] is None) for s in specs)
-    for spec in specs:
-        _check_size(spec, resized)
-    kinds = [(specs, 1), *([(specs, 2)] if free and specs else []), *([(needed, 1)] if len(needed) < len(specs) else [])]
-    return [
-        {s.name: _made(s, batch, resized, decodes, seed=1000 * run + batch) for s in fed}
-        for run in range(max(1, runs))
-        for fed, batch in kinds
-    ]
+    return Synthesis(model).feeds(runs=runs)
 
 
-def image_feeds(model: Model, paths: Sequence[str | PathLike[str]]) -> list[Feeds]:
+def image_feeds(
+    model: Model,
+    paths: Sequence[str | PathLike[str]],
+    *,
+    fixed: Feeds | None = None,
+    shapes: Mapping[str, Sequence[int | None]] | None = None,
+) -> list[Feeds]:
     """Feeds of pictures from files: one a file, and two in a batch if the batch is free (the second one mirrored).
 
-    A model that decodes pictures itself gets the contents of the files.
+    A model that decodes pictures itself gets the contents of the files. Other inputs get synthetic values.
+
+    Args:
+        model: The model.
+        paths: Of the files.
+        fixed: Values of other inputs.
+        shapes: Shapes of inputs that the file does not state.
 
     Raises:
-        FeedError: The model does not have exactly one input that is a picture, and defaults for all others.
+        FeedError: The model does not have exactly one input that is a picture.
         FormatError: A file is not a picture.
     """
-    decodes = _decodes(model)
-    targets = [s for s in model.inputs if _is_picture(s) or (decodes and s.dtype == "string")]
-    if len(targets) != 1 or any(s not in targets and not s.optional for s in model.inputs):
-        inputs = ", ".join(f"{s.name} {s.dtype} {s.shape}" for s in model.inputs)
+    synthesis = Synthesis(model, shapes=shapes)
+    fixed = fixed or {}
+    free = [i for n, i in synthesis.inputs.items() if n not in fixed]
+    targets = [i for i in free if i.channels is not None or (synthesis.decodes and i.spec.dtype == "string")]
+    needed = [i for i in targets if not i.spec.optional]
+    if len(targets) != 1 and len(needed) != 1:
+        inputs = ", ".join(f"{s.name} {s.dtype} {shape_text(s.shape)}" for s in model.inputs)
         raise FeedError([f"pictures need a model with one picture input; this one has {inputs or 'no input'}"])
-    spec = targets[0]
-    if spec.dtype == "string":
+    target = (needed or targets)[0]
+    others = [i for i in free if i is not target and not i.spec.optional]
+
+    def completed(feed: Feeds, batch: int) -> Feeds:
+        return fixed | synthesis.of(others, batch) | feed
+
+    if target.spec.dtype == "string":
         files = [_content(Path(path)) for path in paths]
-        return [{spec.name: _strings(_sizes(spec, 1), [file])} for file in files]
+        return [completed({target.name: strings(synthesis.shape(target, 1, None), [file])}, 1) for file in files]
     feeds = []
     for path in paths:
-        image = _as(_read(Path(path), _fixed_size(spec)), spec)
-        feeds.append({spec.name: image[None]})
-        if spec.shape is None or spec.shape[0] is None:
-            feeds.append({spec.name: np.stack([image, image[:, ::-1]])})
+        height, width, count = _layout(target)
+        shape = target.shape
+        image = as_picture(_read(Path(path), (height, width)), target.spec, target.channels or -1, count)
+        flipped = image[..., ::-1] if target.channels == 1 else image[:, ::-1]
+        if shape is not None and len(shape) == 3:
+            feeds.append(completed({target.name: image}, 1))
+            continue
+        feeds.append(completed({target.name: image[None]}, 1))
+        if shape is None or shape[0] is None:
+            feeds.append(completed({target.name: np.stack([image, flipped])}, 2))
     return feeds
+
+
+def _layout(of: Input) -> tuple[int | None, int | None, int]:
+    """Height and width of a picture input, as far as they are stated, and its channels."""
+    if of.shape is None:
+        return None, None, 3
+    if of.channels == 1:
+        return of.shape[-2], of.shape[-1], of.shape[-3] or 3
+    return of.shape[-3], of.shape[-2], of.shape[-1] or 3
 
 
 def check_feeds(
@@ -173,110 +162,6 @@ def _value(spec: TensorSpec, value: object, copy: bool, wrong: list[str]) -> Arr
     elif spec.dtype is not None and array.shape[:1] == (0,) and (spec.shape is None or spec.shape[0] is None):
         wrong.append(f"{spec.name!r} has a batch of 0: shape {shape_text(array.shape)}; pass at least one frame")
     return array
-
-
-def _is_fed(spec: TensorSpec, decodes: bool) -> bool:
-    """Whether an input that has a default gets a synthetic value."""
-    if spec.dtype == "string":
-        return decodes
-    return _is_picture(spec) or (bool(spec.shape) and spec.dtype != "bool" and itemsize(spec.dtype) is not None)
-
-
-def _is_picture(spec: TensorSpec) -> bool:
-    if spec.dtype not in ("uint8", "float32", "float16"):
-        return False
-    if spec.shape is None:
-        return spec.dtype == "uint8"
-    return len(spec.shape) == 4 and spec.shape[-1] in (3, None)
-
-
-def _fixed_size(spec: TensorSpec) -> tuple[int | None, int | None]:
-    return (None, None) if spec.shape is None else (spec.shape[1], spec.shape[2])
-
-
-def _resized_to(model: Model) -> tuple[int, int] | None:
-    """The output size of the graph's own resizer, if that is a constant and comes before any neural layer."""
-    index = model.index
-    for node in index.nodes:
-        if node.role == "resize" and len(node.inputs) > 1:
-            size = model.constant(index.producer[node.inputs[-1]], limit=_SMALL)
-            if size is None or size.dtype.kind != "i" or size.shape != (2,) or not all(0 < s <= _LARGEST for s in size):
-                continue
-            if not any(index.name_to_node_map[a].role == "neural" for a in index.ancestors([node.name])):
-                return int(size[0]), int(size[1])
-    return None
-
-
-def _decodes(model: Model) -> bool:
-    """Whether an op of the model decodes pictures, so that it is fed the contents of files."""
-    index = model.index
-    return any(n.role == "decode" for n in index.nodes) or any("decode" in f.roles for f in index.functions.values())
-
-
-def _sizes(spec: TensorSpec, batch: int) -> tuple[int, ...]:
-    """A shape for an input: `batch` for an unknown first dimension, 1 for other unknown ones."""
-    if spec.shape is None:
-        return (batch,)
-    return tuple((batch if i == 0 else 1) if d is None else d for i, d in enumerate(spec.shape))
-
-
-def _strings(shape: tuple[int, ...], values: Sequence[bytes]) -> Array:
-    """An array of strings, the values in turn."""
-    strings = np.empty(shape, dtype=object)
-    for place, where in enumerate(np.ndindex(shape)):
-        strings[where] = values[place % len(values)]
-    return strings
-
-
-def _check_size(spec: TensorSpec, resized: tuple[int, int] | None) -> None:
-    """Refuse an input whose stated shape asks for more memory than a synthetic feed is worth, before anything is computed."""
-    shape = _picture_shape(spec, 2, resized) if _is_picture(spec) else _sizes(spec, 2)
-    bytes_each = 1024 if spec.dtype == "string" else 8  # random numbers are drawn in 8 bytes each; strings are objects
-    if (size := math.prod(shape) * bytes_each) > min(_MOST, memory_limit()):
-        stated = f"{spec.name!r} {shape_text(spec.shape)}"
-        raise FeedError([f"{stated} needs {bytes_text(size)}, too much for a synthetic feed; {_REMEDY}"])
-
-
-def _picture_shape(spec: TensorSpec, batch: int, resized: tuple[int, int] | None) -> tuple[int, int, int, int]:
-    height, width = _fixed_size(spec)
-    count = spec.shape[0] if spec.shape is not None and spec.shape[0] is not None else batch
-    return count, height or (resized or (_SIZE, _SIZE))[0], width or (resized or (_SIZE, _SIZE))[1], 3
-
-
-def _made(spec: TensorSpec, batch: int, resized: tuple[int, int] | None, decodes: bool, seed: int) -> Array:
-    if _is_picture(spec):
-        count, height, width, _ = _picture_shape(spec, batch, resized)
-        return np.stack([_as(picture(height, width, seed=seed + i), spec) for i in range(count)])
-    rng = np.random.default_rng(seed)
-    shape = _sizes(spec, batch)
-    if spec.dtype == "string":
-        size = resized or (_SIZE, _SIZE)
-        return _strings(shape, [encode_jpeg(picture(*size, seed=seed + i)) for i in range(2)] if decodes else [b""])
-    if spec.dtype == "bool":
-        return rng.random(shape) < 0.5
-    kind = _numpy_dtype(spec)
-    if kind.kind in "iu" or kind.names:
-        return rng.integers(0, 2, shape).astype(kind)
-    return rng.standard_normal(shape).astype(kind)
-
-
-def _numpy_dtype(spec: TensorSpec) -> np.dtype[np.generic]:
-    if spec.dtype in ("resource", "variant"):
-        raise FeedError([f"{spec.name!r} is a {spec.dtype}, which cannot be fed"])
-    try:
-        return np.dtype(spec.dtype or "float32")
-    except TypeError:  # one of TensorFlow's own: bfloat16, float8, int4, the quantised ones
-        if spec.dtype in _QUANTISED:
-            return np.dtype([(spec.dtype, _QUANTISED[spec.dtype])])
-        import ml_dtypes
-
-        dtype: np.dtype[np.generic] = np.dtype(getattr(ml_dtypes, str(spec.dtype)))
-        return dtype
-
-
-def _as(image: Array, spec: TensorSpec) -> Array:
-    """A uint8 picture in the dtype of an input: floats run from 0 to 1."""
-    return image if spec.dtype == "uint8" else (image / np.float32(255)).astype(spec.dtype or "float32")
 
 
 def _content(path: Path) -> bytes:

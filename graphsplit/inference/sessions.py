@@ -9,9 +9,9 @@ from typing import Any
 from graphsplit.errors import GraphSplitError, SectionRunError
 from graphsplit.formats import Model
 from graphsplit.inference.adapters import runtime_of
-from graphsplit.inference.failures import ChildError
 from graphsplit.inference.isolated_session import IsolatedSession
 from graphsplit.inference.runtime import Location, Runnable, Session, SessionSettings
+from graphsplit.isolation.failures import ChildError
 from graphsplit.runtimes.arrays import Array, error_text
 
 __all__ = ["NamedSession", "Session", "check_runnable", "open_named", "open_session", "run_error"]
@@ -31,9 +31,9 @@ def check_runnable(model: Model, trust: bool, outputs: Sequence[str] | None = No
         FormatError: The model is not frozen, calls functions that it does not hold, or waits for a value that nothing supplies.
         TrustError: It reaches files, the network, Python or unknown code, and `trust` is False.
     """
-    model.check_frozen()
-    model.check_trust(trust)
-    model.check_ends(outputs)
+    model.check_frozen(outputs)
+    model.check_ends(outputs)  # before trust, which would not help
+    model.check_trust(trust, outputs)
 
 
 def open_session(
@@ -58,8 +58,8 @@ def open_session(
         threads: Threads of the session's own pool (default: TensorFlow's shared pool; LiteRT's one thread).
         config: A ``tf.compat.v1.ConfigProto`` for TensorFlow to start from.
         location: Where it runs, from the `locate` of its runtime; None: wherever the runtime puts it.
-        outputs: The tensors that will be computed (default: all that the model outputs).
-        isolate: Run it in a child process (see `graphsplit.inference.isolation`), without `config` and `location`. A model that
+        outputs: The tensors that will be computed (default: all that the model outputs); the rest of the model is not loaded.
+        isolate: Run it in a child process (see `graphsplit.isolation.shared`), without `config` and `location`. A model that
             reaches outside itself, and is trusted, stays here if TensorFlow has been imported here: its custom ops and
             Python functions may be registered in this process only.
 
@@ -70,6 +70,8 @@ def open_session(
         ChildError: The runtime did not survive the model, with `isolate`.
     """
     check_runnable(model, trust, outputs)
+    if outputs is not None:
+        model = model.pruned(outputs)  # what was not checked is not loaded
     if isolate and not ("tensorflow" in sys.modules and model.reaches_outside):
         return IsolatedSession(model, optimize=optimize, timeout=timeout, threads=threads)
     return runtime_of(model).open(model, SessionSettings(optimize, timeout, threads, config, location))

@@ -1,20 +1,22 @@
 """Shapes of border tensors: read from the file if it states them, else inferred on a skeleton of the graph.
 
-TensorFlow evaluates constants for that, so it does it in a child process, see `graphsplit.inference.isolation`.
+TensorFlow evaluates constants for that, so it does it in a child process, see `graphsplit.isolation.shared`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from typing import Union
 
-from graphsplit.errors import FormatError
+from graphsplit.errors import FeedError, FormatError
 from graphsplit.formats import Model, as_graphdef
 from graphsplit.graph.index import Shape, TensorSpec
+from graphsplit.graph.text import shape_text
 from graphsplit.inference.adapters import runtime_of
-from graphsplit.inference.failures import ChildError
+from graphsplit.isolation.failures import ChildError
 
-__all__ = ["Sizes", "frame_bytes", "infer"]
+__all__ = ["Shapes", "Sizes", "frame_bytes", "infer", "stated_shapes"]
 
 # Two batch sizes: sizes that both agree on do not depend on the batch, the others stay unknown. Inference with an unknown
 # batch stops at every Reshape to [batch, -1, n], which would lose the number of anchors. These two differ in all that a
@@ -27,7 +29,11 @@ _DEADLINE = 60.0  # seconds, and another one for each thousand of nodes; TensorF
 _UNKNOWN = "(shapes=False leaves the shapes of border tensors unknown)"
 
 
-def infer(model: Model, tensors: Iterable[str], *, isolate: bool = True) -> dict[str, TensorSpec]:
+#: Whether shapes are inferred, or the shapes of inputs that the file does not state: input → sizes, None in them: unknown.
+Shapes = Union[bool, Mapping[str, Sequence[Union[int, None]]]]  # noqa: UP007  # evaluated at run time
+
+
+def infer(model: Model, tensors: Iterable[str], *, shapes: Shapes = True, isolate: bool = True) -> dict[str, TensorSpec]:
     """The specs of some tensors, with shapes as far as they can be known without running the model.
 
     TensorFlow is needed only if the file does not state a shape. Only a skeleton of the graph is imported into it, without
@@ -36,21 +42,25 @@ def infer(model: Model, tensors: Iterable[str], *, isolate: bool = True) -> dict
     Args:
         model: The model.
         tensors: Names of its tensors.
+        shapes: Shapes of inputs that the file does not state.
         isolate: Whether TensorFlow does it in a child process; False: in this one.
 
     Raises:
         FormatError: TensorFlow refuses the graph, or crashes on it, or takes too much time or memory.
     """
     specs = {t: model.index.tensors[t] for t in tensors}
+    stated = stated_shapes(model, shapes)
     unknown = [
-        t for t, s in specs.items() if s.shape is None and model.index.name_to_node_map[model.index.producer[t]].kind == "op"
+        t
+        for t, s in specs.items()
+        if (s.shape is None or (stated and None in s.shape)) and model.index.name_to_node_map[model.index.producer[t]].kind == "op"
     ]
     if not unknown or runtime_of(model).states_shapes:
         return specs
-    shapes = _batched(model, unknown, isolate)
-    if shapes is None:
-        shapes = _once(model, unknown, None, isolate)
-    for tensor, (dtype, shape) in shapes.items():
+    inferred = _batched(model, unknown, stated, isolate)
+    if inferred is None:
+        inferred = _once(model, unknown, None, stated, isolate)
+    for tensor, (dtype, shape) in inferred.items():
         specs[tensor] = TensorSpec(tensor, specs[tensor].dtype or dtype, shape)
     return specs
 
@@ -59,8 +69,37 @@ class _Died(FormatError):
     """TensorFlow did not survive a graph, so it is not asked again."""
 
 
-def _once(model: Model, tensors: list[str], batch: int | None, isolate: bool) -> dict[str, tuple[str, Shape | None]]:
-    skeleton, names = as_graphdef(model, "the inference of shapes").skeleton(tensors, batch)
+def stated_shapes(model: Model, shapes: Shapes) -> dict[str, Shape]:
+    """Shapes that somebody stated, by the full names of their inputs.
+
+    Raises:
+        FeedError: An unknown input, or a shape that contradicts the file.
+    """
+    if isinstance(shapes, bool):
+        return {}
+    specs = {s.name: s for s in model.inputs}
+    stated: dict[str, Shape] = {}
+    wrong = []
+    for written, shape in shapes.items():
+        name = written if written in specs else f"{written}:0"
+        if name not in specs:
+            wrong.append(f"no input {written!r}; there are {', '.join(specs) or 'none'}")
+            continue
+        held, dims = specs[name].shape, tuple(shape)
+        if held is not None and (
+            len(held) != len(dims) or any(a not in (None, b) and b is not None for a, b in zip(held, dims, strict=True))
+        ):
+            wrong.append(f"{name!r} has shape {shape_text(held)} in the file, which {shape_text(dims)} contradicts")
+        stated[name] = dims
+    if wrong:
+        raise FeedError(wrong)
+    return stated
+
+
+def _once(
+    model: Model, tensors: list[str], batch: int | None, stated: Mapping[str, Shape], isolate: bool
+) -> dict[str, tuple[str, Shape | None]]:
+    skeleton, names = as_graphdef(model, "the inference of shapes").skeleton(tensors, batch, stated)
     try:
         if isolate:
             specs = _infer_apart(skeleton, list(names.values()), _DEADLINE + len(model.index.nodes) / 1000)
@@ -80,9 +119,10 @@ def _infer_here(skeleton: bytes, tensors: list[str]) -> dict[str, tuple[str, Sha
 
 
 def _infer_apart(skeleton: bytes, tensors: list[str], deadline: float) -> dict[str, tuple[str, Shape | None]]:
-    from graphsplit.inference.isolation import call  # imports NumPy, which --help does not need
+    from graphsplit.inference.tasks import infer as task
+    from graphsplit.isolation.shared import call  # imports NumPy, which --help does not need
 
-    answer, _ = call("infer", tensors, [[skeleton]], deadline=deadline)
+    answer, _ = call(task, tensors, [[skeleton]], deadline=deadline)
     if not isinstance(answer.value, dict) or not answer.value.keys() >= set(tensors):
         raise ChildError("sent what is not an answer")
     return {t: _spec(answer.value[t]) for t in tensors}
@@ -98,10 +138,12 @@ def _spec(entry: object) -> tuple[str, Shape | None]:
     raise ChildError("sent what is not an answer")
 
 
-def _batched(model: Model, tensors: list[str], isolate: bool) -> dict[str, tuple[str, Shape | None]] | None:
+def _batched(
+    model: Model, tensors: list[str], stated: Mapping[str, Shape], isolate: bool
+) -> dict[str, tuple[str, Shape | None]] | None:
     """Shapes that two batch sizes agree on; None for a graph whose batch size is fixed."""
     try:
-        one, two = (_once(model, tensors, batch, isolate) for batch in _BATCHES)
+        one, two = (_once(model, tensors, batch, stated, isolate) for batch in _BATCHES)
     except _Died:
         raise
     except FormatError:
@@ -115,12 +157,16 @@ def _common(one: Shape | None, two: Shape | None) -> Shape | None:
     return tuple(a if a == b else None for a, b in zip(one, two, strict=True))
 
 
-def frame_bytes(model: Model, *, isolate: bool = True) -> dict[str, int]:
+def frame_bytes(
+    model: Model, *, shapes: Shapes = True, isolate: bool = True, outputs: Sequence[str] | None = None
+) -> dict[str, int]:
     """Bytes of each tensor for one frame (a batch of 1), for choosing a cut.
 
     Args:
         model: The model.
+        shapes: Shapes of inputs that the file does not state.
         isolate: Whether TensorFlow infers shapes in a child process; False: in this one.
+        outputs: Only the tensors that these need; None: all.
 
     Returns:
         Tensor → bytes. Unknown sizes are counted as 64; tensors of unknown rank or dtype are omitted. Empty for a graph that
@@ -130,12 +176,17 @@ def frame_bytes(model: Model, *, isolate: bool = True) -> dict[str, int]:
         FormatError: TensorFlow crashes on the graph, or takes too much time or memory.
     """
     index = model.index
-    tensors = [t for n in index.nodes if n.kind != "const" for t in n.outputs if t not in index.captive]
+    needed = index.name_to_node_map.keys() if outputs is None else index.ancestors(index.producer[t] for t in outputs)
+    nodes = (n for n in index.nodes if n.kind != "const" and n.name in needed)
+    tensors = [t for n in nodes for t in n.outputs if t not in index.captive]
     if runtime_of(model).states_shapes:
         specs = [index.tensors[t].frame() for t in tensors]
     else:
         try:
-            specs = [TensorSpec(t, dtype, shape) for t, (dtype, shape) in _once(model, tensors, 1, isolate).items()]
+            specs = [
+                TensorSpec(t, dtype, shape)
+                for t, (dtype, shape) in _once(model, tensors, 1, stated_shapes(model, shapes), isolate).items()
+            ]
         except _Died:
             raise
         except FormatError:
@@ -148,17 +199,20 @@ class Sizes:
 
     Args:
         model: The model.
-        shapes: Whether to infer what the file does not state; without, all tensors count the same.
+        shapes: Whether to infer what the file does not state; without, all tensors count the same. Or shapes of inputs.
         isolate: Whether TensorFlow does it in a child process; False: in this one.
+        outputs: Only the tensors that these need; None: all.
     """
 
-    def __init__(self, model: Model, *, shapes: bool = True, isolate: bool = True) -> None:
-        self._model, self.shapes, self.isolate = model, shapes, isolate
+    def __init__(self, model: Model, *, shapes: Shapes = True, isolate: bool = True, outputs: Sequence[str] | None = None) -> None:
+        self._model, self.shapes, self.isolate, self._outputs = model, shapes, isolate, outputs
 
     @cached_property
     def known(self) -> dict[str, int]:
         """Tensor → bytes, as of `frame_bytes`; empty without `shapes`. Raises FormatError as that does."""
-        return frame_bytes(self._model, isolate=self.isolate) if self.shapes else {}
+        if self.shapes is False:
+            return {}
+        return frame_bytes(self._model, shapes=self.shapes, isolate=self.isolate, outputs=self._outputs)
 
     def __call__(self, tensor: str) -> int:
         """Bytes of a tensor; 4096 if they are unknown, also because TensorFlow does not survive the graph."""

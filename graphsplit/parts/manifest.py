@@ -86,11 +86,14 @@ def manifest_json(parts: Parts, sums: Mapping[str, str], directory: Path) -> dic
     return {
         "graphsplit": VERSION,
         "schema": SCHEMA,
-        "source": {"file": _relative(source.path, directory), "sha256": source.sha256, "format": source.format},
+        "source": {"file": _relative(source.path, directory), "sha256": source.sha256, "format": source.format}
+        | ({} if source.signature is None else {"signature": source.signature})
+        | ({} if source.tags is None else {"tags": list(source.tags)}),
         "sections": [{"name": p.name, "file": names[p.name], "sha256": sums[p.name]} | section_json(p) for p in parts],
         "inputs": list(parts.inputs),
         "outputs": list(parts.outputs),
         **({"signature": dict(parts.signature)} if parts.signature else {}),
+        **({"feeds": dict(parts.feeds)} if parts.feeds else {}),
         "added": [added_json(a) for a in parts.added],
         "replicated": list(parts.replicated),
         "rewrites": [dict(r) for r in parts.rewrites],
@@ -120,6 +123,8 @@ class _Source:
     file: str | None
     sha256: str
     format: str
+    signature: str | None = None
+    tags: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +150,7 @@ class _Manifest:
     rewrites: tuple[dict[str, object], ...]
     target: Answer | None = None
     signature: dict[str, str] = field(default_factory=dict)
+    feeds: dict[str, object] = field(default_factory=dict)
 
 
 def find_manifest(path: str | PathLike[str]) -> Path | None:
@@ -217,6 +223,8 @@ class _Reader:
         sections = tuple(self.part(entry, f"sections[{i}]") for i, entry in enumerate(content.sections))
         self.check_order(sections, content.inputs, content.outputs)
         source, first = content.source, content.sections[0]
+        if source.file is not None and "\0" in source.file:
+            raise self.fault("source.file", f"{source.file[:60]!r} is not a path")
         return Parts(
             sections=sections,
             inputs=content.inputs,
@@ -227,12 +235,15 @@ class _Reader:
                 source.format,
                 Path(first.file).stem.removesuffix(f"_{first.name}"),
                 stated=source.sha256,
+                signature=source.signature,
+                tags=source.tags,
             ),
             added=content.added,
             replicated=content.replicated,
             rewrites=content.rewrites,
             stated_target=content.target,
             signature=self.signature(content),
+            feeds=self.feeds(content),
         )
 
     def signature(self, content: _Manifest) -> Signature:
@@ -244,6 +255,21 @@ class _Reader:
             {k: t for k, t in content.signature.items() if t not in content.outputs},
             {k: t for k, t in content.signature.items() if t in content.outputs},
         )
+
+    def feeds(self, content: _Manifest) -> dict[str, object]:
+        """Values and shapes that a proof runs on."""
+        for tensor, value in content.feeds.items():
+            at = f"feeds.{tensor[:60]}"
+            if tensor not in content.inputs:
+                raise self.fault(at, "is not an input of the whole")
+            if isinstance(value, dict):
+                sizes = value.get("shape")
+                fine = isinstance(sizes, list) and all(n is None or (type(n) is int and n >= 0) for n in sizes)
+                if value.keys() != {"shape"} or not fine:
+                    raise self.fault(at, 'a shape is {"shape": [1, 224, 224, 3]}')
+            elif isinstance(value, str) or value is None:
+                raise self.fault(at, "neither a number, a flag or a list of these nor a shape")
+        return content.feeds
 
     def check_names(self, entries: Sequence[_Section]) -> None:
         """Names of sections and of their files, before any of the files is looked at."""

@@ -118,6 +118,8 @@ class Source:
         stem: Start of the names of its section files.
         model: The model itself, while it is at hand.
         stated: Its checksum as a manifest states it; None: computed from the model on demand.
+        signature: Which signature of the file it is, if that has any.
+        tags: Which meta graph of a SavedModel it is.
     """
 
     path: Path | None
@@ -125,6 +127,8 @@ class Source:
     stem: str
     model: Model | None = field(default=None, repr=False)
     stated: str | None = None
+    signature: str | None = None
+    tags: tuple[str, ...] | None = None
 
     @property
     def sha256(self) -> str:
@@ -149,6 +153,8 @@ class Parts:
         plan: What was planned; None for parts that were loaded from a folder.
         stated_target: What their manifest states of a target; see `target`.
         signature: The keys by which the file of the whole names inputs and outputs, of those that are left.
+        feeds: What a proof ran on and the file does not state: tensor → a value, or {"shape": […]}; see
+            `graphsplit.verification.report.Report`.
     """
 
     sections: tuple[Part, ...]
@@ -161,6 +167,7 @@ class Parts:
     plan: Plan | None = field(default=None, repr=False)
     stated_target: Answer | None = field(default=None, repr=False)
     signature: Signature = field(default_factory=Signature, repr=False)
+    feeds: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
         sections = [(f"{p.name} on {p.device}", [i.tensor for i in p.inputs], [o.tensor for o in p.outputs]) for p in self.sections]

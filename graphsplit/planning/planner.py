@@ -75,7 +75,10 @@ def plan_sections(
     planner = partial(_Planner, index, last=last, wanted=wanted, needed=needed, repair=repair, nbytes=nbytes, fixed=fixed)
     if not firm:
         cuts = _softened(index, cuts, planner(cuts, firm=False).plan())
-    return planner(cuts).plan()
+    plan = planner(cuts).plan()
+    if not plan.sections:
+        raise CutError("the graph has no outputs, so nothing would be in a section; name the tensors to compute, model_outputs=…")
+    return plan
 
 
 def _softened(index: GraphIndex, cuts: Sequence[Cut], plan: Plan) -> list[Cut]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from graphsplit.errors import CutError, FormatError
-from graphsplit.formats import Model, ModelLike, as_graphdef, as_model, load
+from graphsplit.formats import Model, ModelFile, ModelLike, as_graphdef, as_model, load
 from graphsplit.parts.manifest import find_manifest, load_parts
-from graphsplit.parts.parts import Parts
+from graphsplit.parts.parts import Parts, Source
 from graphsplit.planning.plan import Plan
 from graphsplit.rewrites.rewriting import fused, rewrite_again
 from graphsplit.splitting.request import CutOptions, PlanOptions, named_options
@@ -47,6 +47,8 @@ def open_model_or_parts(what: ModelLike | Parts, *, trust: bool = False) -> Mode
         TrustError: for a SavedModel that needs trust.
     """
     if isinstance(what, (str, PathLike)) and (manifest := find_manifest(what)) is not None:
+        if isinstance(what, ModelFile):
+            raise CutError("a split states the signature of its model; pass the model to choose another (signature=…, tags=…)")
         return load_parts(manifest)
     return what if isinstance(what, Parts) else as_model(what, trust=trust)
 
@@ -155,7 +157,7 @@ def _source(parts: Parts, model: ModelLike | None, trust: bool, remedy: str) -> 
         if source.path is None or not source.path.exists():
             raise FormatError(f"the whole model is not there ({source.path}); {remedy}")
         model = source.path
-    whole = load(model, trust=trust)
+    whole = load(model, trust=trust, **_choice(parts.source, model))
     if whole.sha256 != source.sha256:
         raise FormatError(
             f"not the file that was split (its checksum is {whole.sha256[:16]}…, the manifest says {source.sha256[:16]}…); "
@@ -163,3 +165,15 @@ def _source(parts: Parts, model: ModelLike | None, trust: bool, remedy: str) -> 
             path=whole.path if not isinstance(model, (str, PathLike)) else Path(model),
         )
     return whole
+
+
+class _Choice(TypedDict, total=False):
+    signature: str | None
+    tags: tuple[str, ...] | None
+
+
+def _choice(source: Source, model: ModelLike) -> _Choice:
+    """Which signature of a file to load: that of the split, unless the path itself says."""
+    if isinstance(model, ModelFile) or not isinstance(model, (str, PathLike)):
+        return {}
+    return {"signature": source.signature, "tags": source.tags}

@@ -151,7 +151,7 @@ def prove_samples(
         what = f"{name} on random tensors"
         return closing(open_named(model, what, name, trust=trust, optimize=False, timeout=_TIMEOUT))
 
-    with opened(model.original) as before, opened(model) as after:
+    with opened(model.original.pruned(model.index.outputs)) as before, opened(model) as after:
         for number in range(count):
             feeds = random.feeds(number)
             batch = len(next(iter(feeds.values())))

@@ -112,8 +112,8 @@ def rewrite_again(model: GraphDefModel, applied: Sequence[Mapping[str, object]])
 
 
 def _rewrite(model: GraphDefModel, names: Sequence[str], model_outputs: Names | None) -> RewrittenModel:
-    model.check_frozen()
     outputs = model.index.outputs if model_outputs is None else tensors_of(model.index, model_outputs)
+    model.check_frozen(outputs)
     applied: list[Mapping[str, object]] = []
     left: list[Mapping[str, str]] = []
     findings: list[tuple[str, Finding]] = []

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from graphsplit.errors import OptionError, TensorNotFoundError
 from graphsplit.graph.index import GraphIndex
+from graphsplit.graph.signature import Choice
 
 #: What to say where `name_flags` finds no words.
 UNWRITABLE = "these names cannot be written on a command line; split the model in Python"
 
-__all__ = ["UNWRITABLE", "Names", "name_flags", "tensors_of", "written"]
+__all__ = ["UNWRITABLE", "Names", "choice_flags", "name_flags", "tensors_of", "written"]
 
 #: One name, several in one string with commas between, or an iterable of names.
 Names = str | Iterable[str]
@@ -84,6 +85,12 @@ def name_flags(index: GraphIndex, flags: Iterable[tuple[str, Sequence[str]]]) ->
         if names:
             words += [f"{flag}={names}"] if names.startswith("-") else [flag, names]
     return words
+
+
+def choice_flags(choice: Choice) -> list[str]:
+    """The words of a command line that choose the same signature and meta graph, where there are others."""
+    words = [] if choice.name is None or len(choice.names) < 2 else ["--signature", choice.name]
+    return words if choice.tags is None or len(choice.tag_sets) < 2 else [*words, "--tags", ",".join(choice.tags)]
 
 
 def _short(index: GraphIndex, tensor: str) -> str:

@@ -12,7 +12,7 @@ from graphsplit.formats import ModelLike, as_model
 from graphsplit.graph.index import GraphIndex, TensorSpec
 from graphsplit.graph.options import check_count, hinted
 from graphsplit.graph.text import bytes_text, count_text, list_text
-from graphsplit.inference.shapes import Sizes, infer
+from graphsplit.inference.shapes import Shapes, Sizes, infer
 from graphsplit.planning.affinity import read_affinity, refusing
 from graphsplit.planning.plan import Plan
 from graphsplit.planning.planner import plan_sections
@@ -94,7 +94,7 @@ def suggest(
     limit: int = 5,
     affinity: str | PathLike[str] | None = None,
     target: str | PathLike[str] | Target | None = None,
-    shapes: bool = True,
+    shapes: Shapes = True,
     trust: bool = False,
     isolate: bool = True,
 ) -> Suggestions:
@@ -106,7 +106,7 @@ def suggest(
         affinity: Path of a table of the ops that your compiler takes, see `graphsplit.planning.affinity`.
         target: Name of a target, or path of a ``.json`` file: what its table refuses stays on the host. Its compiler is not
             asked; `graphsplit.plan` and `graphsplit.split` do that.
-        shapes: Whether to infer the sizes of tensors; without, all count the same.
+        shapes: Whether to infer the sizes of tensors; without, all count the same. Or shapes of inputs, as of `graphsplit.plan`.
         trust: Load a SavedModel that reaches files, the network or Python.
         isolate: Infer in a child process, which a model can crash without harm; False: in this one.
 
@@ -116,7 +116,7 @@ def suggest(
         CutError: for a table and a target together.
     """
     check_count("limit", limit)
-    model = as_model(model, trust=trust)
+    model = as_model(model, trust=trust, isolate=isolate)
     index = model.index
     taken = read_affinity(affinity)
     if target is not None:
@@ -127,7 +127,7 @@ def suggest(
         if unsuited := known.unsuited(index):
             return Suggestions((), unsuited)
         taken = refusing(known.refusals(index))
-    found = Finder(model, Sizes(model, shapes=shapes, isolate=isolate)).search(taken)
+    found = Finder(model, Sizes(model, shapes=shapes, isolate=isolate, outputs=model.index.outputs)).search(taken)
     asked = _asked(found)
     best = found.search.best()
     preset = match(index)
@@ -141,7 +141,7 @@ def suggest(
     plans = [_plan(index, found, one) for one in asked]
     # Once for all cuts: each time costs an import of the graph.
     ends = dict.fromkeys(t for plan in plans if plan is not None for cut in plan.cuts for t in cut.tensors)
-    specs = infer(model, ends, isolate=isolate) if shapes else {t: index.tensors[t] for t in ends}
+    specs = {t: index.tensors[t] for t in ends} if shapes is False else infer(model, ends, shapes=shapes, isolate=isolate)
     unique: dict[frozenset[tuple[str, frozenset[str]]], Suggestion] = {}
     for one, plan in zip(asked, plans, strict=True):
         if plan is not None:

@@ -10,8 +10,9 @@ from graphsplit.errors import CutError, OptionError
 from graphsplit.formats import Model, ModelLike, as_model
 from graphsplit.graph.index import TensorSpec
 from graphsplit.graph.options import check_options
+from graphsplit.graph.training import training_note
 from graphsplit.inference.devices import check_devices, check_sections
-from graphsplit.inference.shapes import Sizes, infer
+from graphsplit.inference.shapes import Shapes, Sizes, infer
 from graphsplit.parts.parts import Part, Parts, Port, Source, default_device
 from graphsplit.planning.affinity import refusing
 from graphsplit.planning.fingerprint import check_belongs
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["plan", "plan_whole", "split"]
 
 
-def plan(model: ModelLike, *, shapes: bool = True, trust: bool = False, isolate: bool = True, **cut: Unpack[PlanOptions]) -> Plan:
+def plan(model: ModelLike, *, shapes: Shapes = True, trust: bool = False, isolate: bool = True, **cut: Unpack[PlanOptions]) -> Plan:
     """Decide what a split will do. Writes nothing, and reads nothing but the index, and sizes of tensors where these decide.
 
     If no cut is named, the preset that matches the graph is used, else the cut is searched for; if nothing is worth
@@ -35,7 +36,7 @@ def plan(model: ModelLike, *, shapes: bool = True, trust: bool = False, isolate:
     Args:
         model: A model, or anything that `graphsplit.load` takes.
         shapes: Whether the search for the cut, or for the smallest border, may infer the sizes of tensors (needs
-            TensorFlow); without, all count alike.
+            TensorFlow); without, all count alike. Or shapes of inputs that the file does not state: ``{"x": [1, 224, 224, 3]}``.
         trust: Load a SavedModel that reaches files, the network or Python.
         isolate: Infer in a child process, which a model can crash without harm; False: in this one.
         **cut: Where to cut: `outputs`, `inputs`, `preset`, `autocrop`, `affinity`, `islands`, `crop_file`, `model_outputs`,
@@ -48,9 +49,19 @@ def plan(model: ModelLike, *, shapes: bool = True, trust: bool = False, isolate:
         OptionError: for an option that does not exist.
         FormatError: for a file that cannot be read.
     """
-    model = as_model(model, trust=trust)
-    sizes = Sizes(model, shapes=shapes, isolate=isolate)
+    model = as_model(model, trust=trust, isolate=isolate)
+    sizes = Sizes(model, shapes=shapes, isolate=isolate, outputs=_kept(model, cut))
     return _planned(model, read_request(plan, model, cut, sizes), sizes)
+
+
+def _kept(model: Model, cut: PlanOptions) -> tuple[str, ...]:
+    """The outputs of the whole to keep; the rest is never looked at."""
+    kept = cut.get("model_outputs")
+    if kept is None:
+        return model.index.outputs
+    if not isinstance(kept, (str, bytes)) and isinstance(kept, Iterable):
+        cut["model_outputs"] = kept = list(kept)  # an iterator is read once
+    return tensors_of(model.index, kept)
 
 
 def plan_whole(model: Model, *, outputs: Names | None = None) -> Plan:
@@ -77,7 +88,13 @@ def _planned(model: Model, request: CutRequest, sizes: Sizes) -> Plan:
         fixed=request.fixed,
         firm=request.firm,
     )
-    return replace(planned, origin=request.origin, notes=(*request.notes, *planned.notes), devices=request.devices)
+    training = training_note(model.index, planned.outputs)
+    return replace(
+        planned,
+        origin=request.origin,
+        notes=(*model.original.choice.notes, *filter(None, [training]), *request.notes, *planned.notes),
+        devices=request.devices,
+    )
 
 
 def _fitted(model: Model, request: CutRequest, sizes: Sizes) -> Plan:
@@ -104,7 +121,7 @@ def split(
     at: Plan | Names | Sequence[Names] | None = None,
     /,
     *,
-    shapes: bool = True,
+    shapes: Shapes = True,
     devices: Mapping[str, str] | None = None,
     trust: bool = False,
     isolate: bool = True,
@@ -115,7 +132,8 @@ def split(
     Args:
         model: A model, or anything that `graphsplit.load` takes.
         at: A plan from `plan`, or what `outputs` takes; None: the other options, as of `plan`, say where to cut.
-        shapes: Whether to infer the shapes of border tensors that the file does not state (needs TensorFlow).
+        shapes: Whether to infer the shapes of border tensors that the file does not state (needs TensorFlow); or shapes of
+            inputs, as of `plan`.
         devices: Section → device, overriding the default (``main`` /gpu:0, the others /cpu:0).
         trust: Load a SavedModel that reaches files, the network or Python.
         isolate: Infer in a child process, which a model can crash without harm; False: in this one.
@@ -130,8 +148,7 @@ def split(
         TensorNotFoundError: as of `plan`.
         OptionError: as of `plan`, and for `repair` together with a plan.
     """
-    model = as_model(model, trust=trust)
-    model.check_frozen()
+    model = as_model(model, trust=trust, isolate=isolate)
     if isinstance(at, Plan):
         check_options(split, cut, PlanOptions)
         if named := named_options(cut):
@@ -140,12 +157,14 @@ def split(
             raise OptionError(f"{option} is decided when a split is planned; pass it to plan(), not with a plan", option=option)
         planned = at
         check_belongs(model.index, planned)
+        model.check_frozen(planned.outputs, runs=False)
     else:
         if at is not None:
             if cut.get("outputs") is not None:
                 raise CutError("the second argument and outputs both say where to cut; pass one of them")
             cut["outputs"] = at
-        sizes = Sizes(model, shapes=shapes, isolate=isolate)
+        model.check_frozen(_kept(model, cut), runs=False)
+        sizes = Sizes(model, shapes=shapes, isolate=isolate, outputs=_kept(model, cut))
         planned = _planned(model, read_request(split, model, cut, sizes), sizes)
     names = [s.name for s in planned.sections]
     check_sections("devices", devices, names)
@@ -155,11 +174,12 @@ def split(
 
 
 def _parts(model: Model, planned: Plan, specs: Mapping[str, TensorSpec], devices: Mapping[str, str]) -> Parts:
+    original = model.original
     return Parts(
         sections=tuple(_part(model, planned, i, specs, devices) for i in range(len(planned.sections))),
         inputs=planned.inputs,
         outputs=planned.outputs,
-        source=Source(model.path, model.format, _stem(model), model.original),
+        source=Source(model.path, model.format, _stem(model), original, signature=original.choice.name, tags=original.choice.tags),
         added=planned.added,
         replicated=planned.replicated,
         rewrites=model.rewrites,
@@ -168,7 +188,7 @@ def _parts(model: Model, planned: Plan, specs: Mapping[str, TensorSpec], devices
     )
 
 
-def border_specs(model: Model, planned: Plan, *, shapes: bool = True, isolate: bool = True) -> dict[str, TensorSpec]:
+def border_specs(model: Model, planned: Plan, *, shapes: Shapes = True, isolate: bool = True) -> dict[str, TensorSpec]:
     """Dtype and shape of every tensor that enters or leaves a section.
 
     Args:
@@ -178,7 +198,9 @@ def border_specs(model: Model, planned: Plan, *, shapes: bool = True, isolate: b
         isolate: As of `split`.
     """
     tensors = dict.fromkeys(t for s in planned.sections for t in (*s.inputs, *s.outputs))
-    return infer(model, tensors, isolate=isolate) if shapes else {t: model.index.tensors[t] for t in tensors}
+    return (
+        {t: model.index.tensors[t] for t in tensors} if shapes is False else infer(model, tensors, shapes=shapes, isolate=isolate)
+    )
 
 
 def _part(model: Model, planned: Plan, number: int, specs: Mapping[str, TensorSpec], devices: Mapping[str, str]) -> Part:

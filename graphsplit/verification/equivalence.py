@@ -6,20 +6,25 @@ NaN; dtype and shape are compared first; integers, bools and strings are compare
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from os import PathLike
 from typing import Any, Protocol
 
 from graphsplit.errors import FeedError, FormatError, SectionRunError
 from graphsplit.formats import Model, ModelLike, as_model
 from graphsplit.graph.options import check_count, check_number, hinted
-from graphsplit.inference.failures import ChildError, error_kind
-from graphsplit.inference.feeds import Feeds, check_feeds, made_feeds
+from graphsplit.graph.training import training_note
+from graphsplit.inference.feeds import Feeds, check_feeds
+from graphsplit.inference.fitting import ADVICE, was_refused
 from graphsplit.inference.runtime import Runnable
 from graphsplit.inference.sessions import NamedSession, check_runnable, open_named
+from graphsplit.inference.synthesis import Synthesis, as_fed
+from graphsplit.isolation.failures import ChildError
 from graphsplit.parts.manifest import load_parts
 from graphsplit.parts.parts import Parts
 from graphsplit.runtimes.arrays import Array, dtype_name
@@ -29,8 +34,12 @@ from graphsplit.verification.report import Report, worst
 
 __all__ = ["run_parts", "verify", "with_ties"]
 
+_UNSET = {"Empty", "FakeParam"}  # ops whose values are what happens to be in memory
+_RANDOM = re.compile(r"Random|Multinomial|TruncatedNormal|SampleDistortedBoundingBox")
+_STATEFUL = 3  # runs of a model that carries values from one to the next
+_FEW = 16  # elements of a fed value that a manifest holds
 _TIMEOUT = 300.0  # seconds one run may take; a loop that never ends is a legal graph
-_REMEDY = "feeds=… runs on other feeds, verify=False leaves the proof out"
+_REMEDY = "feeds=… and shapes=… run on other feeds, verify=False leaves the proof out"
 
 
 class _Open(Protocol):
@@ -48,23 +57,28 @@ def verify(
     rtol: float = 0.0,
     atol: float = 0.0,
     runs: int = 1,
+    shapes: Mapping[str, Sequence[int | None]] | None = None,
     optimize: bool = False,
     trust: bool = False,
     isolate: bool = True,
 ) -> Report:
     """Run whole and sections on the same feeds and compare every output. A difference is reported, not raised.
 
+    Values of random ops are drawn once for both sides, wherever they lie outside of loops and functions.
+
     Args:
         model: The whole: a model, or anything that `graphsplit.load` takes.
         parts: Its sections, or the folder of its split.
-        feeds: {tensor: array}, or several of these; None: synthetic ones, see `graphsplit.inference.feeds.made_feeds`, of
-            which a batch of two is left out if the whole refuses it.
+        feeds: {tensor: array}, or several of these. Inputs that a single one leaves out get synthetic values, and so do all
+            inputs with None, see `graphsplit.inference.synthesis.Synthesis`; of these a batch of two is left out if the whole
+            refuses it.
         rtol: Relative tolerance; 0 and 0 mean bit for bit.
         atol: Absolute tolerance.
         runs: Number of synthetic feeds of each batch size.
+        shapes: Input → shape that the file does not state, for synthetic feeds; None in it: unknown.
         optimize: Run both sides with Grappler, as deployed; differences by rounding are then not the fault of the cut.
         trust: Run models that reach files, the network or Python.
-        isolate: Run in a child process with a deadline and a bound on memory (see `graphsplit.inference.isolation`); False: in
+        isolate: Run in a child process with a deadline and a bound on memory (see `graphsplit.isolation.shared`); False: in
             this one.
 
     Raises:
@@ -77,18 +91,38 @@ def verify(
     check_count("runs", runs)
     check_number("rtol", rtol)
     check_number("atol", atol)
-    model = as_model(model, trust=trust)
+    model = as_model(model, trust=trust, isolate=isolate)
     parts = parts if isinstance(parts, Parts) else load_parts(parts)
     _check_belongs(model, parts)
     check_runnable(model, trust, parts.outputs)
     for part in parts:
         check_runnable(part.model, trust)
     unused = [s.name for s in model.inputs if s.name not in parts.inputs]
-    several = made_feeds(model, runs=runs) if feeds is None else _several(feeds)
-    several = [check_feeds(model.inputs, feed, optional=unused) for feed in several]
+    whole = model.pruned(parts.outputs)
+    if whole.section_format == "tflite" and any(n.stateful for n in whole.index.nodes):
+        runs = max(runs, _STATEFUL)
+    gone = {s.name for s in model.inputs} - {s.name for s in whole.inputs}
+    # What an earlier proof chose, and the manifest keeps.
+    kept = {t: v for t, v in parts.feeds.items() if (feeds is None or isinstance(feeds, Mapping)) and t not in gone}
+    stated = {t: v["shape"] for t, v in kept.items() if isinstance(v, Mapping)} | dict(shapes or {})
+    synthesis = Synthesis(whole, shapes={t: s for t, s in stated.items() if not {t, f"{t}:0"} & gone})
+    unused += [s.name for s in model.inputs if s.name not in synthesis.inputs]
+    attempts: Iterable[list[Feeds]]
+    if feeds is None or isinstance(feeds, Mapping):
+        fixed = check_feeds(model.inputs, feeds or {}, optional=[s.name for s in model.inputs])
+        values = {t: v for t, v in kept.items() if not isinstance(v, Mapping) and t not in fixed}
+        fixed = {t: v for t, v in fixed.items() if t not in gone} | as_fed(whole.inputs, values)
+        synthetic = any(n not in fixed and not i.spec.optional for n, i in synthesis.inputs.items()) or not fixed
+        attempts = synthesis.attempts(runs=runs, fixed=fixed) if synthetic else [[fixed]]
+    else:
+        fixed, synthetic = {}, False
+        checked = [check_feeds(model.inputs, feed, optional=unused) for feed in _several(feeds)]
+        attempts = [[{t: v for t, v in feed.items() if t not in gone} for feed in checked]]
+    tried = iter(attempts)
+    attempts = chain([next(tried)], tried)  # what is too large to be fed is refused before anything is opened
     opening = partial(open_named, trust=trust, optimize=optimize, timeout=_TIMEOUT, isolate=isolate)
     try:
-        return _compared(model, parts, several, opening, synthetic=feeds is None, rtol=rtol, atol=atol)
+        return _compared(whole, parts, synthesis if synthetic else None, attempts, fixed, opening, rtol=rtol, atol=atol)
     except SectionRunError as error:
         cause = error.__cause__
         if not isinstance(cause, (ChildError, TimeoutError)):
@@ -97,40 +131,56 @@ def verify(
 
 
 def _compared(
-    model: Model, parts: Parts, several: Sequence[Feeds], opening: _Open, *, synthetic: bool, rtol: float, atol: float
+    model: Model,
+    parts: Parts,
+    synthesis: Synthesis | None,
+    attempts: Iterable[list[Feeds]],
+    fixed: Feeds,
+    opening: _Open,
+    *,
+    rtol: float,
+    atol: float,
 ) -> Report:
-    """The report of `verify`, of feeds that fit."""
+    """The report of `verify`, of the first feeds that the whole takes; of those that are not synthetic it has to take all."""
     found: list[list[OutputReport]] = []
     ran: list[Feeds] = []
     divergent: str | None = None
     reason = ""
     ties = 0
     refused: SectionRunError | None = None
+    drawn = _random_tensors(model, parts)
     with ExitStack() as opened:
         whole, sections = _open(opened, model, parts, opening)
-        for feed in several:
-            try:
-                expected = whole.run(feed, list(parts.outputs))
-            except SectionRunError as error:
-                if not synthetic or not _refused(error):
-                    raise
-                refused = refused or error
-                continue
-            # A section in another format lacks the default of an input: it gets the one that the whole computes.
-            if left := [p.tensor for p in parts.input_ports if not p.optional and p.tensor not in feed]:
-                feed = feed | dict(zip(left, whole.run(feed, left), strict=True))
-            ran.append(feed)
-            values = run_parts(parts, feed, sections)
-            reports = [compare(t, e, values[t], rtol=rtol, atol=atol) for t, e in zip(parts.outputs, expected, strict=True)]
-            if parts.rewrites and not all(r.equal for r in reports):
-                reports, reordered = with_ties(reports, dict(zip(parts.outputs, expected, strict=True)), values)
-                ties += reordered
-            found.append(reports)
-            if divergent is None and not reason and not all(r.equal for r in reports):
-                divergent, reason = _diagnose(model, parts, feed, opening, rtol=rtol, atol=atol)
+        for several in attempts:
+            for feed in several:
+                try:
+                    alike = dict(zip(drawn, whole.run(feed, drawn), strict=True))
+                    expected = whole.run(feed | alike, list(parts.outputs))
+                except SectionRunError as error:
+                    if synthesis is None or not was_refused(error):
+                        raise
+                    refused = refused or error
+                    synthesis.refused(str(error.__cause__))
+                    continue
+                # A section in another format lacks the default of an input: it gets the one that the whole computes.
+                if left := [p.tensor for p in parts.input_ports if not p.optional and p.tensor not in feed]:
+                    feed = feed | dict(zip(left, whole.run(feed, left), strict=True))
+                ran.append(feed)
+                values = run_parts(parts, feed, sections, alike)
+                reports = [compare(t, e, values[t], rtol=rtol, atol=atol) for t, e in zip(parts.outputs, expected, strict=True)]
+                if parts.rewrites and not all(r.equal for r in reports):
+                    reports, reordered = with_ties(reports, dict(zip(parts.outputs, expected, strict=True)), values)
+                    ties += reordered
+                found.append(reports)
+                if divergent is None and not reason and not all(r.equal for r in reports):
+                    divergent, reason = _diagnose(model, parts, feed, alike, opening, rtol=rtol, atol=atol)
+            if ran:
+                break
     if refused is not None and not ran:
-        advice = "the feeds were synthetic; pass real ones (feeds=…)"
-        raise SectionRunError(f"{refused}; {advice}", section=refused.section) from refused
+        note = training_note(model.index, parts.outputs)
+        raise SectionRunError(
+            f"{refused}; {ADVICE}{f', or cut anew: {note}' if note else ''}", section=refused.section
+        ) from refused
     outputs = tuple(worst(same) for same in zip(*found, strict=True))
     return Report(
         equal=all(o.equal for o in outputs),
@@ -138,8 +188,49 @@ def _compared(
         outputs=outputs,
         first_divergent_section=divergent,
         reason=reason,
-        feeds=tuple(", ".join(f"{k} {dtype_name(v)}{list(v.shape)}" for k, v in feed.items()) or "defaults only" for feed in ran),
+        feeds=tuple(", ".join(f"{k} {_fed_text(v)}" for k, v in feed.items()) or "defaults only" for feed in ran),
         ties=ties,
+        chosen=_chosen(model, ran[0], fixed, synthesis) if ran else {},
+        drawn=drawn,
+    )
+
+
+def _fed_text(value: Array) -> str:
+    """``float32[1, 784]``; of a single number or flag also its value."""
+    text = f"{dtype_name(value)}{list(value.shape)}"
+    return f"{text} = {value.item()}" if value.ndim == 0 and value.dtype.kind in "biuf" else text
+
+
+def _chosen(model: Model, feed: Feeds, fixed: Feeds, synthesis: Synthesis | None) -> dict[str, object]:
+    """What a proof ran on and the file does not state: small values as they are, else {"shape": …}."""
+    chosen: dict[str, object] = {}
+    for spec in model.inputs:
+        if spec.name not in feed:
+            continue
+        value = feed[spec.name]
+        if spec.name not in fixed and spec.shape is not None and (None not in spec.shape[1:] or len(spec.shape) == 4):
+            continue
+        if value.size <= _FEW and value.dtype.kind in "biuf" and (spec.name in fixed or value.ndim == 0):
+            chosen[spec.name] = value.tolist()
+        else:
+            known = None if synthesis is None or spec.name in fixed else synthesis.inputs[spec.name].shape
+            batch = known is not None and known[:1] == (None,)
+            chosen[spec.name] = {"shape": [None, *value.shape[1:]] if batch else list(value.shape)}
+    return chosen
+
+
+def _random_tensors(model: Model, parts: Parts) -> tuple[str, ...]:
+    """Outputs of random ops that both sides can be fed: outside of loops, branches and functions, and in some section."""
+    if model.section_format != "graphdef":
+        return ()
+    index = model.index
+    held = [part.model.index.name_to_node_map for part in parts if part.model.section_format == "graphdef"]
+    return tuple(
+        t
+        for n in index.nodes
+        if n.stateful and _RANDOM.search(n.op) and any(n.name in nodes for nodes in held)
+        for t in n.outputs
+        if t not in index.captive and index.tensors[t].dtype not in ("resource", "variant")
     )
 
 
@@ -194,19 +285,16 @@ def _open(opened: ExitStack, model: Model, parts: Parts, opening: _Open) -> tupl
     return whole, sections
 
 
-def _refused(error: SectionRunError) -> bool:
-    """Whether a model rejected what it was fed."""
-    cause = error.__cause__
-    return isinstance(cause, (ValueError, RuntimeError)) or error_kind(cause) == "InvalidArgumentError"
-
-
-def run_parts(parts: Parts, feeds: Mapping[str, Array], sessions: Mapping[str, Runnable]) -> dict[str, Array]:
+def run_parts(
+    parts: Parts, feeds: Mapping[str, Array], sessions: Mapping[str, Runnable], alike: Mapping[str, Array] | None = None
+) -> dict[str, Array]:
     """Run the sections in order, each seeing only its declared inputs.
 
     Args:
         parts: The sections.
         feeds: Tensor → array; inputs that have a default may be left out.
         sessions: Section → what runs it.
+        alike: Inner tensor → array that is used instead of what the section that holds it would draw.
 
     Returns:
         The feeds and every tensor that the sections produced, by its name in the whole.
@@ -214,7 +302,8 @@ def run_parts(parts: Parts, feeds: Mapping[str, Array], sessions: Mapping[str, R
     values = dict(feeds)
     for part in parts:
         inputs = {p.name: values[p.tensor] for p in part.inputs if not p.optional or p.tensor in values}
-        produced = sessions[part.name].run(inputs, [p.name for p in part.outputs])
+        inner = {t: v for t, v in (alike or {}).items() if t in part.model.index.tensors and t not in inputs}
+        produced = sessions[part.name].run(inputs | inner, [p.name for p in part.outputs])
         values |= {p.tensor: v for p, v in zip(part.outputs, produced, strict=True)}
     return values
 
@@ -223,6 +312,7 @@ def _diagnose(
     model: Model,
     parts: Parts,
     feed: Feeds,
+    alike: Feeds,
     opening: _Open,
     *,
     rtol: float,
@@ -236,15 +326,18 @@ def _diagnose(
     with ExitStack() as opened:
         whole, sections = _open(opened, model, parts, opening)
         again = opened.enter_context(closing(opening(model, "the whole model", "whole", outputs=parts.outputs)))
-        expected = dict(zip(tensors, whole.run(feed, tensors), strict=True))
-        repeated = dict(zip(tensors, again.run(feed, tensors), strict=True))
-        values = run_parts(parts, feed, sections)
+        expected = dict(zip(tensors, whole.run(feed | alike, tensors), strict=True))
+        repeated = dict(zip(tensors, again.run(feed | alike, tensors), strict=True))
+        values = run_parts(parts, feed, sections, alike)
 
     def equal(tensor: str, other: Mapping[str, Array]) -> bool:
         return compare(tensor, expected[tensor], other[tensor], rtol=rtol, atol=atol).equal
 
-    if not all(equal(t, repeated) for t in parts.outputs if t in expected):
-        nodes = [
+    differing = [t for t in parts.outputs if t in expected and not equal(t, values)]
+    read = model.index.ancestors(model.index.producer[t] for t in differing)
+    unset = [n.name for n in model.index.nodes if n.op in _UNSET and n.name in read]
+    if unset or not all(equal(t, repeated) for t in parts.outputs if t in expected):
+        nodes = unset or [
             n.name for n in model.index.nodes if n.stateful and ("Random" in n.op or "Multinomial" in n.op or "Shuffle" in n.op)
         ]
         named = f" ({', '.join(nodes[:3])}{' …' if len(nodes) > 3 else ''})" if nodes else ""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from graphsplit.errors import EquivalenceError
-from graphsplit.graph.text import count_text, shortened
+from graphsplit.graph.text import count_text, list_text, shortened
 from graphsplit.verification.compare import OutputReport
 
 __all__ = ["Report", "worst"]
@@ -23,6 +23,8 @@ class Report:
         first_divergent_section: The first section whose results differ from those of the whole; None if none differ.
         reason: Why values cannot be compared, if that is known (a graph whose values change from run to run).
         feeds: What was fed in each run: names, dtypes and shapes.
+        chosen: What the file does not state and the proof ran on: tensor → a small value, or {"shape": […]}.
+        drawn: Random tensors that were drawn once and fed alike to whole and sections.
         ties: Runs in which detections of equal scores came in another order, which only rewrites may do.
     """
 
@@ -33,6 +35,8 @@ class Report:
     reason: str = ""
     feeds: tuple[str, ...] = ()
     ties: int = 0
+    chosen: Mapping[str, object] = field(default_factory=dict)
+    drawn: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Report({shortened(self.summary(), 300)})"
@@ -51,13 +55,17 @@ class Report:
         if not self.equal:
             raise EquivalenceError(self.summary(), report=self)
 
+    @property
+    def _drawn(self) -> str:
+        return f", random values ({list_text(self.drawn, most=3)}) fed alike" if self.drawn else ""
+
     def summary(self) -> str:
         """One line: equal, or which tensor differs by how much, and from which section on."""
         if self.equal:
             exact = all(o.max_abs_error in (0.0, None) for o in self.outputs)
             ties = f", detections of equal scores in another order in {self.ties}" if self.ties else ""
             how = "bit for bit" if exact else "within tolerance"
-            return f"{count_text(len(self.outputs), 'output')} equal {how} in {count_text(self.runs, 'run')}{ties}"
+            return f"{count_text(len(self.outputs), 'output')} equal {how} in {count_text(self.runs, 'run')}{ties}{self._drawn}"
         if self.reason:
             return self.reason
         wrong = [o for o in self.outputs if not o.equal]

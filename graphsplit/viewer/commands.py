@@ -7,7 +7,7 @@ import shlex
 from graphsplit.formats import Model
 from graphsplit.planning.plan import Plan
 from graphsplit.planning.targets import Target, target_names
-from graphsplit.splitting.naming import UNWRITABLE, name_flags
+from graphsplit.splitting.naming import UNWRITABLE, choice_flags, name_flags
 from graphsplit.viewer.session import ChosenCut
 from graphsplit.viewer.targets import target_key
 
@@ -34,7 +34,7 @@ def split_command(
     path = str(model.path.absolute())
     if not path.isprintable():
         return None, "the path of the model cannot be written on a command line; split it here or in Python"
-    words = ["graphsplit", "split", path, *(["--trust"] if trust else [])]
+    words = ["graphsplit", "split", path, *choice_flags(model.choice), *(["--trust"] if trust else [])]
     searched = _searched(fitted, target)
     if searched is not None:
         words += searched

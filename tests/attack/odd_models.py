@@ -27,7 +27,7 @@ _DTYPES = (
 )  # fmt: skip
 _SHAPES = ((), (0,), (1,), (3,), (2, 3), (0, 4), (1, 1, 1), (2, 4, 4, 3), (1, 0, 2), (2, 2, 2, 2, 2))
 _ATTEMPTS = 4
-_RANDOM = re.compile("Random|Multinomial|Sampler|Poisson")  # another value each time; two of three rows may agree by chance
+_RANDOM = re.compile("Random|Multinomial|Sampler|Poisson")  # another value each time; two of three may agree by chance
 _INTEGERS = (0, 1, 1, 2, 3, -1)
 
 
@@ -35,7 +35,7 @@ def start(samples: Path, place: Path) -> Callable[[int], str]:
     """What tries a seed."""
     import graphsplit as gs
     from graphsplit.inference.feeds import made_feeds
-    from graphsplit.inference.isolation import prestart
+    from graphsplit.isolation.shared import prestart
 
     prestart("tensorflow")
     building = place / BUILDING

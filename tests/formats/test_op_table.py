@@ -54,6 +54,15 @@ def test_the_table_is_what_the_script_makes() -> None:
     assert script().TABLE.read_text(encoding="utf-8") == script().render(made())
 
 
+def test_the_ops_that_run_on_the_cpu_only_are_what_the_script_finds() -> None:
+    if tf.__version__ != op_table().version:
+        pytest.skip(f"the table is of TensorFlow {op_table().version}, installed is {tf.__version__}")
+    ops = script().cpu_ops()
+    assert script().CPU_OPS.read_text(encoding="utf-8") == script().render_cpu_ops(ops)
+    assert {"CTCGreedyDecoder", "CTCBeamSearchDecoder", "DecodeJpeg"} <= set(ops)
+    assert set(ops).isdisjoint({"Conv2D", "MatMul", "Reshape", "Switch", "NonMaxSuppressionV3", "QuantizedConv2D", "_Retval"})
+
+
 def test_the_table_agrees_with_another_version() -> None:
     """Ops come and go; those that both versions have keep their ports, dtypes and state."""
     here = made()["ops"]

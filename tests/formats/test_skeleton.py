@@ -200,7 +200,7 @@ def test_what_lies_behind_an_unknown_op_is_left_out() -> None:
     whole = model(X, odd, node("behind", "Relu", "odd"), known, node("read", "Relu", "custom"), node("fine", "Relu", "x"))
     found = infer(whole, ["odd:0", "behind:0", "read:0", "fine:0"])
     assert {t: (s.dtype, s.shape) for t, s in found.items()} == {
-        "odd:0": (None, None), "behind:0": ("float32", None), "read:0": ("float32", None), "fine:0": ("float32", (None, 6)),
+        "odd:0": ("float32", None), "behind:0": ("float32", None), "read:0": ("float32", None), "fine:0": ("float32", (None, 6)),
     }  # fmt: skip
 
 

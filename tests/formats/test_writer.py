@@ -86,7 +86,7 @@ def test_a_placeholder_is_what_tensorflow_would_write(dtype: str, shape: Any, di
 
 
 def test_a_border_of_unknown_dtype_is_refused() -> None:
-    nodes = [X, raw.node("odd", "MyOwnOp", "x"), raw.identity("y", "odd")]
+    nodes = [X, raw.node("odd", "MyOwnOp", "x"), raw.node("y", "MyOwnOp", "odd")]
     with pytest.raises(
         CutError, match=r"the dtype of 'odd' is not known, since its op is not one of TensorFlow's; cut before it or further on$"
     ):

@@ -18,6 +18,8 @@ from graphsplit.graph.index import Function, GraphIndex, Node
 
 __all__ = ["index_graph"]
 
+_RETVAL = "_Retval"
+_LOOKUPS = {"LookupTableFind", "LookupTableFindV2", "LookupTableSize", "LookupTableSizeV2"}
 _SIDE_ONLY = {"Assert", "NoOp"}
 _HANDLES = {"resource", "variant"}
 _MOST_PORTS = 2**16  # of all nodes together, beyond 16 for each; a graph that asks for more is damaged or hostile
@@ -73,6 +75,7 @@ def index_graph(reader: GraphDefReader, outputs: tuple[str, ...] | None = None) 
             else n
             for n in nodes
         ]
+    nodes = _without_order_of_lookups(nodes)
     defaults = _defaults(nodes, tensors)
     if defaults:
         nodes = [replace(n, kind="input") if n.outputs and defaults.get(n.outputs[0]) is not None else n for n in nodes]
@@ -80,7 +83,7 @@ def index_graph(reader: GraphDefReader, outputs: tuple[str, ...] | None = None) 
         nodes=tuple(nodes),
         tensors=tensors,
         inputs=tuple(n.outputs[0] for n in nodes if n.kind == "input" or (n.outputs and n.outputs[0] in defaults)),
-        outputs=_unread(nodes, grouping.captive) if outputs is None else outputs,
+        outputs=(_returned(reader, nodes) or _unread(nodes, grouping.captive)) if outputs is None else outputs,
         groups=MappingProxyType(grouping.groups),
         captive=grouping.captive,
         handles=grouping.handles,
@@ -88,6 +91,23 @@ def index_graph(reader: GraphDefReader, outputs: tuple[str, ...] | None = None) 
         calls=MappingProxyType(calls),
         defaults=MappingProxyType(defaults),
     )
+
+
+def _without_order_of_lookups(nodes: list[Node]) -> list[Node]:
+    """Nodes that do not wait for the lookups of a table, which change nothing.
+
+    A function of TensorFlow 2 has ``scores, ^NoOp`` and ``NoOp: ^LookupTableFindV2``: scores does not need the table.
+    """
+    lookups = {n.name for n in nodes if n.op in _LOOKUPS}
+    if not lookups:
+        return nodes
+    waits = {n.name for n in nodes if n.op == "NoOp" and n.control_inputs and lookups.issuperset(n.control_inputs)} | lookups
+    return [
+        replace(n, control_inputs=tuple(c for c in n.control_inputs if c not in waits))
+        if n.name not in waits and not waits.isdisjoint(n.control_inputs)
+        else n
+        for n in nodes
+    ]
 
 
 def _defaults(nodes: Sequence[Node], tensors: LazySpecs) -> dict[str, str | None]:
@@ -160,6 +180,17 @@ def _ports(reader: GraphDefReader, node: NodeRange, highest: Mapping[str, int], 
     if dtypes or info is not None or node.op in reader.library.functions:
         return len(dtypes)
     return highest.get(node.name, 0) + 1  # an unknown op: what is read of it, and one where that is nothing
+
+
+def _returned(reader: GraphDefReader, nodes: Sequence[Node]) -> tuple[str, ...]:
+    """What the nodes ``_Retval`` of a graph that was a function read, in the order that they state."""
+
+    def place(node: Node) -> int:
+        value = reader.attribute(reader.by_name[node.name], "index")
+        return 0 if value is None else int(value.i)
+
+    returns = [n for n in nodes if n.op == _RETVAL and n.inputs]
+    return tuple(dict.fromkeys(n.inputs[0] for n in sorted(returns, key=place))) if returns else ()
 
 
 def _unread(nodes: Sequence[Node], captive: Set[str]) -> tuple[str, ...]:

@@ -14,15 +14,17 @@ from graphsplit.errors import FormatError, TrustError
 from graphsplit.formats.base import Stored
 from graphsplit.formats.graphdef.constants import tensor_value
 from graphsplit.formats.graphdef.indexing import index_graph
-from graphsplit.formats.graphdef.outside import unfrozen_node
+from graphsplit.formats.graphdef.ops import op_table
+from graphsplit.formats.graphdef.outside import KNOWN_CUSTOM
 from graphsplit.formats.graphdef.payloads import check_size
 from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.formats.graphdef.skeleton import make_skeleton
+from graphsplit.formats.graphdef.unfrozen import kept_instead, unfed_iterator, unfrozen_node, unfrozen_text
 from graphsplit.formats.graphdef.waiting import waiting_node
 from graphsplit.formats.graphdef.wire import Buffer, GraphError, WireError
 from graphsplit.formats.graphdef.writer import Chunk, write_section
 from graphsplit.formats.source import FileRange, SourceFile
-from graphsplit.graph.index import GraphIndex, TensorSpec
+from graphsplit.graph.index import GraphIndex, Shape, TensorSpec
 from graphsplit.graph.signature import Signature
 
 if TYPE_CHECKING:
@@ -128,8 +130,12 @@ class GraphDefModel(Stored):
         """Names of the nodes that reach files, the network, Python or unknown code."""
         return self._guard(lambda: self.reader.outside)
 
-    def check_trust(self, trust: bool) -> None:
+    def check_trust(self, trust: bool, outputs: Sequence[str] | None = None) -> None:
         """Refuse to run a model that reaches outside itself.
+
+        Args:
+            trust: Accept it.
+            outputs: What is computed (default: all); nodes that none of them needs do not count.
 
         Raises:
             TrustError: Names the nodes.
@@ -138,34 +144,82 @@ class GraphDefModel(Stored):
         self._guard(self.reader.library.check_calls)
         if trust or not self.reaches_outside:
             return
-        nodes = self.reaches_outside
+        needed = self.needed(outputs)
+        nodes = [n for n in self.reaches_outside if needed is None or n in needed]
+        if not nodes:
+            return
         shown = ", ".join(f"{n} ({self.reader.by_name[n].op})" for n in nodes[:5]) + (" …" if len(nodes) > 5 else "")
+        asked = self.index.outputs if outputs is None else outputs
+        custom = [n for n in nodes if op_table().get(self.reader.by_name[n].op) is None]
+        instead = kept_instead(self.index, asked, nodes) if custom else ""
+        then = f"; keep the outputs that do not need it ({instead}), or" if instead else ";"
         raise TrustError(
             f"the model reaches outside itself ({shown}): running it may read or write files, open connections or call "
-            "unknown code; trust=True runs it all the same; split() runs nothing",
+            f"unknown code; trust=True runs it all the same{then} split() runs nothing",
             nodes=nodes,
         )
 
-    def check_frozen(self) -> None:
-        """Refuse a graph whose values are not in the file. Raises FormatError that names the first such node."""
-        node = self._guard(lambda: unfrozen_node(self.reader))
-        if node is not None:
-            raise FormatError(
-                f"not frozen: {node.name!r} is a {node.op}, whose value is not in the file; freeze the graph first "
-                "(tf.compat.v1.graph_util.convert_variables_to_constants, or load the SavedModel folder)",
-                path=self.path,
-            )
+    def check_frozen(self, outputs: Sequence[str] | None = None, *, runs: bool = True) -> None:
+        """Refuse a graph whose values are not in the file.
+
+        Args:
+            outputs: What is computed (default: all); nodes that none of them needs do not count.
+            runs: Whether the graph is to run; surgery alone accepts tables, which a program may fill.
+
+        Raises:
+            FormatError: Names the first such node.
+        """
+        needed = self.needed(outputs)
+        bad = self._guard(lambda: unfrozen_node(self.reader, needed, tables=runs))
+        if bad is None:
+            return
+        asked = self.index.outputs if outputs is None else outputs
+        folder = self.format in ("saved_model", "keras")
+        raise FormatError(self._guard(lambda: unfrozen_text(self.reader, self.index, asked, bad, folder=folder)), path=self.path)
 
     def check_ends(self, outputs: Sequence[str] | None = None) -> None:
         """Refuse to compute outputs (default: all) that wait for ever. Raises FormatError that names the first such node."""
-        node = self._guard(lambda: waiting_node(self.reader, self.index, self.index.outputs if outputs is None else outputs))
-        if node is not None:
+        asked = self.index.outputs if outputs is None else outputs
+        needed = self.needed(asked) or set()
+        missing = [n for n in self.index.nodes if n.op in KNOWN_CUSTOM and n.name in needed]
+        if missing:
+            instead = kept_instead(self.index, asked, [n.name for n in missing])
             raise FormatError(
-                f"{node.name!r} ({node.op}) waits for a value that nothing in the graph supplies, so a run never ends; the program "
-                "that supplied it is not part of the model: cut after this node (inputs=…) and write the sections unproven "
-                "(verify=False)",
+                f"{missing[0].name!r} is a {missing[0].op}, which TensorFlow does not have, so it cannot run; "
+                + (f"keep the outputs that do not need it ({instead}), or " if instead else "")
+                + "write the sections unproven (verify=False)",
                 path=self.path,
             )
+        waiting = self._guard(lambda: waiting_node(self.reader, self.index, asked))
+        name = unfed_iterator(self.index, asked) if waiting is None else waiting.name
+        if name is None:
+            return
+        node = self.index.name_to_node_map[name]
+        read = [t.removesuffix(":0") for t in node.outputs if t in self.index.consumers and t not in self.index.captive]
+        border = f'inputs="{",".join(read)}"' if read and all("," not in t for t in read) else "inputs=…"
+        why = (
+            "takes elements from an iterator that nothing in the graph fills, so it cannot run"
+            if waiting is None
+            else "waits for a value that nothing in the graph supplies, so a run never ends"
+        )
+        raise FormatError(
+            f"{name!r} ({node.op}) {why}; the program that supplied it is not part of the model: cut after this node "
+            f"({border}) and write the sections unproven (verify=False)",
+            path=self.path,
+        )
+
+    def pruned(self, outputs: Sequence[str]) -> GraphDefModel:
+        """The model that computes some of its tensors and nothing else; the model itself if nothing is left out."""
+        needed = self.needed(outputs) or set()
+        if len(needed) == len(self.index.nodes) and tuple(outputs) == self.index.outputs:
+            return self
+        section, _ = self.section([n.name for n in self.index.nodes if n.name in needed], (), outputs)
+        kept = GraphDefModel(
+            section.chunks, path=self.path, source=self.origin, format=self.format, output_names=outputs,
+            signature=self.signature.kept([t for t in self.index.inputs if self.index.producer[t] in needed], outputs),
+        )  # fmt: skip
+        kept.choice = self.choice
+        return kept
 
     def attributes(self, node: str) -> Mapping[str, str]:
         """The attributes of a node as text, except the value of a constant."""
@@ -197,18 +251,29 @@ class GraphDefModel(Stored):
         outputs: Sequence[str],
     ) -> tuple[GraphDefModel, Mapping[str, str]]:
         """A model of some of the nodes, see `graphsplit.formats.model.Model.section`."""
-        section = self._guard(lambda: write_section(self.reader, nodes, inputs, outputs))
+        section = self._guard(lambda: write_section(self.reader, nodes, inputs, outputs, types=self._unstated(outputs)))
         return GraphDefModel(section.chunks, output_names=[section.names[t] for t in outputs]), section.names
 
-    def skeleton(self, tensors: Iterable[str], batch: int | None = None) -> tuple[bytes, Mapping[str, str]]:
+    def _unstated(self, outputs: Sequence[str]) -> dict[str, list[str | None]]:
+        """Node → dtypes of its outputs, of custom ops that state none and of which another output than the first is fetched."""
+        index, reader = self.index, self.reader
+        nodes = (index.name_to_node_map[index.producer[t]] for t in outputs if not t.endswith(":0") and t in index.producer)
+        custom = [n for n in nodes if op_table().get(n.op) is None and n.op not in reader.library.functions]
+        unstated = [n for n in custom if reader.attribute(reader.by_name[n.name], "_output_types") is None]
+        return {n.name: [index.tensors[t].dtype for t in n.outputs] for n in unstated}
+
+    def skeleton(
+        self, tensors: Iterable[str], batch: int | None = None, stated: Mapping[str, Shape] | None = None
+    ) -> tuple[bytes, Mapping[str, str]]:
         """A small, harmless GraphDef for the inference of shapes.
 
         Args:
             tensors: The tensors whose shapes are asked for.
             batch: A size for every unknown leading dimension of an input.
+            stated: Input → shape that somebody stated.
 
         Returns:
             The bytes of the GraphDef, and the names in it of those tensors that it holds.
         """
-        skeleton, held = self._guard(lambda: make_skeleton(self.reader, self.index, tensors, batch))
+        skeleton, held = self._guard(lambda: make_skeleton(self.reader, self.index, tensors, batch, stated or {}))
         return GraphDefModel(skeleton.chunks).serialized(), {t: skeleton.names[t] for t in held}

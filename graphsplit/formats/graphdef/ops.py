@@ -31,6 +31,8 @@ _Raw = TypedDict(
         "defaults": dict[str, "str | int"],
         "effects": list[str],
         "shared": bool,
+        "changes": list[int],
+        "ref": bool,
     },
     total=False,
 )
@@ -49,6 +51,8 @@ class OpInfo:
         fixed: The number of outputs, where it is always the same.
         effects: What it does besides computing: "files", "network", "prints", "state", "blocks" …
         shared: Whether its value is found by the attributes ``container`` and ``shared_name``.
+        changes: Numbers of its inputs that are references to variables; TensorFlow refuses any other tensor there.
+        ref: Whether it outputs such a reference.
     """
 
     name: str
@@ -59,6 +63,8 @@ class OpInfo:
     fixed: int | None = None
     effects: frozenset[str] = frozenset()
     shared: bool = False
+    changes: tuple[int, ...] = ()
+    ref: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,8 @@ def _info(name: str) -> OpInfo | None:
         fixed=None if variable else len(outputs),
         effects=frozenset(raw.get("effects", ())),
         shared=raw.get("shared", False),
+        changes=tuple(raw.get("changes", ())),
+        ref=raw.get("ref", False),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a graph needs that is outside of it: files, the network, Python, unknown native code, values that it does not hold.
+"""What a graph needs that is outside of it: files, the network, Python, unknown native code.
 
 A graph is a program. Running an op that reaches outside, or only inferring shapes over it, opens what the file names. What an
 op does is in the op table; an op that is not in it belongs to a custom-op library and counts as well.
@@ -17,20 +17,14 @@ if TYPE_CHECKING:
     from graphsplit.formats.graphdef.calls import Call
     from graphsplit.formats.graphdef.reader import GraphDefReader
 
-__all__ = ["node_reaches_outside", "outside_nodes", "reaches_outside", "unfrozen_node"]
+__all__ = ["KNOWN_CUSTOM", "node_reaches_outside", "outside_nodes", "reaches_outside"]
 
-# Well-known ops that TensorFlow's registry lacks and that compute on tensors alone.
-_KNOWN_CUSTOM = {"TFLite_Detection_PostProcess"}
+#: Well-known ops that TensorFlow's registry lacks and that compute on tensors alone.
+KNOWN_CUSTOM = {"TFLite_Detection_PostProcess"}
 # Op → an attribute that decides, and its harmless values, of which one is the default: any other may name a file.
 _DECIDES = {
     "PrintV2": ("output_stream", {b"", b"stderr", b"stdout", b"log(info)", b"log(warning)", b"log(error)"}),
 }
-
-_KEEPS_A_VALUE = {
-    "Variable", "VariableV2", "VarHandleOp", "ReadVariableOp", "AutoReloadVariable", "TemporaryVariable",
-    "HashTable", "HashTableV2", "MutableHashTable", "MutableHashTableV2", "AnonymousHashTable",
-    "MutableDenseHashTable", "MutableDenseHashTableV2", "Assign", "AssignVariableOp",
-}  # fmt: skip
 
 
 def reaches_outside(op: str, attribute: Callable[[str], Message], *, library: Set[str] = frozenset()) -> bool:
@@ -43,7 +37,7 @@ def reaches_outside(op: str, attribute: Callable[[str], Message], *, library: Se
     """
     info = op_table().get(op)
     if info is None:
-        return op not in library and op not in _KNOWN_CUSTOM
+        return op not in library and op not in KNOWN_CUSTOM
     if not info.effects.isdisjoint(NEEDS_TRUST):
         return True
     if op in _DECIDES:
@@ -77,15 +71,3 @@ def outside_nodes(reader: GraphDefReader) -> tuple[str, ...]:
         if bad and not bad.isdisjoint(calls.get(node.name, ())):
             outside.append(node.name)
     return tuple(outside)
-
-
-def unfrozen_node(reader: GraphDefReader) -> NodeRange | None:
-    """The first node that keeps a value outside of the graph (a variable, a table, a handle to be fed), or None."""
-    for node in reader.nodes:
-        if node.op in _KEEPS_A_VALUE:
-            return node
-        if node.op in ("Placeholder", "PlaceholderV2"):
-            dtype = reader.attribute(node, "dtype")
-            if dtype is not None and op_table().dtypes.get(dtype.type % 100) == "resource":
-                return node
-    return next((n for f in reader.library.functions.values() for n in f.nodes if n.op in _KEEPS_A_VALUE), None)

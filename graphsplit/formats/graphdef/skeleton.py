@@ -8,12 +8,14 @@ know is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 
 from graphsplit.formats.graphdef.ops import op_table
 from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.formats.graphdef.writer import SectionBytes, write_section
-from graphsplit.graph.index import GraphIndex, Node, TensorSpec
+from graphsplit.graph.index import GraphIndex, Node, Shape, TensorSpec
 from graphsplit.graph.traversal import reachable
 
 __all__ = ["LARGE", "make_skeleton"]
@@ -27,6 +29,7 @@ def make_skeleton(
     index: GraphIndex,
     tensors: Iterable[str],
     batch: int | None = None,
+    stated: Mapping[str, Shape] = MappingProxyType({}),
 ) -> tuple[SectionBytes, tuple[str, ...]]:
     """The skeleton of everything that some tensors need.
 
@@ -35,6 +38,7 @@ def make_skeleton(
         index: Its index.
         tensors: The tensors whose shapes are asked for.
         batch: A size for every unknown leading dimension of a placeholder.
+        stated: Input → shape that somebody stated.
 
     Returns:
         The skeleton, whose names map the tensors to those in it, and the tensors that it holds.
@@ -54,7 +58,11 @@ def make_skeleton(
     fed = {index.producer[t] for t in index.inputs}  # TensorFlow takes no constant from an input that has a default, either
     replaced = (stops | needed & fed) - unknown
     keep = [n.name for n in reader.nodes if n.name in needed and n.name not in unknown and n.name not in replaced]
-    entering = [_batched(index.tensors[t], batch) for n in replaced for t in nodes[n].outputs]
+    entering = [
+        _batched(replace(index.tensors[t], shape=stated.get(t, index.tensors[t].shape)), batch)
+        for n in replaced
+        for t in nodes[n].outputs
+    ]
     held = tuple(t for t in asked if index.producer[t] not in unknown)
     return write_section(reader, keep, entering, held, own_placeholders=False), held
 

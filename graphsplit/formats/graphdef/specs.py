@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 
 from graphsplit.errors import FormatError
 from graphsplit.formats.graphdef.messages import Message, read_shape
@@ -15,7 +15,7 @@ from graphsplit.graph.index import Node, Shape, TensorSpec
 __all__ = ["PLACEHOLDERS", "WITH_DEFAULT", "LazySpecs", "output_dtypes"]
 
 #: Ops of the inputs of a graph.
-PLACEHOLDERS = {"Placeholder", "PlaceholderV2"}
+PLACEHOLDERS = {"Placeholder", "PlaceholderV2", "_Arg"}
 #: The op of an input that has a default.
 WITH_DEFAULT = "PlaceholderWithDefault"
 _SCALAR_MEANS_UNKNOWN = 22  # below this producer version a Placeholder of shape [] has an unknown shape
@@ -31,7 +31,7 @@ class LazySpecs(Mapping[str, TensorSpec]):
     """
 
     def __init__(self, reader: GraphDefReader, nodes: Sequence[Node], dtypes: Mapping[str, list[str | None]]) -> None:
-        self._reader = reader
+        self._reader, self._nodes = reader, nodes
         self.producer = {t: n.name for n in nodes for t in n.outputs}
         self._known: dict[str, TensorSpec] = {}
         self._dtypes = dict(dtypes)  # node → the dtypes of its outputs
@@ -56,7 +56,30 @@ class LazySpecs(Mapping[str, TensorSpec]):
             except (WireError, GraphError) as error:
                 raise self._damaged(node, error) from error
         dtypes = self._dtypes[node]
-        return dtypes[port] if port < len(dtypes) else None
+        stated = dtypes[port] if port < len(dtypes) else None
+        return self._as_read(name) if stated is None else stated
+
+    def _as_read(self, name: str) -> str | None:
+        """The dtype that the first reader of a tensor expects, where its producer, a custom op, does not state one."""
+        for node, place in self._readers.get(name, ()):
+            info = op_table().get(node.op)
+            if info is None:
+                continue
+            try:
+                expected = port_dtypes(info.inputs, partial(self._reader.attribute, self._reader.by_name[node.name]), info.defaults)
+            except (ValueError, WireError, GraphError) as error:
+                raise self._damaged(node.name, error) from error
+            if place < len(expected) and expected[place] is not None:
+                return expected[place]
+        return None
+
+    @cached_property
+    def _readers(self) -> Mapping[str, list[tuple[Node, int]]]:
+        readers: dict[str, list[tuple[Node, int]]] = {}
+        for node in self._nodes:
+            for place, tensor in enumerate(node.inputs):
+                readers.setdefault(tensor, []).append((node, place))
+        return readers
 
     def _damaged(self, node: str, error: Exception) -> FormatError:
         return FormatError(f"node {node!r} is damaged: {error}", path=self._reader.path)

@@ -45,6 +45,7 @@ def write_section(
     outputs: Iterable[str] = (),
     *,
     own_placeholders: bool = True,
+    types: Mapping[str, Sequence[str | None]] | None = None,
 ) -> SectionBytes:
     """The GraphDef of some nodes of a graph, with placeholders for the tensors they do not produce.
 
@@ -55,6 +56,7 @@ def write_section(
             constant that is its default unless `nodes` hold what computes it.
         outputs: Tensors that will be fetched (they only have to be named).
         own_placeholders: Whether an input of the whole keeps its placeholder, or gets a new one like any border tensor.
+        types: Node of a custom op → dtypes of its outputs, which the section states since nothing in it reads them.
 
     Raises:
         CutError: The dtype of an input is not known.
@@ -83,7 +85,7 @@ def write_section(
         pieces: list[Chunk] | None = None
         own = own_placeholders and node.name in entering and node.op in ("Placeholder", "PlaceholderV2")
         if node.name in kept or own:
-            pieces = _changed(reader, node, renamed, there, kept)
+            pieces = _changed(reader, node, renamed, there, kept, (types or {}).get(node.name))
             if pieces is None:
                 if run is not None and run[1] == node.begin:
                     run = (run[0], node.end)
@@ -127,6 +129,7 @@ def _changed(
     renamed: Mapping[str, str],
     there: set[str],
     kept: set[str],
+    types: Sequence[str | None] | None,
 ) -> list[Chunk] | None:
     """The pieces of a node that cannot be copied as it is; None for one that can."""
     inputs = [
@@ -135,7 +138,7 @@ def _changed(
         if not raw.startswith("^") or raw[1:] in there
     ]
     classes = _colocation(reader, node, kept)
-    if tuple(inputs) == node.inputs and classes is None:
+    if tuple(inputs) == node.inputs and classes is None and types is None:
         return None
     content: list[Chunk] = []
     written = False
@@ -148,6 +151,10 @@ def _changed(
             content.append(classes[begin])
         else:
             content.append(reader.part(begin, end))
+    if types is not None:
+        entry = message("AttrEntry")(key="_output_types")
+        entry.value.list.type.extend(0 if dtype is None else dtype_number(dtype) for dtype in types)
+        content.append(encode_field(5, entry.SerializeToString()))
     return _node(content)
 
 

@@ -90,6 +90,10 @@ class Table:
         """Whether a field is present."""
         return self._offset(fields(self.kind)[name].slot) != 0
 
+    def place(self, name: str) -> int:
+        """Where the value of a field that is present begins."""
+        return self.at + self._offset(fields(self.kind)[name].slot)
+
     def _place(self, field: Field) -> int | None:
         offset = self._offset(field.slot)
         return self.at + offset if offset else None
@@ -107,6 +111,16 @@ class Table:
     def _target(self, field: Field) -> int | None:
         place = self._place(field)
         return None if place is None else place + int(_read(self.data, "<I", place))
+
+    @property
+    def end(self) -> int:
+        """Where the table ends."""
+        return self.at + _read(self.data, "<H", self.vtable + 2)
+
+    def target_end(self, field: Field, width: int) -> int:
+        """Where a vector ends that a field refers to, with members of so many bytes; 0 if it is absent."""
+        target = self._target(field)
+        return 0 if target is None else target + 4 + width * int(_read(self.data, "<I", target))
 
     def text(self, name: str) -> bytes:
         """A string; empty if it is absent."""
@@ -188,14 +202,15 @@ def root(data: memoryview, kind: str) -> Table:
     return Table.read(data, kind, int(_read(data, "<I", 0)))
 
 
-def verify(table: Table) -> None:
-    """Examine everything once: all tables, all vectors, all strings. Raises FlatError.
+def verify(table: Table) -> int:
+    """Examine everything once: all tables, all vectors, all strings. Returns where the last of it ends. Raises FlatError.
 
     A file that passes has no offset out of the file, no list that does not fit and no field of the wrong size, which is what
     flatbuffers' own verifier (C++) requires before native code reads a file.
     """
     seen: set[tuple[str, int]] = set()
     stack = [(table, 0)]
+    end = 8  # root and identifier
     # Overlapping lists would make a small file large: everything that is reached has to fit into the file a few times.
     left = _SHARED * len(table.data) + 65536
 
@@ -210,6 +225,7 @@ def verify(table: Table) -> None:
         if (here.kind, here.at) in seen:
             continue
         seen.add((here.kind, here.at))
+        end = max(end, here.end, here.vtable + here.known)
         if depth > _DEEPEST:
             raise FlatError(f"tables are nested more than {_DEEPEST} deep")
         for field in fields(here.kind).values():
@@ -217,14 +233,18 @@ def verify(table: Table) -> None:
                 continue
             if field.kind == "string":
                 spend(_ended(here, field.name))
+                end = max(end, here.target_end(field, 1) + 1)
             elif field.kind.startswith("["):
                 if field.kind[1:-1] in SCALARS:
                     spend(len(here.raw(field.name)))
+                    end = max(end, here.target_end(field, struct.calcsize(SCALARS[field.kind[1:-1]])))
                 else:
                     spend(4 * len(here.tables(field.name)))
+                    end = max(end, here.target_end(field, 4))
                     stack.extend((member, depth + 1) for member in here.tables(field.name))
             elif (inner := here.table(field.name)) is not None:
                 stack.append((inner, depth + 1))
+    return end
 
 
 def _ended(table: Table, name: str) -> int:

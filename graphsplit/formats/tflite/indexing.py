@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from types import MappingProxyType
 
-from graphsplit.formats.tflite.outside import holds_state
+from graphsplit.formats.tflite.outside import KNOWN_CUSTOM, holds_state
 from graphsplit.formats.tflite.reader import TFLiteReader
 from graphsplit.formats.tflite.roles import ROLES, role_of
 from graphsplit.formats.tflite.specs import tensor_spec
 from graphsplit.formats.tflite.validation import TFLiteError
+from graphsplit.formats.tflite.variables import shared_state
 from graphsplit.graph.index import Function, GraphIndex, Group, Node
 from graphsplit.graph.traversal import reachable
 
@@ -27,6 +28,7 @@ def index_model(reader: TFLiteReader) -> GraphIndex:
     inputs = set(graph.inputs)
     read = dict.fromkeys(t for o in graph.operators for t in o.inputs if t != -1) | dict.fromkeys(graph.outputs)
     variables = {t for t in read.keys() - producer.keys() - inputs if graph.tensors[t].number("is_variable")}
+    variables |= _scratch(reader, read.keys() - producer.keys() - inputs - variables - set(graph.outputs))
     for tensor in variables.intersection(graph.outputs):
         raise TFLiteError(f"{names[tensor]!r} is an output and a variable that no operator outputs")
     nodes = [Node(names[t], "Placeholder", outputs=(names[t],), kind="input") for t in dict.fromkeys(graph.inputs)]
@@ -35,15 +37,17 @@ def index_model(reader: TFLiteReader) -> GraphIndex:
             raise TFLiteError(f"nothing outputs {names[tensor]!r}: it is not an input, a constant or an output of an operator")
         nodes.append(Node(names[tensor], "Const", outputs=(names[tensor],), kind="const"))
     stateful = _stateful_subgraphs(reader)
+    sharing, setters = shared_state(reader)
     for name, operator in operators:
         reads = tuple(names[t] for t in operator.inputs if t != -1 and t not in variables)
         outputs = tuple(names[t] for t in operator.outputs if t != -1)
         state = holds_state(operator) or any(t in variables for t in operator.inputs) or not stateful.isdisjoint(operator.calls)
-        nodes.append(Node(name, operator.op, reads, outputs, stateful=state, role=role_of(operator)))
+        kept = setters.get(name, ())  # nothing reads them in this run
+        nodes.append(Node(name, operator.op, reads, outputs, kept, stateful=state, role=role_of(operator)))
     tensors = {names[t]: tensor_spec(reader, t) for t in {*producer, *inputs, *(read.keys() - variables)}}
     entering = {names[t] for t in inputs}
     captive = frozenset(t for t, spec in tensors.items() if spec.dtype in _HANDLES and t not in entering)
-    groups = _groups(reader, nodes, captive, variables)
+    groups = _groups(reader, nodes, captive, variables, sharing.values())
     of_node = {n: group.name for group in groups.values() for n in group.nodes}
     return GraphIndex(
         nodes=tuple(replace(n, group=of_node[n.name]) if n.name in of_node else n for n in nodes),
@@ -56,6 +60,16 @@ def index_model(reader: TFLiteReader) -> GraphIndex:
         functions=_functions(reader),
         calls=MappingProxyType({name: tuple(map(reader.function_name, o.calls)) for name, o in operators if o.calls}),
     )
+
+
+def _scratch(reader: TFLiteReader, tensors: Set[int]) -> set[int]:
+    """Those of some tensors that are memory for custom ops, as compilers of accelerators add: no value, read by nothing else."""
+    graph = reader.subgraphs[0]
+    readers: dict[int, list[bool]] = {}
+    for operator in graph.operators:
+        for tensor in operator.inputs:
+            readers.setdefault(tensor, []).append(operator.custom and operator.op not in KNOWN_CUSTOM)
+    return {t for t in tensors if not reader.is_constant(graph.tensors[t]) and all(readers.get(t, [False]))}
 
 
 def _producers(reader: TFLiteReader) -> dict[int, str]:
@@ -98,8 +112,10 @@ def _stateful_subgraphs(reader: TFLiteReader) -> frozenset[int]:
     return frozenset(reachable(own, lambda number: callers.get(number, ()))) - {0}
 
 
-def _groups(reader: TFLiteReader, nodes: Sequence[Node], captive: Set[str], variables: Set[int]) -> dict[str, Group]:
-    """What must stay together: producers and readers of handles, and operators that share a variable."""
+def _groups(
+    reader: TFLiteReader, nodes: Sequence[Node], captive: Set[str], variables: Set[int], sharing: Iterable[Sequence[str]]
+) -> dict[str, Group]:
+    """What must stay together: producers and readers of handles, and operators that share a variable or a table."""
     producer = {t: n.name for n in nodes for t in n.outputs}
     links = [(producer[t], n.name) for n in nodes for t in n.inputs if t in captive]
     users: dict[int, list[str]] = {}
@@ -107,7 +123,7 @@ def _groups(reader: TFLiteReader, nodes: Sequence[Node], captive: Set[str], vari
         for tensor in operator.inputs:
             if tensor in variables:
                 users.setdefault(tensor, []).append(name)
-    links += [(names[0], other) for names in users.values() for other in names[1:]]
+    links += [(names[0], other) for names in (*users.values(), *sharing) for other in names[1:]]
     if not links:
         return {}
     import networkx as nx

@@ -16,11 +16,12 @@ from graphsplit.formats.tflite.flatbuffer import FlatError, NewerError
 from graphsplit.formats.tflite.indexing import index_model
 from graphsplit.formats.tflite.outside import outside_operators, unfrozen_operator
 from graphsplit.formats.tflite.reader import TFLiteReader
+from graphsplit.formats.tflite.signatures import first_signature, signature_names, with_first
 from graphsplit.formats.tflite.specs import constant_value, operator_options, quantisation, signature_of
 from graphsplit.formats.tflite.validation import TFLiteError
 from graphsplit.formats.tflite.writer import write_section
 from graphsplit.graph.index import GraphIndex, TensorSpec
-from graphsplit.graph.signature import Signature
+from graphsplit.graph.signature import Choice, Signature, chosen
 
 if TYPE_CHECKING:
     from graphsplit.runtimes.arrays import Array
@@ -31,11 +32,24 @@ _T = TypeVar("_T")
 _Asked: TypeAlias = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]  # nodes, inputs, outputs
 
 
-def load_tflite(path: Path) -> TFLiteModel:
-    """A .tflite file. Raises FormatError if it is damaged."""
+def load_tflite(path: Path, *, signature: str | None = None) -> TFLiteModel:
+    """A .tflite file, or one signature of it.
+
+    Raises:
+        FormatError: It is damaged.
+        OptionError: It has no such signature.
+    """
     data, source = read_source(path)
     model = TFLiteModel(data, path=path, source=source)
-    model.reader  # noqa: B018  # examines everything once, so that damage is reported here
+    reader = model.reader  # examines everything once, so that damage is reported here
+    names = signature_names(reader)
+    name = first_signature(reader) if signature is None else chosen(signature, names)
+    if signature is not None and name is not None and name != first_signature(reader):
+        first = name
+        source = source.summed(data)
+        model = _Chosen(model._guard(lambda: with_first(reader, first)), path=path, source=source)
+        model.reader  # noqa: B018
+    model.choice = Choice(name, None, names)
     return model
 
 
@@ -91,11 +105,14 @@ class TFLiteModel(Stored):
         """Names of the operators that are custom ops other than the runtime's own: unknown code."""
         return outside_operators(self.reader)
 
-    def check_trust(self, trust: bool) -> None:
-        """Refuse to run unknown custom ops. Raises TrustError that names them."""
+    def check_trust(self, trust: bool, outputs: Sequence[str] | None = None) -> None:
+        """Refuse to run unknown custom ops that outputs (default: all) need. Raises TrustError that names them."""
         if trust or not self.reaches_outside:
             return
-        nodes = self.reaches_outside
+        needed = self.needed(outputs)
+        nodes = [n for n in self.reaches_outside if needed is None or n in needed]
+        if not nodes:
+            return
         shown = ", ".join(f"{n} ({self.index.node(n).op})" for n in nodes[:5]) + (" …" if len(nodes) > 5 else "")
         raise TrustError(
             f"the model runs custom ops ({shown}), code from outside of this file; trust=True runs it if the runtime "
@@ -103,9 +120,9 @@ class TFLiteModel(Stored):
             nodes=nodes,
         )
 
-    def check_frozen(self) -> None:
-        """Refuse a model with values that outlive a run. Raises FormatError that names the first such operator."""
-        found = unfrozen_operator(self.reader)
+    def check_frozen(self, outputs: Sequence[str] | None = None, *, runs: bool = True) -> None:
+        """Refuse values that outlive a run and that outputs (default: all) need. Raises FormatError that names the first."""
+        found = unfrozen_operator(self.reader, self.needed(outputs))
         if found is not None:
             name, op = found
             raise FormatError(
@@ -116,6 +133,15 @@ class TFLiteModel(Stored):
 
     def check_ends(self, outputs: Sequence[str] | None = None) -> None:
         """Nothing: no TFLite operator waits for another."""
+
+    def pruned(self, outputs: Sequence[str]) -> TFLiteModel:
+        """The model that computes some of its tensors and nothing else; the model itself if nothing is left out."""
+        index, needed = self.index, self.needed(outputs) or set()
+        # The file itself, where all its outputs are asked for and what none of them needs does no harm.
+        if tuple(outputs) == index.outputs and needed.issuperset(self.reaches_outside):
+            return self
+        inputs = [index.tensors[t] for t in index.inputs if index.producer[t] in needed]
+        return self.section([n.name for n in index.nodes if n.name in needed], inputs, outputs)[0]
 
     def attributes(self, node: str) -> Mapping[str, str]:
         """The options of an operator as text; empty for other nodes."""
@@ -140,6 +166,14 @@ class TFLiteModel(Stored):
 
     # surgery
 
+    def _is_whole(self, asked: _Asked) -> bool:
+        """Whether a section is the file itself, under names that the file has."""
+        nodes, inputs, outputs = asked
+        index, reader = self.index, self.reader
+        ends = inputs == index.inputs and outputs == index.outputs
+        same = reader.names == reader.raw_names and len(reader.model.tables("signature_defs")) <= 1
+        return ends and same and {n.name for n in index.nodes if n.kind != "input"} <= {*nodes, *index.inputs}
+
     def section(
         self, nodes: Sequence[str], inputs: Sequence[TensorSpec], outputs: Sequence[str]
     ) -> tuple[TFLiteModel, Mapping[str, str]]:
@@ -147,6 +181,9 @@ class TFLiteModel(Stored):
         entering = tuple(spec.name for spec in inputs)
         asked = tuple(nodes), entering, tuple(outputs)
         section = self._sections.get(asked)
+        if section is None and self._is_whole(asked):
+            section = TFLiteModel(next(self.chunks))  # with all that lies behind the flatbuffer
+            self._sections[asked] = section
         if section is None:
             try:
                 section = TFLiteModel(self._guard(lambda: write_section(self.reader, set(nodes), entering, outputs)))
@@ -154,3 +191,12 @@ class TFLiteModel(Stored):
                 raise MissingExtraError("flatbuffers", extra="tflite") from error
             self._sections[asked] = section
         return section, {t: t for t in (*entering, *outputs)}
+
+
+class _Chosen(TFLiteModel):
+    """A signature that is not the first of its file."""
+
+    @property
+    def converted(self) -> bool:
+        """Always: the file begins with another subgraph."""
+        return True

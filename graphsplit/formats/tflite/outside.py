@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from graphsplit.formats.graphdef.ops import OpInfo, op_table
 from graphsplit.formats.graphdef.outside import reaches_outside
 from graphsplit.formats.tflite.flex import flex_node
@@ -60,11 +62,19 @@ def outside_operators(reader: TFLiteReader) -> tuple[str, ...]:
     )
 
 
-def unfrozen_operator(reader: TFLiteReader) -> tuple[str, str] | None:
-    """Name and op of the first operator whose values outlive a run, or None."""
-    for number in (0, *reader.reachable(c for o in reader.subgraphs[0].operators for c in o.calls)):
+def unfrozen_operator(reader: TFLiteReader, needed: Collection[str] | None = None) -> tuple[str, str] | None:
+    """Name and op of the first operator whose values outlive a run, or None.
+
+    Args:
+        reader: The file.
+        needed: Names of the operators that count, with the subgraphs they run; None: all.
+    """
+    first = [o for o, n in zip(reader.subgraphs[0].operators, reader.operator_names, strict=True) if needed is None or n in needed]
+    for number in (0, *reader.reachable(c for o in first for c in o.calls)):
         for place, operator in enumerate(reader.subgraphs[number].operators):
+            if number == 0 and needed is not None and reader.operator_names[place] not in needed:
+                continue
             flex = _flex_info(operator)
-            if (flex is not None and "state" in flex.effects) or (not operator.custom and op_effect(operator.op) == "state"):
+            if flex is not None and "state" in flex.effects:
                 return (reader.operator_names[place] if number == 0 else reader.function_name(number)), operator.op
     return None

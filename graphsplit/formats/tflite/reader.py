@@ -20,11 +20,13 @@ from graphsplit.formats.tflite.validation import (
     Operator,
     Subgraph,
     TFLiteError,
+    check_blocks,
     check_calls,
     check_options,
     check_order,
     check_size,
     in_range,
+    quantisation_tensors,
 )
 from graphsplit.graph.traversal import reachable
 
@@ -44,7 +46,8 @@ class TFLiteReader:
             raise FlatError(f"bytes 4 to 8 are {bytes(data[4:8])!r}, not {IDENTIFIER!r}")
         self.data = data
         self.model = root(data, "Model")
-        verify(self.model)
+        #: Where the flatbuffer ends; a file may have more behind it.
+        self.end = verify(self.model)
         if len(self.model.tables("external_buffers")):
             raise TFLiteError("its weights are in other files, which this version does not read")
         self.buffers = tuple(self.model.tables("buffers"))
@@ -67,6 +70,13 @@ class TFLiteReader:
         for number, tensor in enumerate(tensors):
             in_range(tensor.number("buffer"), max(1, len(self.buffers)), f"{where}: a tensor names buffer")
             check_size(tensor, len(self.content(tensor.number("buffer"))), f"{where}: tensor {number}")
+            for scales in quantisation_tensors(tensor):
+                in_range(scales, len(tensors), f"{where}: the quantisation of tensor {number} names tensor")
+                if not self.content(tensors[scales].number("buffer")):
+                    raise TFLiteError(
+                        f"{where}: the quantisation of tensor {number} is in tensor {scales}, which is not a constant"
+                    )
+            check_blocks(tensor, tensors, f"{where}: tensor {number}")
 
         def numbers(of: Table, name: str, *, optional: bool = False) -> tuple[int, ...]:
             found = of.numbers(name)
@@ -108,6 +118,15 @@ class TFLiteReader:
                 raise TFLiteError(f"buffer {buffer} ends at byte {offset + size:,}, the file has {len(self.data):,}")
             return self.data[offset : offset + size]
         return table.raw("data")
+
+    @cached_property
+    def elsewhere(self) -> tuple[tuple[int, int], ...]:
+        """Ranges of bytes that buffers and options state to be theirs."""
+        found = [(b.number("offset"), b.number("size")) for b in self.buffers]
+        for graph in self.subgraphs:
+            for o in graph.operators:
+                found.append((o.table.number("large_custom_options_offset"), o.table.number("large_custom_options_size")))
+        return tuple((start, start + size) for start, size in found if start > ELSEWHERE)
 
     def is_constant(self, tensor: Table) -> bool:
         """Whether the file holds the value of a tensor that no operator outputs."""

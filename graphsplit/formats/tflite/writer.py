@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from graphsplit.errors import FormatError
+from graphsplit.formats.tflite.appended import code_of, moved, unexplained
 from graphsplit.formats.tflite.flatbuffer import SCALARS, Table
+from graphsplit.formats.tflite.outside import KNOWN_CUSTOM
 from graphsplit.formats.tflite.reader import TFLiteReader, names_subgraph
 from graphsplit.formats.tflite.schema import IDENTIFIER, fields
+from graphsplit.formats.tflite.validation import TENSOR_FIELDS, quantisation_tensors
 
 if TYPE_CHECKING:
     from flatbuffers import Builder
@@ -24,6 +27,8 @@ __all__ = ["write_section"]
 
 _ALIGNED = 16  # bytes: weights are aligned in the file, so that kernels may read them in place
 _LIMIT = 2**31 - 2**20  # a flatbuffer's offsets are signed
+#: Metadata that count tensors or buffers of the whole: a plan of its memory, its compressed tensors.
+_COUNTING = {b"OfflineMemoryAllocation", b"COMPRESSION_METADATA"}
 _POSITIONAL = b"TFLITE_METADATA"  # describes inputs and outputs of the whole by their places
 
 
@@ -63,18 +68,36 @@ class _Writer:
         used = {t for i in self.operators for o in (first.operators[i],) for t in (*o.inputs, *o.outputs, *o.intermediates)}
         used |= {place[n] for n in nodes if n in place} | set(self.inputs) | set(self.outputs)
         used.discard(-1)
+        used |= {s for t in used for s in quantisation_tensors(first.tensors[t])}
         self.tensors, self.subgraphs, self.codes, self.buffers = _Numbering(), _Numbering(), _Numbering(), _Numbering()
         self.tensors.keep(used)
         called = reader.reachable([c for i in self.operators for c in first.operators[i].calls])
         self.subgraphs.keep([0, *called])
         running = [first.operators[i] for i in self.operators] + [o for g in called for o in reader.subgraphs[g].operators]
         self.codes.keep(o.table.number("opcode_index") for o in running)
-        self.metadata = [m for m in reader.model.tables("metadata") if m.text("name") != _POSITIONAL or self._same_ends()]
+        self.metadata = [m for m in reader.model.tables("metadata") if self._holds(m.text("name"))]
+        custom = [o for o in running if o.custom and o.op not in KNOWN_CUSTOM]
+        options = [(o.op, bytes(o.table.raw("custom_options"))) for o in custom]
+        self.codes_behind = [code for op, raw in options if (code := code_of(op, raw, len(reader.data))) is not None]
+        explained = [*reader.elsewhere, *((c.offset, c.offset + c.size) for c in self.codes_behind)]
+        lost = unexplained(reader.data, reader.end, explained) if len(custom) > len(self.codes_behind) else 0
+        if lost:
+            op = next(o.op for o in custom if code_of(o.op, bytes(o.table.raw("custom_options")), len(reader.data)) is None)
+            raise FormatError(
+                f"{lost:,} bytes behind the flatbuffer belong to an op that this version does not know ({op}, perhaps), which a "
+                "section of the file could not find any more; cut so that no section holds it, or use the file whole"
+            )
         entering = set(self.inputs)
         self.buffers.keep([0])  # by convention the empty one
         self.buffers.keep(first.tensors[t].number("buffer") for t in used - entering)
         self.buffers.keep(t.number("buffer") for g in called for t in reader.subgraphs[g].tensors)
         self.buffers.keep(m.number("buffer") for m in self.metadata)
+
+    def _holds(self, metadata: bytes) -> bool:
+        """Whether metadata of this name describe the section as well as they describe the whole."""
+        if metadata == _POSITIONAL:
+            return self._same_ends()
+        return metadata not in _COUNTING
 
     def _same_ends(self) -> bool:
         first = self.reader.subgraphs[0]
@@ -90,7 +113,8 @@ class _Writer:
         builder = Builder(size + 4096 + 64 * len(self.tensors.new) + 256 * len(self.operators))  # grown when that is too little
         model = self._model(builder, contents)
         builder.Finish(model, file_identifier=IDENTIFIER)
-        return memoryview(builder.Bytes)[builder.Head() :]
+        written = memoryview(builder.Bytes)[builder.Head() :]
+        return moved(written, self.reader.data, self.codes_behind) if self.codes_behind else written
 
     def _model(self, builder: Builder, contents: Sequence[memoryview]) -> int:
         source = self.reader.model
@@ -131,6 +155,7 @@ class _Writer:
             change = {"buffer": 0 if old in entering else self.buffers.new[table.number("buffer")]}
             if number == 0:
                 change["name"] = builder.CreateString(self.reader.names[old])
+                change |= self._quantisation(builder, table)
             return _copy(builder, table, change)
 
         def renumbered(old: Sequence[int]) -> int:
@@ -162,6 +187,20 @@ class _Writer:
                 "operators": _vector(builder, written),
             },
         )
+
+    def _quantisation(self, builder: Builder, tensor: Table) -> dict[str, int]:
+        """Quantisation whose scales are tensors themselves, with their new numbers."""
+        quantisation = tensor.table("quantization")
+        details = None if quantisation is None else quantisation.table("details")
+        if quantisation is None or details is None or not quantisation_tensors(tensor):
+            return {}
+        held = set(quantisation_tensors(tensor))
+        numbers = {
+            name: self.tensors.new[number]
+            for kind, name in TENSOR_FIELDS
+            if kind == details.kind and (number := details.number(name)) in held and (number or name == "scales")
+        }
+        return {"quantization": _copy(builder, quantisation, {"details": _copy(builder, details, numbers)})}
 
     def _options(self, builder: Builder, options: Table) -> int:
         change = {}
