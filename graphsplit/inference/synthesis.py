@@ -33,6 +33,7 @@ _SMALL = 4096  # bytes of a constant that may be such a size
 _QUANTISED = {"qint8": np.int8, "quint8": np.uint8, "qint16": np.int16, "quint16": np.uint16, "qint32": np.int32}
 _MOST = 2**32  # bytes that the random numbers of one synthetic feed may take
 _CHANNELS = (1, 3, 4)
+_TRIED = 2**22  # elements of an input of a size that is only a guess
 _TRIALS = 40  # sizes that are tried where a model refuses the first
 _PIXELS = (224, 299, 256, 300, 128, 192, 160, 96, 416, 512, 227, 112, 64, 32, 28)
 _LENGTHS = (128, 64, 256, 512, 16, 32, 2, 4, 8, 10, 784, 16_000, 1024, 2048, 4096, 3, 5, 40, 44_032, 8_000)
@@ -140,22 +141,22 @@ class Synthesis:
             fixed: Values of some inputs.
 
         Yields:
-            The first list, and others as long as some size is unknown; what `refused` learnt comes first.
+            The first list, and others as long as some size is unknown: the usual ones, and what `refused` learnt.
         """
         fixed = fixed or {}
         open_inputs = [i for n, i in self.inputs.items() if i.is_open and n not in fixed]
         yield self.feeds(runs=runs, fixed=fixed)
         tried: set[int] = set()
-        usual = _PIXELS if any(i.channels is not None for i in open_inputs) else _LENGTHS
+        pictures = any(i.channels is not None for i in open_inputs)
         while open_inputs and len(tried) < _TRIALS:
-            size = next((n for n in (*self._hints, *usual) if n not in tried), None)
+            # What a model says about a picture are sizes inside of the network, most often.
+            candidates = (*_PIXELS, *self._hints) if pictures else (*self._hints, *_LENGTHS)
+            size = next((n for n in candidates if n not in tried), None)
             if size is None:
                 return
             tried.add(size)
-            try:
+            if all(math.prod(self.shape(i, 2, size)) <= _TRIED for i in open_inputs):
                 yield self.feeds(runs=runs, fixed=fixed, size=size)
-            except FeedError:  # too large
-                continue
 
     def feeds(self, *, runs: int = 1, fixed: Feeds | None = None, size: int | None = None) -> list[Feeds]:
         """One list of feeds.
