@@ -144,7 +144,7 @@ def tried_apart(path: Path, name: str, args: argparse.Namespace) -> Row:
     command = [sys.executable, __file__, str(path), "--one", "--cuts", str(args.cuts), "--seed", str(args.seed)]
     row = Row(name)
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=args.timeout)
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=args.timeout)
     except subprocess.TimeoutExpired:
         row.error = f"no end after {args.timeout:g} s"
         return row

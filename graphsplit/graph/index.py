@@ -33,9 +33,13 @@ Shape = tuple[int | None, ...]
 
 #: "shape": reads nothing of a tensor but its shape. "arithmetic": cheap enough to be computed again in another section.
 #: "resize": scales pictures to a size, its last input. "decode": decodes pictures. "neural": a layer of a network.
+#: "same": each output equals the input of the same number; further inputs are constants. "alias": the same, under a name that
+#: a converter chose.
 #: "custom": an op that the file format does not define. "": anything else.
 #: Each format assigns the roles of its own ops, so that nothing above a format compares op names for it.
-Role = Literal["", "shape", "arithmetic", "resize", "decode", "neural", "custom"]
+Role = Literal["", "shape", "arithmetic", "same", "alias", "resize", "decode", "neural", "custom"]
+
+_SAME = frozenset({"same", "alias"})
 
 
 def itemsize(dtype: str | None) -> float | None:
@@ -120,6 +124,11 @@ class Node:
     def is_shared_constant(self) -> bool:
         """Whether it is a constant outside of every loop, so that each section may have its own copy."""
         return self.kind == "const" and self.group is None
+
+    @property
+    def is_cheap(self) -> bool:
+        """Whether it costs nearly nothing to compute it again in another section."""
+        return self.role in ("shape", "arithmetic") or self.role in _SAME
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -220,6 +229,50 @@ class GraphIndex:
             for tensor in node.inputs:
                 found.setdefault(tensor, {})[node.name] = None
         return MappingProxyType({t: tuple(names) for t, names in found.items()})
+
+    @cached_property
+    def relays(self) -> frozenset[str]:
+        """Nodes that pass inputs of the whole on, unchanged: each section that reads one may have its own copy, fed with the input.
+
+        A chain of Identity nodes over an input, for example. What runs after state, and a default that is computed, is not.
+        """
+        nodes, producer, found = self.name_to_node_map, self.producer, set[str]()
+
+        def is_everywhere(name: str) -> bool:
+            return nodes[name].kind == "input" or nodes[name].is_shared_constant or name in found
+
+        waiting = [n for n in self.nodes if n.kind == "input"]
+        while waiting:
+            for name in self.followers.get(waiting.pop().name, ()):
+                node = nodes[name]
+                if name not in found and self._passes_on(node) and all(is_everywhere(producer[t]) for t in node.inputs):
+                    found.add(name)
+                    waiting.append(node)
+        return frozenset(found)
+
+    def _passes_on(self, node: Node) -> bool:
+        return (
+            node.role in _SAME
+            and node.kind == "op"
+            and node.group is None
+            and not node.stateful
+            and 0 < len(node.outputs) <= len(node.inputs)
+            and all(self.name_to_node_map[self.producer[t]].is_shared_constant for t in node.inputs[len(node.outputs) :])
+            and not any(t in self.captive or t in self.defaults for t in node.outputs)
+            and self._after_state.isdisjoint(node.control_inputs)
+        )
+
+    @cached_property
+    def _after_state(self) -> Set[str]:
+        """Nodes that hold state, and all that run after them, directly or not."""
+        if not any(n.control_inputs for n in self.nodes if n.role in _SAME):
+            return frozenset()
+        return reachable((n.name for n in self.nodes if n.stateful and n.op != "Assert"), lambda n: self.followers.get(n, ()))
+
+    def equal_to(self, tensor: str) -> str | None:
+        """The tensor that a node passes on as this one, unchanged; None for a tensor that is computed."""
+        node = self.name_to_node_map[self.producer[tensor]]
+        return node.inputs[node.outputs.index(tensor)] if self._passes_on(node) else None
 
     @cached_property
     def followers(self) -> Mapping[str, tuple[str, ...]]:

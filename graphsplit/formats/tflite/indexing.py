@@ -10,14 +10,15 @@ from graphsplit.formats.tflite.outside import KNOWN_CUSTOM, holds_state
 from graphsplit.formats.tflite.reader import TFLiteReader
 from graphsplit.formats.tflite.roles import ROLES, role_of
 from graphsplit.formats.tflite.specs import tensor_spec
-from graphsplit.formats.tflite.validation import TFLiteError
+from graphsplit.formats.tflite.validation import Operator, TFLiteError
 from graphsplit.formats.tflite.variables import shared_state
-from graphsplit.graph.index import Function, GraphIndex, Group, Node
+from graphsplit.graph.index import Function, GraphIndex, Group, Node, Role
 from graphsplit.graph.traversal import reachable
 
 __all__ = ["index_model"]
 
 _HANDLES = {"resource", "variant"}
+_VIEWS = {"RESHAPE", "CAST"}
 
 
 def index_model(reader: TFLiteReader) -> GraphIndex:
@@ -43,7 +44,7 @@ def index_model(reader: TFLiteReader) -> GraphIndex:
         outputs = tuple(names[t] for t in operator.outputs if t != -1)
         state = holds_state(operator) or any(t in variables for t in operator.inputs) or not stateful.isdisjoint(operator.calls)
         kept = setters.get(name, ())  # nothing reads them in this run
-        nodes.append(Node(name, operator.op, reads, outputs, kept, stateful=state, role=role_of(operator)))
+        nodes.append(Node(name, operator.op, reads, outputs, kept, stateful=state, role=_role(reader, operator)))
     tensors = {names[t]: tensor_spec(reader, t) for t in {*producer, *inputs, *(read.keys() - variables)}}
     entering = {names[t] for t in inputs}
     captive = frozenset(t for t, spec in tensors.items() if spec.dtype in _HANDLES and t not in entering)
@@ -70,6 +71,17 @@ def _scratch(reader: TFLiteReader, tensors: Set[int]) -> set[int]:
         for tensor in operator.inputs:
             readers.setdefault(tensor, []).append(operator.custom and operator.op not in KNOWN_CUSTOM)
     return {t for t in tensors if not reader.is_constant(graph.tensors[t]) and all(readers.get(t, [False]))}
+
+
+def _role(reader: TFLiteReader, operator: Operator) -> Role:
+    """The role of an operator; "same" for a view that changes neither shape nor type, TFLite's only Identity."""
+    if operator.op not in _VIEWS or len(operator.outputs) != 1 or not operator.inputs or -1 in operator.inputs:
+        return role_of(operator)
+    tensors = [reader.subgraphs[0].tensors[t] for t in (operator.inputs[0], operator.outputs[0])]
+    read, output = (replace(tensor_spec(reader, t), name="") for t in (operator.inputs[0], operator.outputs[0]))
+    scaled = any((table := t.table("quantization")) is not None and table.numbers("scale") for t in tensors)
+    known = read.shape is not None and None not in read.shape
+    return "same" if known and read == output and not scaled else role_of(operator)
 
 
 def _producers(reader: TFLiteReader) -> dict[int, str]:
