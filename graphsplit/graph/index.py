@@ -6,8 +6,7 @@ Names are the field's own: an edge goes from one output (a *port*) of a node to 
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -15,6 +14,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from graphsplit.errors import TensorNotFoundError
+from graphsplit.graph.lookup import close_names, enclosing_calls, ending_with, last_components, spellings
 from graphsplit.graph.text import count_text, list_text, shape_text, shortened
 from graphsplit.graph.traversal import reachable, walk
 
@@ -158,12 +158,14 @@ class Function:
         ops: The ops of its body.
         calls: Names of the functions that these call.
         roles: The roles of the ops of its body.
+        nodes: The names of the nodes of its body.
     """
 
     name: str
     ops: tuple[str, ...]
     calls: tuple[str, ...]
     roles: frozenset[Role] = frozenset()
+    nodes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -283,6 +285,11 @@ class GraphIndex:
                 found.setdefault(before, []).append(name)
         return MappingProxyType({name: tuple(after) for name, after in found.items()})
 
+    @cached_property
+    def last_components(self) -> Mapping[str, Sequence[str]]:
+        """Last component of a name, in lower case → tensors, for names that are nearly right."""
+        return MappingProxyType(last_components(self))
+
     def ancestors(
         self,
         names: Iterable[str],
@@ -339,38 +346,37 @@ class GraphIndex:
 
         Raises TensorNotFoundError with the closest names.
         """
-        if name in self.producer:  # a TFLite name may begin or end with a blank
-            return name
+        if (tensor := self.exact(name)) is not None:
+            return tensor
         plain = name.strip().removeprefix("^")
-        if plain in self.producer:
-            return plain
-        node = self.name_to_node_map.get(plain)
-        if node is not None and node.outputs:
-            return node.outputs[0]
-        close = [c for c in self._close(plain) if c in self.producer or self.name_to_node_map[c].outputs]
-        raise TensorNotFoundError(name, close=close, known=self._ends())
+        close = [c for c in close_names(self, plain) if c in self.producer or self.name_to_node_map[c].outputs]
+        calls = enclosing_calls(self, plain)
+        inside = f"{calls[0]!r} calls a function there, and functions stay whole" if calls else ""
+        raise TensorNotFoundError(name, close=close, known=self._ends(), reason=inside)
+
+    def exact(self, name: str) -> str | None:
+        """The full name of a tensor, as of `tensor`; None for one that does not exist."""
+        for text in (name, name.strip(), name.strip().removeprefix("^")):  # a TFLite name may begin or end with a blank
+            if text in self.producer:
+                return text
+            node = self.name_to_node_map.get(text)
+            if node is not None and node.outputs:
+                return node.outputs[0]
+        return None
 
     def node(self, name: str) -> Node:
-        """The node of that name; ``node:port`` and ``^node`` are understood too. Raises TensorNotFoundError."""
-        plain = name.strip().removeprefix("^")
-        found = self.name_to_node_map.get(plain)
-        if found is None and plain in self.producer:
-            found = self.name_to_node_map[self.producer[plain]]
-        if found is None:
-            raise TensorNotFoundError(name, close=self._close(plain), kind="node", known=self._ends())
-        return found
+        """The node of that name; ``node:port``, ``^node`` and the last components are enough. Raises TensorNotFoundError."""
+        plain = name
+        for plain in spellings(name):
+            if plain in self.name_to_node_map or plain in self.producer:
+                return self.name_to_node_map[self.producer.get(plain, plain)]
+        ends = {self.producer[t] for t in ending_with(self, plain)}
+        if len(ends) != 1:
+            raise TensorNotFoundError(name, close=close_names(self, plain), kind="node", known=self._ends())
+        return self.name_to_node_map[ends.pop()]
 
     def _ends(self) -> str:
         """The inputs and outputs, for an error about a name that resembles none."""
         ends = (("input", self.inputs), ("output", self.outputs))
         texts = [f"{noun}{'s' if len(tensors) > 1 else ''} {list_text(tensors)}" for noun, tensors in ends if tensors]
         return f"the model has {' and '.join(texts)}" if texts else ""
-
-    def _close(self, name: str) -> tuple[str, ...]:
-        base, _, port = name.rpartition(":")
-        if port.isdigit() and base in self.name_to_node_map:
-            return self.name_to_node_map[base].outputs or (base,)
-        asked = base if port.isdigit() else name
-        # difflib is quadratic; constants are rarely meant and half the names.
-        names = [n.name for n in self.nodes if n.kind != "const"] or [n.name for n in self.nodes]
-        return tuple(difflib.get_close_matches(asked, names, n=3, cutoff=0.75))

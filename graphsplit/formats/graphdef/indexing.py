@@ -202,5 +202,7 @@ def _unread(nodes: Sequence[Node], captive: Set[str]) -> tuple[str, ...]:
 
 
 def _function(library: Library, name: str) -> Function:
-    ops = {n.op for n in library.functions[name].nodes}
-    return Function(name, tuple(sorted(ops)), library.calls[name], frozenset(ROLES[op] for op in ops if op in ROLES))
+    body = library.functions[name].nodes
+    ops = {n.op for n in body}
+    roles = frozenset(ROLES[op] for op in ops if op in ROLES)
+    return Function(name, tuple(sorted(ops)), library.calls[name], roles, frozenset(n.name for n in body))

@@ -105,7 +105,11 @@ def _functions(reader: TFLiteReader) -> Mapping[str, Function]:
     for number, graph in enumerate(reader.subgraphs[1:], 1):
         name, ops = reader.function_name(number), {o.op for o in graph.operators}
         called = dict.fromkeys(reader.function_name(c) for o in graph.operators for c in o.calls)
-        functions[name] = Function(name, tuple(sorted(ops)), tuple(called), frozenset(ROLES[op] for op in ops if op in ROLES))
+        outputs = frozenset(
+            graph.tensors[t].text("name").decode(errors="replace") for o in graph.operators for t in o.outputs if t != -1
+        )
+        roles = frozenset(ROLES[op] for op in ops if op in ROLES)
+        functions[name] = Function(name, tuple(sorted(ops)), tuple(called), roles, outputs)
     return MappingProxyType(functions)
 
 
