@@ -15,6 +15,7 @@ from graphsplit.formats.source import SourceFile, read_source
 from graphsplit.formats.tflite.belongings import label_lines, left_out
 from graphsplit.formats.tflite.flatbuffer import FlatError, NewerError
 from graphsplit.formats.tflite.indexing import index_model
+from graphsplit.formats.tflite.kernels import overrun
 from graphsplit.formats.tflite.outside import outside_operators, unfrozen_operator
 from graphsplit.formats.tflite.reader import TFLiteReader
 from graphsplit.formats.tflite.signatures import first_signature, signature_names, with_first
@@ -136,6 +137,16 @@ class TFLiteModel(Stored):
                 "preserves; convert the model without variables and tables",
                 path=self.path,
             )
+
+    def check_kernels(self) -> None:
+        """Refuse operators at which LiteRT would leave a tensor's memory, a crash or wrong values. Raises FormatError."""
+        reader = self.reader
+        for number in (0, *reader.reachable(c for o in reader.subgraphs[0].operators for c in o.calls)):
+            if found := overrun(reader.subgraphs[number]):
+                name = reader.operator_names[found[0]] if number == 0 else reader.function_name(number)
+                raise FormatError(
+                    f"LiteRT cannot run {name!r}: {found[1]}; write the sections unproven (verify=False)", path=self.path
+                )
 
     def check_ends(self, outputs: Sequence[str] | None = None) -> None:
         """Nothing: no TFLite operator waits for another."""

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
 from graphsplit.formats.tflite.flatbuffer import FlatError, Table, root, verify
+from graphsplit.formats.tflite.kernels import real_shapes
 from graphsplit.formats.tflite.packed import packed_files
 from graphsplit.formats.tflite.schema import IDENTIFIER, Field, fields, op_name
 from graphsplit.formats.tflite.validation import (
@@ -29,6 +30,7 @@ from graphsplit.formats.tflite.validation import (
     in_range,
     quantisation_tensors,
 )
+from graphsplit.graph.index import Shape
 from graphsplit.graph.traversal import reachable
 
 __all__ = ["TFLiteReader", "names_subgraph"]
@@ -138,6 +140,11 @@ class TFLiteReader:
             for o in graph.operators:
                 found.append((o.table.number("large_custom_options_offset"), o.table.number("large_custom_options_size")))
         return tuple((start, start + size) for start, size in found if start > ELSEWHERE)
+
+    @cached_property
+    def real_shapes(self) -> Mapping[int, Shape]:
+        """Tensor of the first subgraph → its shape in a run, where the file states one of another rank."""
+        return real_shapes(self.subgraphs[0])
 
     @cached_property
     def files(self) -> Mapping[str, bytes]:

@@ -148,6 +148,7 @@ class _Writer:
             if number == 0:
                 change["name"] = builder.CreateString(self.reader.names[old])
                 change |= self._quantisation(builder, table)
+                change |= self._shape(builder, old) if old in entering else {}
             return copy_table(builder, table, change)
 
         def renumbered(old: Sequence[int]) -> int:
@@ -179,6 +180,16 @@ class _Writer:
                 "operators": write_vector(builder, written),
             },
         )
+
+    def _shape(self, builder: Builder, tensor: int) -> dict[str, int]:
+        """The shape of an input, where the file states one that no run has."""
+        shape = self.reader.real_shapes.get(tensor)
+        if shape is None:
+            return {}
+        return {
+            "shape": write_numbers(builder, [1 if s is None else s for s in shape]),
+            "shape_signature": write_numbers(builder, [-1 if s is None else s for s in shape]),
+        }
 
     def _quantisation(self, builder: Builder, tensor: Table) -> dict[str, int]:
         """Quantisation whose scales are tensors themselves, with their new numbers."""
