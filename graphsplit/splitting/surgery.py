@@ -89,10 +89,11 @@ def _planned(model: Model, request: CutRequest, sizes: Sizes) -> Plan:
         firm=request.firm,
     )
     training = training_note(model.index, planned.outputs)
+    left = model.original.left_out([(s.inputs, s.outputs) for s in planned.sections])
     return replace(
         planned,
         origin=request.origin,
-        notes=(*model.original.choice.notes, *filter(None, [training]), *request.notes, *planned.notes),
+        notes=(*model.original.choice.notes, *filter(None, [training]), *request.notes, *planned.notes, *left),
         devices=request.devices,
     )
 

@@ -14,12 +14,10 @@ from dataclasses import dataclass
 
 from graphsplit.formats.tflite.validation import TFLiteError
 
-__all__ = ["Code", "code_of", "moved", "packed_names", "unexplained"]
+__all__ = ["Code", "code_of", "moved", "unexplained"]
 
 _ALIGNED = 64  # bytes
 _ZIP = b"PK\x03\x04"
-_ENTRY = struct.Struct("<4s5H3I2H")  # header of a file in a zip archive
-_MOST = 100  # files of an archive that are named
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,26 +86,6 @@ def moved(section: memoryview, whole: memoryview, codes: Iterable[Code]) -> memo
             data[at : at + len(old)] = new
             at = data.find(old, at + len(old), len(section))
     return memoryview(bytes(data))
-
-
-def packed_names(data: memoryview, end: int) -> tuple[str, ...]:
-    """Names of the files that are packed behind a flatbuffer, as far as they follow one another; nothing is unpacked.
-
-    Args:
-        data: The file.
-        end: Where the flatbuffer ends.
-    """
-    rest = bytes(data[end : end + 2**16])
-    at = rest.find(_ZIP)
-    found: list[str] = []
-    while 0 <= at <= len(rest) - _ENTRY.size and len(found) < _MOST:
-        mark, _, _, _, _, _, _, packed, _, length, extra = _ENTRY.unpack_from(rest, at)
-        if mark != _ZIP:
-            break
-        start = at + _ENTRY.size
-        found.append(rest[start : start + length].decode("utf-8", "backslashreplace"))
-        at = start + length + extra + packed
-    return tuple(found)
 
 
 def unexplained(data: memoryview, end: int, explained: Collection[tuple[int, int]]) -> int:

@@ -127,6 +127,13 @@ class Table:
         target = self._target(fields(self.kind)[name])
         return b"" if target is None else bytes(_vector(self.data, target, 1))
 
+    def texts(self, name: str) -> tuple[bytes, ...]:
+        """A vector of strings, each of which ends with a zero byte."""
+        target = self._target(fields(self.kind)[name])
+        count = 0 if target is None else len(_vector(self.data, target, 4)) // 4
+        places = range((target or 0) + 4, (target or 0) + 4 + 4 * count, 4)
+        return tuple(bytes(_ended(self.data, p + int(_read(self.data, "<I", p)), f"{self.kind}.{name}")) for p in places)
+
     def raw(self, name: str) -> memoryview:
         """The bytes of a vector of scalars, not copied."""
         field = fields(self.kind)[name]
@@ -232,8 +239,12 @@ def verify(table: Table) -> int:
             if field.kind in SCALARS or not field.kind or not here.has(field.name):
                 continue
             if field.kind == "string":
-                spend(_ended(here, field.name))
+                target = here._target(field)
+                assert target is not None
+                spend(len(_ended(here.data, target, f"{here.kind}.{field.name}")))
                 end = max(end, here.target_end(field, 1) + 1)
+            elif field.kind == "[string]":
+                spend(sum(len(text) + 4 for text in here.texts(field.name)))
             elif field.kind.startswith("["):
                 if field.kind[1:-1] in SCALARS:
                     spend(len(here.raw(field.name)))
@@ -247,12 +258,9 @@ def verify(table: Table) -> int:
     return end
 
 
-def _ended(table: Table, name: str) -> int:
-    """The length of a string that ends with a zero byte, which C++ looks for. Raises FlatError."""
-    target = table._target(fields(table.kind)[name])
-    if target is None:
-        return 0
-    length = len(_vector(table.data, target, 1))
-    if _read(table.data, "<B", target + 4 + length):
-        raise FlatError(f"{table.kind}.{name} at byte {table.at:,} does not end")
-    return length
+def _ended(data: memoryview, at: int, what: str) -> memoryview:
+    """A string that ends with a zero byte, which C++ looks for. Raises FlatError."""
+    text = _vector(data, at, 1)
+    if _read(data, "<B", at + 4 + len(text)):
+        raise FlatError(f"{what} at byte {at:,} does not end")
+    return text

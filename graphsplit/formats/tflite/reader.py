@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
 from graphsplit.formats.tflite.flatbuffer import FlatError, Table, root, verify
+from graphsplit.formats.tflite.kernels import real_shapes
+from graphsplit.formats.tflite.packed import packed_files
 from graphsplit.formats.tflite.schema import IDENTIFIER, Field, fields, op_name
 from graphsplit.formats.tflite.validation import (
     ELSEWHERE,
@@ -28,6 +30,7 @@ from graphsplit.formats.tflite.validation import (
     in_range,
     quantisation_tensors,
 )
+from graphsplit.graph.index import Shape
 from graphsplit.graph.traversal import reachable
 
 __all__ = ["TFLiteReader", "names_subgraph"]
@@ -119,6 +122,16 @@ class TFLiteReader:
             return self.data[offset : offset + size]
         return table.raw("data")
 
+    def place(self, buffer: int) -> int:
+        """Where in the file the bytes of a buffer begin."""
+        table = self.buffers[buffer]
+        offset: int = table.number("offset")
+        return (
+            offset
+            if offset > ELSEWHERE
+            else table.place("data") + int.from_bytes(self.data[table.place("data") :][:4], "little") + 4
+        )
+
     @cached_property
     def elsewhere(self) -> tuple[tuple[int, int], ...]:
         """Ranges of bytes that buffers and options state to be theirs."""
@@ -127,6 +140,16 @@ class TFLiteReader:
             for o in graph.operators:
                 found.append((o.table.number("large_custom_options_offset"), o.table.number("large_custom_options_size")))
         return tuple((start, start + size) for start, size in found if start > ELSEWHERE)
+
+    @cached_property
+    def real_shapes(self) -> Mapping[int, Shape]:
+        """Tensor of the first subgraph → its shape in a run, where the file states one of another rank."""
+        return real_shapes(self.subgraphs[0])
+
+    @cached_property
+    def files(self) -> Mapping[str, bytes]:
+        """Files that are packed behind the flatbuffer, by name."""
+        return packed_files(self.data, self.end)
 
     def is_constant(self, tensor: Table) -> bool:
         """Whether the file holds the value of a tensor that no operator outputs."""
