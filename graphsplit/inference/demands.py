@@ -16,7 +16,9 @@ from dataclasses import dataclass, field, replace
 from math import prod
 
 from graphsplit.formats import Model
-from graphsplit.graph.index import Node, Shape
+from graphsplit.graph.index import Node, Shape, itemsize
+from graphsplit.inference.operands import COUNTS, SHAPES
+from graphsplit.inference.rearranging import before_einsum, before_slice, before_split, before_squeeze
 
 __all__ = ["Demand", "by_name", "demands", "merged_shapes"]
 
@@ -36,10 +38,13 @@ _IMAGES = {  # rank 4 at the first input
     "CropAndResize", "DepthToSpace", "SpaceToDepth", "ExtractImagePatches", "FusedBatchNorm", "FusedBatchNormV2",
     "FusedBatchNormV3", "QuantizedConv2D",
 }  # fmt: skip
-_CONVOLUTIONS = {"Conv2D": 4, "DepthwiseConv2dNative": 4, "Conv3D": 5, "Dilation2D": 4}
+_CONVOLUTIONS = {"Conv2D": 4, "DepthwiseConv2dNative": 4, "Conv3D": 5, "Dilation2D": 4, "MaxPool3D": 5, "AvgPool3D": 5}
 _FLAGS = {("Switch", 1), ("RefSwitch", 1), ("If", 0), ("StatelessIf", 0), ("LoopCond", 0), ("Assert", 0)}
+_COMPARED = {"Equal", "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual", "LogicalAnd", "LogicalOr", "LogicalXor"}
+_CELLS = {"LSTMBlockCell": 3, "BlockLSTM": 4, "BlockLSTMV2": 4, "GRUBlockCell": 2}  # the operand that holds the weights
 _GATHERS = {"Gather": 0, "GatherV2": 0, "ResourceGather": 0, "EmbeddingLookup": 0}
 _CONTENTS = {"DecodeWav": "wav", "DecodeBmp": "bmp", "DecodePng": "picture", "DecodeJpeg": "picture", "DecodeImage": "picture"}
+_EXAMPLES = {"ParseExample", "ParseExampleV2", "ParseSingleExample"}
 _CONTENTS |= {"DecodeAndCropJpeg": "picture", "ExtractJpegShape": "picture", "DecodeGif": "gif"}
 _RANDOM = re.compile(r"Random(Uniform|StandardNormal)(V2|Int)?|TruncatedNormal|StatelessRandom\w+")
 _KEEP = re.compile(r"keep_?(prob|rate|proba)|prob(ability)?_?keep|dropout_?keep", re.IGNORECASE)
@@ -52,10 +57,13 @@ class Demand:
 
     Attributes:
         shape: Rank and sizes that its readers need; None: no reader says.
-        content: What strings hold: "picture", "gif", "bmp", "wav", "number", "text"; empty: nobody says.
+        content: What strings hold: "picture", "gif", "bmp", "wav", "raw", "example", "number", "text"; empty: nobody says.
         value: The number that switches off what only training does: a share that is kept or dropped, a flag.
         below: Integers have to be smaller than this, since they index a table.
-        elements: How many elements one frame has, where a Reshape says so.
+        elements: How many elements one frame has, where a Reshape says so; of "raw" strings, how many bytes.
+        count: A number that makes sense: how many, how large.
+        encoded: Whether strings are encoded in base64.
+        reader: The node that parses an "example".
     """
 
     shape: Shape | None = None
@@ -63,6 +71,9 @@ class Demand:
     value: float | bool | None = None
     below: int | None = None
     elements: int | None = None
+    count: int | None = None
+    encoded: bool = False
+    reader: str = ""
 
     def merged(self, other: Demand) -> Demand:
         """Both requirements; where they contradict each other, the first."""
@@ -72,6 +83,9 @@ class Demand:
             other.value if self.value is None else self.value,
             min((b for b in (self.below, other.below) if b is not None), default=None),
             self.elements or other.elements,
+            other.count if self.count is None else self.count,
+            self.encoded or other.encoded,
+            self.reader or other.reader,
         )
 
 
@@ -132,8 +146,13 @@ class _Reading:
             return Demand(self.channels(node, 4, self.sizes(node, 1, -1)))
         if op in _IMAGES and place == 0:
             return Demand(self.channels(node, 4, self.sizes(node, 1, 0) if op.startswith("FusedBatchNorm") else None))
-        if op == "CropAndResize" and place == 1:
-            return Demand((None, 4))
+        if place in SHAPES.get(op, {}) or place in COUNTS.get(op, {}):
+            return Demand(SHAPES.get(op, {}).get(place), count=COUNTS.get(op, {}).get(place))
+        if op in _CELLS:
+            return Demand(self.cell(node, place))
+        if op == "Einsum":
+            equation = self.attribute(node, "equation").partition(": ")[2].strip('"')
+            return Demand(before_einsum(equation, place, [self.shape(node, i) for i in range(len(node.inputs))]))
         if op in _GATHERS and place == _GATHERS[op] + 1:
             return Demand(below=self.sizes(node, _GATHERS[op], 0))
         if op == "EnsureShape":
@@ -143,6 +162,15 @@ class _Reading:
             return Demand(below=int(depth_of[0]) if depth_of else None)
         if op in _CONTENTS and place == 0:
             return Demand((), content=_CONTENTS[op])
+        if op == "DecodeBase64":
+            return replace(self.of(node.outputs[0], depth + 1), encoded=True)
+        if op in ("DecodeRaw", "DecodePaddedRaw") and place == 0:
+            dtype = self.attribute(node, "out_type").rpartition("_")[2].lower()
+            size = itemsize({"float": "float32", "double": "float64"}.get(dtype, dtype)) or 1
+            after = self.of(node.outputs[0], depth + 1)
+            return Demand(content="raw", elements=int(size * (after.elements or 1)))
+        if op in _EXAMPLES and place == 0:
+            return Demand(content="example", reader=node.name)
         if op == "StringToNumber":
             return Demand(content="number")
         if op in ("StringSplit", "StringSplitV2", "UnicodeDecode", "RegexReplace", "StringLower", "StringToHashBucketFast"):
@@ -173,8 +201,15 @@ class _Reading:
             return self.paired(node, place, depth)
         if op in ("Greater", "GreaterEqual", "Less", "LessEqual") and self.is_random(node.inputs[1 - place]):
             return Demand((), value=0.0)  # random >= rate
+        if op in _COMPARED and place < 2:
+            after = self.of(node.outputs[0], depth + 1)
+            return Demand(() if after.shape == () else None)
         if op in ("ConcatV2", "Concat") or op in ("Pack", "AddN"):
             return self.alike(node, place, depth)
+        if op in ("Split", "SplitV") and place == (op == "Split"):
+            axis = self.constant(node, 0 if op == "Split" else 2)
+            pieces = [self.of(t, depth + 1).shape for t in node.outputs]
+            return Demand(None if axis is None else before_split(axis[0], len(node.outputs), pieces))
         if place:
             return Demand()
         after = self.of(node.outputs[0], depth + 1) if node.outputs else Demand()
@@ -223,17 +258,37 @@ class _Reading:
             if shape is None:
                 return Demand()
             return Demand((*shape[:at], int(count), *shape[at:]))
-        if op in ("Split", "SplitV", "Slice", "StridedSlice", "Tile"):
-            return Demand()
+        if op == "Squeeze":
+            axes = [int(n) for n in re.findall(r"-?\d+", self.attribute(node, "squeeze_dims"))]
+            return replace(after, shape=before_squeeze(axes, shape))
+        if op == "StridedSlice":
+            begin, strides = self.sizes(node, 1, 0), self.constant(node, 3)
+            names = ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")
+            masks = {n: int(self.attribute(node, n).rpartition(" ")[2] or 0) for n in names}
+            unit = [abs(s) == 1 for s in strides or (0,) * (begin or 0)]
+            return Demand(None if begin is None else before_slice(begin, masks, unit, shape))
         return Demand()
+
+    def cell(self, node: Node, place: int) -> Shape | None:
+        """An operand of a recurrent cell whose weights are [inputs + units, gates · units]."""
+        op, at = node.op, _CELLS[node.op]
+        weights = self.shape(node, at)
+        gates = 2 if op == "GRUBlockCell" else 4
+        rows, columns = weights if weights is not None and len(weights) == 2 else (None, None)
+        units = None if columns is None else columns // gates
+        inputs = None if rows is None or units is None else rows - units
+        first = 1 if op.startswith("BlockLSTM") else 0
+        if first and place == 0:
+            return ()
+        if place == first:
+            return (None, None, inputs) if first else (None, inputs)
+        return (None, units) if place < at else None
 
     def paired(self, node: Node, place: int, depth: int) -> Demand:
         """Arithmetic of two tensors."""
         other = node.inputs[1 - place]
         if node.op in ("Add", "AddV2") and self.is_random(other):
             return Demand((), value=1.0)  # floor(random + keep)
-        if node.op == "Sub" and place == 1 and self.is_random(node.outputs[0], forward=True):
-            return Demand((), value=0.0)
         after = self.of(node.outputs[0], depth + 1)
         shape = self.shape(node, 1 - place)
         if after.value is not None and node.op == "Sub" and place == 1:  # 1 − rate
@@ -247,15 +302,31 @@ class _Reading:
     def alike(self, node: Node, place: int, depth: int) -> Demand:
         """Inputs of one op that have the same rank."""
         after = self.of(node.outputs[0], depth + 1)
-        if after.shape is not None and node.op != "Pack":
-            return Demand(tuple(None for _ in after.shape))
         axis = self.constant(node, len(node.inputs) - 1) if node.op == "ConcatV2" else None
+        if after.shape is not None and node.op != "Pack":
+            shape = list(after.shape if node.op == "AddN" else (None for _ in after.shape))
+            if axis is not None and -len(shape) <= axis[0] < len(shape):
+                shape[axis[0]] = self.share(node, place, after.shape[axis[0]], axis[0])
+            return Demand(tuple(shape))
         for i in range(len(node.inputs)):
             shape = self.shape(node, i) if i != place else None
             if shape and node.op != "Concat" and i < len(node.inputs) - (node.op == "ConcatV2"):
                 along = None if axis is None else int(axis[0]) % len(shape)
                 return Demand(tuple(None if node.op == "ConcatV2" and along in (None, k) else d for k, d in enumerate(shape)))
         return Demand()
+
+    def share(self, node: Node, place: int, total: int | None, axis: int) -> int | None:
+        """The size of one part of a ConcatV2: what the parts of known size leave, in equal shares of the inputs."""
+        index = self.model.index
+        sizes = [self.sizes(node, i, axis) for i in range(len(node.inputs) - 1)]
+        unknown = [i for i, size in enumerate(sizes) if size is None]
+        if total is None or any(index.name_to_node_map[index.producer[node.inputs[i]]].kind != "input" for i in unknown):
+            return None
+        left = total - sum(size for size in sizes if size is not None)
+        if place not in unknown or left < len(unknown):
+            return None
+        each = left // len(unknown)
+        return left - each * (len(unknown) - 1) if place == unknown[-1] else each
 
     # what is known about other tensors
 
@@ -314,12 +385,9 @@ class _Reading:
         sizes = [self.constant(pack, i) for i in range(len(pack.inputs))]
         return [-1 if s is None else s[0] for s in sizes]
 
-    def is_random(self, tensor: str, *, forward: bool = False) -> bool:
-        """Whether a tensor is a random number, perhaps scaled and shifted; or, forward, is compared with or added to one."""
+    def is_random(self, tensor: str) -> bool:
+        """Whether a tensor is a random number, perhaps scaled and shifted."""
         index = self.model.index
-        if forward:
-            readers = [index.name_to_node_map[r] for r in index.consumers.get(tensor, ())]
-            return any(self.is_random(t) for r in readers for t in r.inputs if t != tensor)
         for _ in range(6):
             node = index.name_to_node_map[index.producer[tensor]]
             if _RANDOM.fullmatch(node.op):

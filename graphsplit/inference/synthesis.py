@@ -241,6 +241,8 @@ class Synthesis:
         if spec.dtype == "bool":
             return rng.random(shape) < 0.5
         kind = numpy_dtype(spec)
+        if of.demand.count is not None and kind.kind in "iuf":
+            return np.full(shape, of.demand.count, kind)
         if kind.kind in "iu" or kind.names:
             return rng.integers(0, 2 if of.demand.below is None else max(1, of.demand.below), shape).astype(kind)
         return rng.standard_normal(shape).astype(kind)
