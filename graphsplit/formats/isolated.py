@@ -64,7 +64,7 @@ def freeze_apart(task: Task, said: Mapping[str, object], path: Path, *, patient:
 
 def _way_on(error: ChildError) -> str:
     if isinstance(error, (OutOfMemoryError, OutOfTimeError)):
-        return "freeze it where there is more of that and pass the frozen graph, or load it with isolate=False if you made it"
+        return "freeze it where there is more of that, and pass the frozen graph"
     return "save it again with the TensorFlow that is installed, or pass its frozen graph"
 
 
