@@ -304,10 +304,10 @@ class _Reading:
         after = self.of(node.outputs[0], depth + 1)
         axis = self.constant(node, len(node.inputs) - 1) if node.op == "ConcatV2" else None
         if after.shape is not None and node.op != "Pack":
-            shape = list(after.shape if node.op == "AddN" else (None for _ in after.shape))
-            if axis is not None and -len(shape) <= axis[0] < len(shape):
-                shape[axis[0]] = self.share(node, place, after.shape[axis[0]], axis[0])
-            return Demand(tuple(shape))
+            sizes = list(after.shape if node.op == "AddN" else (None for _ in after.shape))
+            if axis is not None and -len(sizes) <= axis[0] < len(sizes):
+                sizes[axis[0]] = self.share(node, place, after.shape[axis[0]], axis[0])
+            return Demand(tuple(sizes))
         for i in range(len(node.inputs)):
             shape = self.shape(node, i) if i != place else None
             if shape and node.op != "Concat" and i < len(node.inputs) - (node.op == "ConcatV2"):

@@ -56,7 +56,7 @@ def before_slice(begin: int, masks: Mapping[str, int], unit: Sequence[bool], aft
     dims: list[int | None] = []
     rest = list(after)
     ellipsis = next((i for i in range(begin) if is_on("ellipsis_mask", i)), begin)
-    behind = [i for i in range(ellipsis + 1, begin)]
+    behind = list(range(ellipsis + 1, begin))
     taken = sum(is_on("new_axis_mask", i) or not is_on("shrink_axis_mask", i) for i in behind)
 
     def entry(i: int) -> None:
