@@ -214,7 +214,7 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     "caffe": (caffe(), r"this seems to be a Caffe model; convert it to TensorFlow first$"),
     "hdf5": (
         b"\x89HDF\r\n\x1a\n" + bytes(100),
-        r"this is an HDF5 file \(the weights of a Keras model, without the model\?\); build the model in Keras, load the weights and",
+        r"this is an HDF5 file \(the weights of a Keras model, without the model\?\); build the model in Keras, ",
     ),
     "keras h5": (
         b"\x89HDF\r\n\x1a\n" + bytes(100) + b"model_config" + bytes(30),

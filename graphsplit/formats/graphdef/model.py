@@ -14,6 +14,7 @@ from graphsplit.errors import FormatError, TrustError
 from graphsplit.formats.base import Stored
 from graphsplit.formats.graphdef.constants import tensor_value
 from graphsplit.formats.graphdef.indexing import index_graph
+from graphsplit.formats.graphdef.ops import op_table
 from graphsplit.formats.graphdef.outside import unfrozen_node
 from graphsplit.formats.graphdef.payloads import check_size
 from graphsplit.formats.graphdef.reader import GraphDefReader
@@ -140,6 +141,12 @@ class GraphDefModel(Stored):
             return
         nodes = self.reaches_outside
         shown = ", ".join(f"{n} ({self.reader.by_name[n].op})" for n in nodes[:5]) + (" …" if len(nodes) > 5 else "")
+        if all(op_table().get(self.reader.by_name[n].op) is None and n not in self.index.calls for n in nodes):
+            raise TrustError(
+                f"the model has custom ops ({shown}), code from outside of this file; split() runs nothing; trust=True runs them "
+                "where their library is loaded (tf.load_op_library)",
+                nodes=nodes,
+            )
         raise TrustError(
             f"the model reaches outside itself ({shown}): running it may read or write files, open connections or call "
             "unknown code; trust=True runs it all the same; split() runs nothing",
