@@ -122,8 +122,8 @@ class TFLiteModel(Stored):
             return
         shown = ", ".join(f"{n} ({self.index.node(n).op})" for n in nodes[:5]) + (" …" if len(nodes) > 5 else "")
         raise TrustError(
-            f"the model runs custom ops ({shown}), code from outside of this file; trust=True runs it if the runtime "
-            "has such ops; split() runs nothing",
+            f"the model runs custom ops ({shown}), code from outside of this file; split() runs nothing; trust=True runs it if the "
+            "runtime has such ops",
             nodes=nodes,
         )
 
