@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -38,12 +39,13 @@ def planned() -> Built:
 
 @pytest.mark.parametrize(
     ("program", "needs"),
-    [(_COMPILED, "ai_edge_litert.compiled_model"), (_MICRO, "tflite_micro.python.tflite_micro.runtime")],
+    [(_COMPILED, "ai_edge_litert.compiled_model"), (_MICRO, "tflite_micro")],
     ids=["CompiledModel", "TFLite Micro"],
 )
 @pytest.mark.parametrize("make", [chain, planned])
 def test_sections_run_where_the_whole_does(make, program, needs, tmp_path):
-    pytest.importorskip(needs, reason=f"{needs} is not installed")
+    if find_spec(needs.partition(".")[0]) is None or find_spec(needs) is None:
+        pytest.skip(f"{needs} is not installed")
     whole = TFLiteModel(make().bytes())
     inner = [t for n in whole.index.nodes if n.kind == "op" for t in n.outputs if t not in whole.outputs]
     for name, model in (("whole", whole), *((p.name, p.model) for p in gs.split(whole, inner[0]))):
