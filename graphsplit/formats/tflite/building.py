@@ -21,8 +21,8 @@ def copy_table(builder: Builder, table: Table, change: Mapping[str, int] | None 
     """A copy of a table and everything it refers to; `change`: scalars by value, others by their offset (0: left out)."""
     change = change or {}
     values: dict[str, float] = dict(change)
-    for known in fields(table.kind).values():
-        if known.name in change or not known.kind or not table.has(known.name):
+    for known in table.fields:
+        if known.name in change or not known.kind:
             continue
         if known.kind in SCALARS:
             values[known.name] = table.scalar(known.name)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from graphsplit.formats.tflite.building import copy_table, write_table, write_vector
 from graphsplit.formats.tflite.flatbuffer import SCALARS, FlatError, Table, root, verify
-from graphsplit.formats.tflite.schema import fields
 
 if TYPE_CHECKING:
     from flatbuffers import Builder
@@ -153,8 +152,8 @@ def _name(file: Table) -> str:
 def _walk(table: Table) -> Iterator[Table]:
     """A table and all in it."""
     yield table
-    for field in fields(table.kind).values():
-        if not field.kind or field.kind in SCALARS or field.kind == "string" or not table.has(field.name):
+    for field in table.fields:
+        if not field.kind or field.kind in SCALARS or field.kind == "string":
             continue
         if field.kind.startswith("["):
             for member in table.tables(field.name) if field.kind[1:-1] not in (*SCALARS, "string") else ():

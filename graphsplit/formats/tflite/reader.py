@@ -51,8 +51,9 @@ class TFLiteReader:
         self.model = root(data, "Model")
         #: Where the flatbuffer ends; a file may have more behind it.
         self.end = verify(self.model)
-        if len(self.model.tables("external_buffers")):
-            raise TFLiteError("its weights are in other files, which this version does not read")
+        tensors = (t for g in self.model.tables("subgraphs") for t in g.tables("tensors"))
+        if len(self.model.tables("external_buffers")) or any(t.number("external_buffer") for t in tensors):
+            raise TFLiteError("its weights are in other files, which this version does not read; convert it into one file")
         self.buffers = tuple(self.model.tables("buffers"))
         self.codes = tuple(_code(c) for c in self.model.tables("operator_codes"))
         count = len(self.model.tables("subgraphs"))

@@ -383,7 +383,7 @@ def test_weights_in_other_files_are_refused():
     group, buffer = schema.ExternalBufferGroupT(), schema.ExternalBufferT()
     group.name = "weights.bin"
     built.model.externalBufferGroups, built.model.externalBuffers = [group], [buffer]
-    refused(built, "its weights are in other files, which this version does not read$")
+    refused(built, "its weights are in other files, which this version does not read; convert it into one file$")
 
 
 def test_a_subgraph_that_runs_itself_is_refused():
