@@ -185,7 +185,8 @@ def test_custom_ops_are_told_with_the_way_that_runs_nothing_first() -> None:
     x = raw.placeholder("x", raw.FLOAT, -1)
     whole = GraphDefModel([raw.graph(x, raw.node("c", "MyDetection", "x"), raw.identity("y", "c"))])
     says = (
-        r"^the model has custom ops \(c \(MyDetection\)\), code from outside of this file; split\(\) runs nothing; trust=True runs them "
+        r"^the model has custom ops \(c \(MyDetection\)\), code from outside of this file; split\(\) runs nothing; "
+        r"trust=True runs them "
         r"where their library is loaded \(tf\.load_op_library\)$"
     )
     with pytest.raises(TrustError, match=says):
