@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -175,11 +174,15 @@ def _frame(
     fixed |= as_fed(kept.inputs, {t: v for t, v in chosen.items() if not isinstance(v, Mapping) and t not in fixed})
     if all(n in fixed or i.spec.optional for n, i in synthesis.inputs.items()):
         return fixed
-    if not any(i.is_open for n, i in synthesis.inputs.items() if n not in fixed):
+    if not synthesis.is_open(fixed):
         unread = [s.name for s in model.inputs if s.name not in synthesis.inputs]
         return check_feeds(model.inputs, synthesis.feeds(fixed=fixed)[0], optional=[*unused, *unread])
-    with closing(open_named(kept, "the whole model", "whole", trust=trust, timeout=_PATIENCE, outputs=parts.outputs)) as session:
-        return fitting_feeds(synthesis, lambda feed: session.run(feed, list(parts.outputs)), fixed=fixed)[0]
+    return fitting_feeds(
+        synthesis,
+        lambda: open_named(kept, "the whole model", "whole", trust=trust, timeout=_PATIENCE, outputs=parts.outputs),
+        parts.outputs,
+        fixed=fixed,
+    )[0]
 
 
 def _report(runs: Mapping[str, Sequence[Run]], names: Sequence[str], each: int, loaded: Loaded, threads: int | None) -> BenchReport:

@@ -84,7 +84,9 @@ def _input_json(model: Model, spec: TensorSpec) -> dict[str, object]:
         return spec_json(spec)
     constant = model.index.defaults[spec.name]
     value = None if constant is None else model.constant(constant)
-    shown = value is not None and value.size <= _FEW and abs(value).max(initial=0) < float("inf")  # JSON has neither NaN nor ∞
+    shown = (
+        value is not None and value.dtype.kind in "biuf" and value.size <= _FEW and abs(value).max(initial=0) < float("inf")
+    )  # JSON has neither NaN nor ∞
     return {**spec_json(spec), "optional": True, "default": value.tolist() if value is not None and shown else None}
 
 

@@ -78,23 +78,30 @@ def feeds_of(
     inputs = [p.tensor for p in source.inputs]
     computed: list[Feeds] = []
     before = open_named(model, "the sections before", "", trust=True, optimize=False, timeout=_TIMEOUT, hint=_HINT)
+    accepted = _accepted(model, [joined[t] for t in inputs], {}, shapes or {})
     with closing(before) as session:  # trusted: `find_source` has checked each of them
-
-        def compute(feed: Feeds) -> None:
-            computed.append(dict(zip(inputs, session.run(feed, [joined[t] for t in inputs]), strict=True)))
-
-        fitting_feeds(Synthesis(model, shapes=shapes), compute)
+        for feed in accepted:
+            try:
+                values = session.run(feed, [joined[t] for t in inputs])
+            except SectionRunError:
+                if computed:  # not a model for a batch of two
+                    continue
+                raise
+            computed.append(dict(zip(inputs, values, strict=True)))
     return computed
 
 
 def _accepted(model: Model, outputs: Sequence[str], fixed: Feeds, shapes: Mapping[str, Sequence[int | None]]) -> list[Feeds]:
     """Synthetic feeds; those that a model takes, where something about its inputs is unknown."""
     synthesis = Synthesis(model, shapes=shapes)
-    if not any(i.is_open for n, i in synthesis.inputs.items() if n not in fixed):
+    if not synthesis.is_open(fixed):
         return synthesis.feeds(fixed=fixed)
-    session = open_named(model, "the source", "", trust=True, optimize=False, timeout=_TIMEOUT, hint=_HINT)
-    with closing(session):
-        return fitting_feeds(synthesis, lambda feed: session.run(feed, outputs), fixed=fixed)
+    return fitting_feeds(
+        synthesis,
+        lambda: open_named(model, "the source", "", trust=True, optimize=False, timeout=_TIMEOUT, hint=_HINT),
+        outputs,
+        fixed=fixed,
+    )
 
 
 def compare_export(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -86,6 +86,10 @@ class Model(Protocol):
             outputs: What is computed.
             runs: Whether it is to run; surgery alone accepts tables, which a program may fill.
         """
+        ...
+
+    def fed_with(self, tensors: Iterable[str]) -> Model:
+        """The model with constants as inputs, those of some tensors that are constants; the model itself if none is."""
         ...
 
     def pruned(self, outputs: Sequence[str]) -> Model:

@@ -48,7 +48,7 @@ _EXAMPLES = {"ParseExample", "ParseExampleV2", "ParseSingleExample"}
 _CONTENTS |= {"DecodeAndCropJpeg": "picture", "ExtractJpegShape": "picture", "DecodeGif": "gif"}
 _RANDOM = re.compile(r"Random(Uniform|StandardNormal)(V2|Int)?|TruncatedNormal|StatelessRandom\w+")
 _KEEP = re.compile(r"keep_?(prob|rate|proba)|prob(ability)?_?keep|dropout_?keep", re.IGNORECASE)
-_DROP = re.compile(r"drop(out)?_?(rate|prob|ratio)|(^|[/_])rate$", re.IGNORECASE)
+_DROP = re.compile(r"drop(out)?_?(rate|prob|ratio)|(^|/)rate$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +310,7 @@ class _Reading:
             return Demand(tuple(sizes))
         for i in range(len(node.inputs)):
             shape = self.shape(node, i) if i != place else None
-            if shape and node.op != "Concat" and i < len(node.inputs) - (node.op == "ConcatV2"):
+            if shape is not None and node.op != "Concat" and i < len(node.inputs) - (node.op == "ConcatV2"):
                 along = None if axis is None else int(axis[0]) % len(shape)
                 return Demand(tuple(None if node.op == "ConcatV2" and along in (None, k) else d for k, d in enumerate(shape)))
         return Demand()

@@ -13,9 +13,10 @@ from graphsplit.errors import FeedError, FormatError
 from graphsplit.formats import Model
 from graphsplit.graph.index import TensorSpec
 from graphsplit.graph.text import shape_text
+from graphsplit.inference.contents import picture
 from graphsplit.inference.fed_arrays import fed_array
 from graphsplit.inference.pictures import decode_image
-from graphsplit.inference.synthesis import Feeds, Input, Synthesis, as_picture, picture, strings
+from graphsplit.inference.synthesis import Feeds, Input, Synthesis, as_picture, strings
 from graphsplit.runtimes.arrays import Array, dtype_name
 
 __all__ = ["Feeds", "check_feeds", "image_feeds", "made_feeds", "picture"]

@@ -21,7 +21,7 @@ _RESIZED: dict[int, Shape] = {1: (2,)}
 
 #: Op → number of an operand → its shape.
 SHAPES: dict[str, dict[int, Shape]] = {
-    "AudioSpectrogram": {0: _MATRIX},
+    "AudioSpectrogram": {0: (16_000, None)},  # a second, so that there are frames
     "BroadcastTo": {1: _VECTOR},
     "CTCBeamSearchDecoder": _CTC,
     "CTCGreedyDecoder": _CTC,

@@ -16,7 +16,7 @@ from graphsplit.graph.text import shape_text
 from graphsplit.inference.adapters import runtime_of
 from graphsplit.isolation.failures import ChildError
 
-__all__ = ["Shapes", "Sizes", "frame_bytes", "infer", "stated_shapes"]
+__all__ = ["Shapes", "Sizes", "frame_bytes", "infer", "refusal", "stated_shapes"]
 
 # Two batch sizes: sizes that both agree on do not depend on the batch, the others stay unknown. Inference with an unknown
 # batch stops at every Reshape to [batch, -1, n], which would lose the number of anchors. These two differ in all that a
@@ -25,7 +25,7 @@ _BATCHES = (1, 60)
 
 _UNKNOWN_BYTES = 4096  # of a tensor whose shape nobody knows
 _GUESS = 64  # for a size that depends on the image
-_DEADLINE = 60.0  # seconds, and another one for each thousand of nodes; TensorFlow takes five for a hundred thousand
+_DEADLINE = 25.0  # seconds, and another one for each thousand of nodes; TensorFlow takes five for a hundred thousand
 _UNKNOWN = "(shapes=False leaves the shapes of border tensors unknown)"
 
 
@@ -112,6 +112,25 @@ def _once(
     return {t: specs[name] for t, name in names.items()}
 
 
+def refusal(model: Model, outputs: Sequence[str], shapes: Mapping[str, Shape]) -> str:
+    """Why TensorFlow refuses inputs of some shapes; empty if it does not, or cannot say.
+
+    Args:
+        model: The model.
+        outputs: What is computed.
+        shapes: Input → its shape.
+    """
+    if runtime_of(model).states_shapes:
+        return ""
+    try:
+        _once(model, list(outputs), None, shapes, isolate=True)
+    except _Died:
+        return ""
+    except FormatError as error:
+        return str(error).removesuffix(f" {_UNKNOWN}")
+    return ""
+
+
 def _infer_here(skeleton: bytes, tensors: list[str]) -> dict[str, tuple[str, Shape | None]]:
     from graphsplit.runtimes.tensorflow import infer_shapes
 
@@ -154,7 +173,8 @@ def _batched(
 def _common(one: Shape | None, two: Shape | None) -> Shape | None:
     if one is None or two is None or len(one) != len(two):
         return None
-    return tuple(a if a == b else None for a, b in zip(one, two, strict=True))
+    # Nothing of something (no frame of a sound that is too short) is not what is left of another size.
+    return tuple(a if a == b and a else None for a, b in zip(one, two, strict=True))
 
 
 def frame_bytes(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import difflib
 import math
-import re
-import struct
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,13 +14,14 @@ from graphsplit.errors import FeedError
 from graphsplit.formats import Model
 from graphsplit.graph.index import Shape, TensorSpec, itemsize
 from graphsplit.graph.text import bytes_text, shape_text
+from graphsplit.inference.contents import content, example, picture
 from graphsplit.inference.demands import Demand, by_name, demands, merged_shapes
 from graphsplit.inference.pictures import encode_jpeg
 from graphsplit.inference.shapes import stated_shapes
 from graphsplit.isolation.child_process import memory_limit
 from graphsplit.runtimes.arrays import Array
 
-__all__ = ["Feeds", "Input", "Synthesis", "as_fed", "as_picture", "numpy_dtype", "picture", "strings"]
+__all__ = ["Feeds", "Guess", "Input", "Synthesis", "as_fed", "as_picture", "numpy_dtype", "picture", "strings"]
 
 #: Tensor → array.
 Feeds = dict[str, Array]
@@ -33,12 +33,22 @@ _SMALL = 4096  # bytes of a constant that may be such a size
 _QUANTISED = {"qint8": np.int8, "quint8": np.uint8, "qint16": np.int16, "quint16": np.uint16, "qint32": np.int32}
 _MOST = 2**32  # bytes that the random numbers of one synthetic feed may take
 _CHANNELS = (1, 3, 4)
-_TRIED = 2**22  # elements of an input of a size that is only a guess
-_TRIALS = 40  # sizes that are tried where a model refuses the first
-_PIXELS = (224, 299, 256, 300, 128, 192, 160, 96, 416, 512, 227, 112, 64, 32, 28)
-_LENGTHS = (128, 64, 256, 512, 16, 32, 2, 4, 8, 10, 784, 16_000, 1024, 2048, 4096, 3, 5, 40, 44_032, 8_000)
-_NUMBER = re.compile(r"(?<![\w.])\d{1,7}(?![\w.])")
-_SECOND = 16_000  # samples
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What is tried for an input.
+
+    Attributes:
+        shape: Of one whose rank nobody states.
+        size: For every size that nobody states, except that of the batch; None: 1, or that of a picture.
+    """
+
+    shape: Shape | None = None
+    size: int | None = None
+
+
+_NO_GUESS = Guess()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +77,9 @@ class Input:
             return None
         if self.spec.dtype == "bool":
             return False
-        return by_name(self.name) if self.demand.value is None else self.demand.value
+        if self.demand.value is not None or self.demand.count is not None:
+            return self.demand.value
+        return by_name(self.name)
 
     @property
     def channels(self) -> int | None:
@@ -93,7 +105,11 @@ class Input:
         """Whether there is something to try: a size beside the batch that nobody states, or the rank."""
         if self.value is not None or self.spec.dtype == "string":
             return False
-        return (self.shape is None and self.demand.elements is None) or None in (self.shape or ())[1:] or self.shape == (None,)
+        return self.shape is None or None in self.shape[1:] or self.shape == (None,)
+
+    def guessed(self, guess: Guess) -> Input:
+        """The same input with the rank of a guess, if nobody states its rank."""
+        return self if self.shape is not None or guess.shape is None else replace(self, shape=guess.shape)
 
 
 class Synthesis:
@@ -127,60 +143,41 @@ class Synthesis:
         }
         self.resized = _resized_to(model)
         self.decodes = _decodes(model)
-        self._hints: list[int] = []
 
-    def refused(self, message: str) -> None:
-        """Take sizes from the message with which a model refused the last feeds; they are tried next."""
-        self._hints += [n for n in map(int, _NUMBER.findall(message)) if n > 1 and n not in self._hints]
+    def is_open(self, fixed: Collection[str] = ()) -> bool:
+        """Whether something about the inputs is unknown, except those that are `fixed`."""
+        return any(i.is_open for n, i in self.inputs.items() if n not in fixed)
 
-    def attempts(self, *, runs: int = 1, fixed: Feeds | None = None) -> Iterator[list[Feeds]]:
-        """Lists of feeds, of which one that the model takes is as good as any: for batch 1, and for batch 2 if the batch is free.
-
-        Args:
-            runs: How many of each.
-            fixed: Values of some inputs.
-
-        Yields:
-            The first list, and others as long as some size is unknown: the usual ones, and what `refused` learnt.
-        """
-        fixed = fixed or {}
-        open_inputs = [i for n, i in self.inputs.items() if i.is_open and n not in fixed]
-        yield self.feeds(runs=runs, fixed=fixed)
-        tried: set[int] = set()
-        pictures = any(i.channels is not None for i in open_inputs)
-        while open_inputs and len(tried) < _TRIALS:
-            # What a model says about a picture are sizes inside of the network, most often.
-            candidates = (*_PIXELS, *self._hints) if pictures else (*self._hints, *_LENGTHS)
-            size = next((n for n in candidates if n not in tried), None)
-            if size is None:
-                return
-            tried.add(size)
-            if all(math.prod(self.shape(i, 2, size)) <= _TRIED for i in open_inputs):
-                yield self.feeds(runs=runs, fixed=fixed, size=size)
-
-    def feeds(self, *, runs: int = 1, fixed: Feeds | None = None, size: int | None = None) -> list[Feeds]:
-        """One list of feeds.
+    def feeds(self, *, runs: int = 1, fixed: Feeds | None = None, guesses: Mapping[str, Guess] | None = None) -> list[Feeds]:
+        """One list of feeds: for batch 1, and for batch 2 if the batch is free.
 
         Args:
             runs: How many for each batch size.
             fixed: Values of some inputs.
-            size: For every size that nobody states; None: 1, or that of a picture.
+            guesses: Input → what is tried for it; the size of ``""`` is the batch.
 
         Raises:
             FeedError: An input is a resource or a variant, which has no values, or so large that it is not computed.
         """
-        fixed = fixed or {}
-        inputs = [i for n, i in self.inputs.items() if n not in fixed and (not i.spec.optional or self._is_fed(i))]
+        fixed, guesses = fixed or {}, guesses or {}
+        inputs = [
+            i.guessed(guesses.get(n, _NO_GUESS))
+            for n, i in self.inputs.items()
+            if n not in fixed and (not i.spec.optional or self._is_fed(i))
+        ]
+        sizes = {n: g.size for n, g in guesses.items()}
         needed = [i for i in inputs if not i.spec.optional]
         sized = [i for i in inputs if i.value is None and i.shape != ()]
         free = bool(sized) and all(i.is_free for i in sized) and not any(np.ndim(v) for v in fixed.values())
-        kinds = [(inputs, 1), *([(inputs, 2)] if free else []), *([(needed, 1)] if len(needed) < len(inputs) else [])]
+        batch = sizes.get("")
+        kinds = [(inputs, batch or 1), *([(inputs, 2)] if free and batch is None else [])]
+        kinds += [(needed, 1)] if len(needed) < len(inputs) else []
         for each in inputs:
-            self._check_size(each, size)
+            self._check_size(each, sizes.get(each.name))
         return [
-            fixed | {i.name: self._made(i, batch, size, seed=1000 * run + batch) for i in fed}
+            fixed | {i.name: self._made(i, n, sizes.get(i.name), seed=1000 * run + n) for i in fed}
             for run in range(max(1, runs))
-            for fed, batch in kinds
+            for fed, n in kinds
         ]
 
     def of(self, inputs: Collection[Input], batch: int) -> Feeds:
@@ -224,6 +221,11 @@ class Synthesis:
     def _picture_shape(self, of: Input, batch: int, size: int | None) -> tuple[int, ...]:
         height, width = (size, size) if size is not None else self.resized or (_SIZE, _SIZE)
         shape = (None, None, None, 3) if of.shape is None else of.shape
+        inner = shape[-3:]
+        if size is None and of.demand.elements and inner.count(None) == 2:
+            pixels = of.demand.elements // math.prod(d for d in inner if d)
+            height = next(h for h in range(math.isqrt(pixels), 0, -1) if pixels % h == 0) if pixels else 1
+            width = max(1, pixels // height)
         if of.channels == 1:
             return shape[0] or batch, shape[1] or 3, shape[2] or height, shape[3] or width
         last = (shape[-3] or height, shape[-2] or width, shape[-1] or 3)
@@ -250,37 +252,17 @@ class Synthesis:
     def _contents(self, of: Input, seed: int) -> list[bytes]:
         """What strings hold."""
         kind = of.demand.content or ("picture" if self.decodes else "")
-        if kind in ("picture", "gif"):
+        if kind == "picture":
             size = self.resized or (_SIZE, _SIZE)
-            return [encode_jpeg(picture(*size, seed=seed + i)) for i in range(2)]
-        if kind == "wav":
-            return [_wav(seed)]
-        if kind == "bmp":
-            return [_bmp(picture(64, 64, seed=seed))]
-        return {"number": [b"1.5", b"2"], "text": [b"a cat sat on the mat", b"two birds"]}.get(kind, [b""])
+            contents = [encode_jpeg(picture(*size, seed=seed + i)) for i in range(2)]
+        elif kind == "example":
+            contents = [example(self.model, of.demand.reader)]
+        else:
+            contents = content(kind, seed, of.demand.elements or 1)
+        return [base64.urlsafe_b64encode(c).rstrip(b"=") for c in contents] if of.demand.encoded else contents
 
 
 # values
-
-
-def picture(height: int, width: int, *, seed: int = 0) -> Array:
-    """A synthetic RGB picture: uint8 [height, width, 3].
-
-    Gradients, discs and boxes of several sizes and a little noise, so that neither flat nor random regions dominate.
-    """
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    image = np.stack([255 * x / max(width - 1, 1), 255 * y / max(height - 1, 1), 128 + 100 * np.sin((x + y) / 17)], axis=-1)
-    for _ in range(12):
-        cy, cx = rng.uniform(0, height), rng.uniform(0, width)
-        radius = rng.uniform(0.03, 0.25) * max(min(height, width), 1)
-        if rng.random() < 0.5:
-            inside = (y - cy) ** 2 + (x - cx) ** 2 < radius**2
-        else:
-            inside = (abs(y - cy) < radius) & (abs(x - cx) < radius * rng.uniform(0.4, 1.6))
-        image[inside] = rng.uniform(0, 255, 3)
-    image += rng.normal(0, 6, image.shape)
-    return image.clip(0, 255).astype(np.uint8)
 
 
 def as_picture(image: Array, spec: TensorSpec, channels: int, count: int) -> Array:
@@ -309,27 +291,6 @@ def strings(shape: tuple[int, ...], values: Sequence[bytes]) -> Array:
     for place, where in enumerate(np.ndindex(shape)):
         array[where] = values[place % len(values)]
     return array
-
-
-def _wav(seed: int) -> bytes:
-    """A second of sound: 16 bit, mono, 16 kHz."""
-    rng = np.random.default_rng(seed)
-    time = np.arange(_SECOND) / _SECOND
-    samples = (9000 * np.sin(2 * np.pi * (300 + 400 * time) * time) + rng.normal(0, 500, _SECOND)).astype("<i2").tobytes()
-    head = struct.pack(
-        "<4sI8sIHHIIHH4sI", b"RIFF", 36 + len(samples), b"WAVEfmt ", 16, 1, 1, _SECOND, 2 * _SECOND, 2, 16, b"data", len(samples)
-    )
-    return head + samples
-
-
-def _bmp(image: Array) -> bytes:
-    """A picture as a BMP file."""
-    height, width = image.shape[:2]
-    rows = np.zeros((height, -(-3 * width // 4) * 4), np.uint8)
-    rows[:, : 3 * width] = image[::-1, :, ::-1].reshape(height, -1)
-    pixels = rows.tobytes()
-    head = struct.pack("<2sIHHI", b"BM", 54 + len(pixels), 0, 0, 54)
-    return head + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, len(pixels), 2835, 2835, 0, 0) + pixels
 
 
 def as_fed(inputs: Sequence[TensorSpec], values: Mapping[str, object]) -> Feeds:

@@ -143,7 +143,7 @@ def whole_of(
         FormatError: if the model is not where the manifest says, or is not the one that was split.
         CutError: for rewrites that this version does not know.
     """
-    whole = _source(parts, model, trust, remedy)
+    whole = _source(parts, model, trust, remedy).fed_with(parts.inputs)
     if rewritten and parts.rewrites:
         return rewrite_again(as_graphdef(whole, "a rewrite"), parts.rewrites)
     return whole

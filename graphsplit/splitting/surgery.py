@@ -49,9 +49,15 @@ def plan(model: ModelLike, *, shapes: Shapes = True, trust: bool = False, isolat
         OptionError: for an option that does not exist.
         FormatError: for a file that cannot be read.
     """
-    model = as_model(model, trust=trust, isolate=isolate)
+    model = _fed(as_model(model, trust=trust, isolate=isolate), cut)
     sizes = Sizes(model, shapes=shapes, isolate=isolate, outputs=_kept(model, cut))
     return _planned(model, read_request(plan, model, cut, sizes), sizes)
+
+
+def _fed(model: Model, cut: PlanOptions) -> Model:
+    """The model, with the constants that `inputs` names as inputs."""
+    inputs = cut.get("inputs")
+    return model if inputs is None else model.fed_with(tensors_of(model.index, inputs))
 
 
 def _kept(model: Model, cut: PlanOptions) -> tuple[str, ...]:
@@ -157,6 +163,7 @@ def split(
         for option in cut:
             raise OptionError(f"{option} is decided when a split is planned; pass it to plan(), not with a plan", option=option)
         planned = at
+        model = model.fed_with(planned.inputs)
         check_belongs(model.index, planned)
         model.check_frozen(planned.outputs, runs=False)
     else:
@@ -164,6 +171,7 @@ def split(
             if cut.get("outputs") is not None:
                 raise CutError("the second argument and outputs both say where to cut; pass one of them")
             cut["outputs"] = at
+        model = _fed(model, cut)
         model.check_frozen(_kept(model, cut), runs=False)
         sizes = Sizes(model, shapes=shapes, isolate=isolate, outputs=_kept(model, cut))
         planned = _planned(model, read_request(split, model, cut, sizes), sizes)

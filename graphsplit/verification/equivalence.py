@@ -7,7 +7,7 @@ NaN; dtype and shape are compared first; integers, bools and strings are compare
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
@@ -20,7 +20,7 @@ from graphsplit.formats import Model, ModelLike, as_model
 from graphsplit.graph.options import check_count, check_number, hinted
 from graphsplit.graph.training import training_note
 from graphsplit.inference.feeds import Feeds, check_feeds
-from graphsplit.inference.fitting import ADVICE, was_refused
+from graphsplit.inference.fitting import ADVICE, fitting_feeds, was_refused
 from graphsplit.inference.runtime import Runnable
 from graphsplit.inference.sessions import NamedSession, check_runnable, open_named
 from graphsplit.inference.synthesis import Synthesis, as_fed
@@ -93,6 +93,7 @@ def verify(
     check_number("atol", atol)
     model = as_model(model, trust=trust, isolate=isolate)
     parts = parts if isinstance(parts, Parts) else load_parts(parts)
+    model = model.fed_with(parts.inputs)
     _check_belongs(model, parts)
     check_runnable(model, trust, parts.outputs)
     for part in parts:
@@ -113,7 +114,7 @@ def verify(
         values = {t: v for t, v in kept.items() if not isinstance(v, Mapping) and t not in fixed}
         fixed = {t: v for t, v in fixed.items() if t not in gone} | as_fed(whole.inputs, values)
         synthetic = any(n not in fixed and not i.spec.optional for n, i in synthesis.inputs.items()) or not fixed
-        attempts = synthesis.attempts(runs=runs, fixed=fixed) if synthetic else [[fixed]]
+        attempts = _attempts(synthesis, parts, fixed, runs, trust) if synthetic else [[fixed]]
     else:
         fixed, synthetic = {}, False
         checked = [check_feeds(model.inputs, feed, optional=unused) for feed in _several(feeds)]
@@ -160,7 +161,6 @@ def _compared(
                     if synthesis is None or not was_refused(error):
                         raise
                     refused = refused or error
-                    synthesis.refused(str(error.__cause__))
                     continue
                 # A section in another format lacks the default of an input: it gets the one that the whole computes.
                 if left := [p.tensor for p in parts.input_ports if not p.optional and p.tensor not in feed]:
@@ -177,10 +177,7 @@ def _compared(
             if ran:
                 break
     if refused is not None and not ran:
-        note = training_note(model.index, parts.outputs)
-        raise SectionRunError(
-            f"{refused}; {ADVICE}{f', or cut anew: {note}' if note else ''}", section=refused.section
-        ) from refused
+        raise SectionRunError(f"{refused}; {ADVICE}{_note(model, parts)}", section=refused.section) from refused
     outputs = tuple(worst(same) for same in zip(*found, strict=True))
     return Report(
         equal=all(o.equal for o in outputs),
@@ -193,6 +190,24 @@ def _compared(
         chosen=_chosen(model, ran[0], fixed, synthesis) if ran else {},
         drawn=drawn,
     )
+
+
+def _attempts(synthesis: Synthesis, parts: Parts, fixed: Feeds, runs: int, trust: bool) -> Iterator[list[Feeds]]:
+    """Synthetic feeds; where something about the inputs is unknown, or the first ones were refused, those that the whole takes."""
+    if not synthesis.is_open(fixed):
+        yield synthesis.feeds(runs=runs, fixed=fixed)
+    model, outputs = synthesis.model, list(dict.fromkeys((*parts.outputs, *parts.borders)))
+    # In the child process in any case: kernels may crash on what they are tried on.
+    opening = partial(open_named, model, "the whole model", "whole", trust=trust, timeout=_TIMEOUT, outputs=parts.outputs)
+    try:
+        yield fitting_feeds(synthesis, partial(opening, optimize=False), outputs, runs=runs, fixed=fixed)
+    except SectionRunError as error:
+        raise SectionRunError(f"{error}{_note(model, parts)}", section=error.section) from error.__cause__
+
+
+def _note(model: Model, parts: Parts) -> str:
+    note = training_note(model.index, parts.outputs)
+    return f", or cut anew: {note}" if note else ""
 
 
 def _fed_text(value: Array) -> str:

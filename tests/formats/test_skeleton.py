@@ -229,8 +229,7 @@ def test_a_graph_that_takes_one_batch_only_is_inferred_all_the_same() -> None:
 
 def test_shapes_that_the_file_states_need_no_tensorflow(tmp_path: Path) -> None:
     path = tmp_path / "model.pb"
-    stated = {"_output_shapes": raw.listed(raw.field(7, raw.dims(-1, 7)))}
-    y = raw.node("y", "Relu", "x", attrs={"T": raw.kind(raw.FLOAT), **stated})
+    y = raw.placeholder("y", raw.FLOAT, -1, 7)
     path.write_bytes(raw.graph(raw.placeholder("x", raw.FLOAT, -1, 7), y, raw.identity("z", "y")))
     code = (
         "import sys, graphsplit as gs\nfrom graphsplit.inference.shapes import infer\n"

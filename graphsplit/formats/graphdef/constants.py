@@ -27,16 +27,19 @@ _FIELDS = {
 
 
 def tensor_value(tensor: Message) -> Array | None:
-    """The value of a TensorProto; None for a dtype that NumPy lacks, for strings, and for a shape that the values do not fit."""
+    """The value of a TensorProto, strings as objects; None for a dtype that NumPy lacks and for a shape that does not fit."""
     import numpy as np
 
     dtype, shape = op_table().dtypes.get(tensor.dtype, ""), read_shape(tensor.tensor_shape)
-    if dtype not in _FIELDS or shape is None or len(shape) > _MOST_RANK or any(d is None for d in shape):
+    if (dtype not in _FIELDS and dtype != "string") or shape is None or len(shape) > _MOST_RANK or any(d is None for d in shape):
         return None
     sizes = [d for d in shape if d is not None]
     count = prod(sizes)
     if count > _MOST:
         return None
+    if dtype == "string":
+        texts = list(tensor.string_val)[:count] or [b""]
+        return np.array(texts + [b""] * (count - len(texts)), object)[:count].reshape(sizes)
     if tensor.tensor_content:
         kind = np.dtype(dtype).newbyteorder("<")
         if len(tensor.tensor_content) != count * kind.itemsize:

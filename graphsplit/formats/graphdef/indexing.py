@@ -25,12 +25,13 @@ _HANDLES = {"resource", "variant"}
 _MOST_PORTS = 2**16  # of all nodes together, beyond 16 for each; a graph that asks for more is damaged or hostile
 
 
-def index_graph(reader: GraphDefReader, outputs: tuple[str, ...] | None = None) -> GraphIndex:
+def index_graph(reader: GraphDefReader, outputs: tuple[str, ...] | None = None, fed: Set[str] = frozenset()) -> GraphIndex:
     """The index of a graph.
 
     Args:
         reader: The graph.
         outputs: The tensors it outputs, if that is known; None: what no node reads.
+        fed: Names of constants that are fed, so that they are inputs; those that are the empty content of a file always are.
 
     Raises:
         GraphError: A name repeats, an input does not exist, a node asks for an absurd number of outputs, or a function calls
@@ -77,6 +78,8 @@ def index_graph(reader: GraphDefReader, outputs: tuple[str, ...] | None = None) 
         ]
     nodes = _without_order_of_lookups(nodes)
     defaults = _defaults(nodes, tensors)
+    if fed := {*fed, *_empty_files(reader, nodes)}:
+        nodes = [replace(n, kind="input") if n.kind == "const" and n.group is None and n.name in fed else n for n in nodes]
     if defaults:
         nodes = [replace(n, kind="input") if n.outputs and defaults.get(n.outputs[0]) is not None else n for n in nodes]
     return GraphIndex(
@@ -91,6 +94,14 @@ def index_graph(reader: GraphDefReader, outputs: tuple[str, ...] | None = None) 
         calls=MappingProxyType(calls),
         defaults=MappingProxyType(defaults),
     )
+
+
+def _empty_files(reader: GraphDefReader, nodes: Sequence[Node]) -> Set[str]:
+    """Constants that decoders of pictures read and that are empty: they cannot be run unless they are fed (Inception, 2015)."""
+    read = {t for n in nodes if n.role == "decode" for t in n.inputs[:1]}
+    constants = [n.name for n in nodes if n.kind == "const" and n.outputs[0] in read] if read else []
+    values = {name: reader.attribute(reader.by_name[name], "value") for name in constants}
+    return {name for name, value in values.items() if value is not None and not any(value.tensor.string_val)}
 
 
 def _without_order_of_lookups(nodes: list[Node]) -> list[Node]:

@@ -59,6 +59,7 @@ class GraphDefModel(Stored):
         format: "graphdef", or what it was frozen from: "pbtxt", "saved_model", "keras".
         output_names: The tensors it outputs; None: those that no node reads.
         signature: The keys of its inputs and outputs, where the file states some.
+        fed: Names of constants that are fed, so that they are inputs.
 
     Raises:
         FormatError: The graph is larger than protobuf allows (2 GiB).
@@ -77,9 +78,11 @@ class GraphDefModel(Stored):
         format: str = "graphdef",
         output_names: Sequence[str] | None = None,
         signature: Signature | None = None,
+        fed: Iterable[str] = (),
     ) -> None:
         super().__init__(chunks, path=path, source=source, format=format)
         self._output_names = None if output_names is None else tuple(output_names)
+        self._fed = frozenset(fed)
         self.signature = Signature() if signature is None else signature
         check_size(self.nbytes, path)
 
@@ -123,7 +126,7 @@ class GraphDefModel(Stored):
     def index(self) -> GraphIndex:
         """The index of the graph. Raises FormatError for a graph that is not one."""
         with _no_collection():
-            return self._guard(lambda: index_graph(self.reader, self._output_names))
+            return self._guard(lambda: index_graph(self.reader, self._output_names, self._fed))
 
     @cached_property
     def reaches_outside(self) -> tuple[str, ...]:
@@ -225,9 +228,23 @@ class GraphDefModel(Stored):
         kept = GraphDefModel(
             section.chunks, path=self.path, source=self.origin, format=self.format, output_names=outputs,
             signature=self.signature.kept([t for t in self.index.inputs if self.index.producer[t] in needed], outputs),
+            fed=self._fed,
         )  # fmt: skip
         kept.choice = self.choice
         return kept
+
+    def fed_with(self, tensors: Iterable[str]) -> GraphDefModel:
+        """The model with constants as inputs, those of some tensors that are constants; the model itself if none is."""
+        nodes, producer = self.index.name_to_node_map, self.index.producer
+        fed = {producer[t] for t in tensors if t in producer and nodes[producer[t]].is_shared_constant}
+        if not fed:
+            return self
+        model = GraphDefModel(
+            self._chunks, path=self.path, source=self.origin, format=self.format, output_names=self._output_names,
+            signature=self.signature, fed=self._fed | fed,
+        )  # fmt: skip
+        model.choice = self.choice
+        return model
 
     def attributes(self, node: str) -> Mapping[str, str]:
         """The attributes of a node as text, except the value of a constant."""

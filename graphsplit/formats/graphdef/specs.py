@@ -135,6 +135,8 @@ def _shape(reader: GraphDefReader, node: NodeRange, port: int) -> Shape | None:
         element = reader.attribute(node, "element_shape")
         shape = None if element is None else read_shape(element.shape)
         return None if shape is None else (None, *shape)
+    if op_table().get(node.op) is not None:
+        return None  # `_output_shapes` is what was inferred before somebody changed the graph, perhaps
     stated = reader.attribute(node, "_output_shapes")
     if stated is not None and port < len(stated.list.shape):
         return read_shape(stated.list.shape[port])

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from graphsplit.errors import CutError
 from graphsplit.formats.graphdef.messages import dtype_number, message
+from graphsplit.formats.graphdef.ops import op_table
 from graphsplit.formats.graphdef.reader import GraphDefReader
 from graphsplit.formats.graphdef.wire import BYTES, NodeRange, attributes, encode_field, encode_varint, fields
 from graphsplit.formats.source import FileRange
@@ -23,6 +24,9 @@ from graphsplit.graph.index import Shape, TensorSpec
 __all__ = ["Chunk", "SectionBytes", "placeholder", "write_section"]
 
 Chunk = memoryview | bytes | FileRange
+
+
+_SHAPES = b"_output_shapes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +141,8 @@ def _changed(
         for raw in node.inputs
         if not raw.startswith("^") or raw[1:] in there
     ]
-    classes = _colocation(reader, node, kept)
-    if tuple(inputs) == node.inputs and classes is None and types is None:
+    changed = {**_colocation(reader, node, kept), **_hints(reader, node)}
+    if tuple(inputs) == node.inputs and not changed and types is None:
         return None
     content: list[Chunk] = []
     written = False
@@ -147,8 +151,8 @@ def _changed(
             if not written:
                 content += [encode_field(3, raw.encode()) for raw in inputs]
                 written = True
-        elif classes is not None and begin in classes:
-            content.append(classes[begin])
+        elif begin in changed:
+            content.append(changed[begin])
         else:
             content.append(reader.part(begin, end))
     if types is not None:
@@ -158,10 +162,19 @@ def _changed(
     return _node(content)
 
 
-def _colocation(reader: GraphDefReader, node: NodeRange, kept: set[str]) -> dict[int, bytes] | None:
-    """Attribute ``_class`` without the nodes that left: {where the entry begins: its new bytes}; None when nothing changes."""
+def _hints(reader: GraphDefReader, node: NodeRange) -> dict[int, bytes]:
+    """Attribute ``_output_shapes`` of an op that TensorFlow knows, which may not be true any more: {where it begins: nothing}."""
+    known = op_table().get(node.op) is not None and node.op != "Const"
+    if not known or _SHAPES not in bytes(reader.data[node.start : node.end]):
+        return {}
+    entries = attributes(reader.data, node.start, node.end)
+    return {begin: b"" for key, begin, _, _, _ in entries if key == _SHAPES.decode()}
+
+
+def _colocation(reader: GraphDefReader, node: NodeRange, kept: set[str]) -> dict[int, bytes]:
+    """Attribute ``_class`` without the nodes that left: {where the entry begins: its new bytes}."""
     if not node.colocated:
-        return None
+        return {}
     changed: dict[int, bytes] = {}
     for key, begin, _, start, end in attributes(reader.data, node.start, node.end):
         if key == "_class":
@@ -172,7 +185,7 @@ def _colocation(reader: GraphDefReader, node: NodeRange, kept: set[str]) -> dict
                 value.list.s.extend(stay)
                 entry = encode_field(1, b"_class") + encode_field(2, value.SerializeToString())
                 changed[begin] = encode_field(5, entry) if stay else b""
-    return changed or None
+    return changed
 
 
 def _node(content: list[Chunk]) -> list[Chunk]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -150,6 +150,10 @@ class TFLiteModel(Stored):
 
     def check_ends(self, outputs: Sequence[str] | None = None) -> None:
         """Nothing: no TFLite operator waits for another."""
+
+    def fed_with(self, tensors: Iterable[str]) -> TFLiteModel:
+        """The model itself: LiteRT feeds no constants."""
+        return self
 
     def pruned(self, outputs: Sequence[str]) -> TFLiteModel:
         """The model that computes some of its tensors and nothing else; the model itself if nothing is left out."""
