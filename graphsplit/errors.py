@@ -83,13 +83,13 @@ class MissingExtraError(GraphSplitError, ImportError):
 class TensorNotFoundError(GraphSplitError, LookupError):
     """No tensor or node of that name."""
 
-    def __init__(self, name: str, *, close: Sequence[str] = (), kind: str = "tensor", known: str = "") -> None:
+    def __init__(self, name: str, *, close: Sequence[str] = (), kind: str = "tensor", known: str = "", reason: str = "") -> None:
         self.name = name
         self.close = tuple(close)
         hint = f"; {known}" if known else ""
         if close:
             hint = f"; did you mean {' or '.join(repr(c) for c in self.close)}?"
-        super().__init__(f"no {kind} named {name!r}{hint}")
+        super().__init__(f"no {kind} named {name!r}{f': {reason}' if reason else ''}{hint}")
 
 
 class CutError(GraphSplitError, ValueError):

@@ -3,6 +3,7 @@
 
     python scripts/make_tflite_schema.py            # from the installed ai-edge-litert
     python scripts/make_tflite_schema.py --check    # only tell whether the file is what it would be
+    python scripts/make_tflite_schema.py --metadata FILE    # of metadata, from mediapipe's metadata_schema_py_generated.py
 
 The generated Python of a flatbuffer schema has no reflection, but it is regular: slot, kind and type of every field are read off
 the code that adds and gets it.
@@ -70,12 +71,11 @@ def snake(name: str) -> str:
 
 
 def schema(text: str) -> dict[str, Any]:
-    """The schema as plain data.
+    """Tables and unions as plain data.
 
     tables  name → [[field, type], …] by slot; a type is int8 …, string, a table, [element], or ``union NAME``, whose member is told
             by the field before it
     unions  name → {number: table}
-    enums   name → {number: member}
     """
     classes = dict(re.findall(r"^class (\w+)\(object\):\n(.*?)(?=^\S)", text, re.MULTILINE | re.DOTALL))
     creators = dict(re.findall(r"self\.(\w+) = (\w+)Creator\(self\.", text))
@@ -89,13 +89,15 @@ def schema(text: str) -> dict[str, Any]:
     unions = {
         name: {number: table for number, table in members(classes[name]).items() if int(number)} for name in set(creators.values())
     }
-    enums = {name: members(classes[name]) for name in ENUMS}
-    return {
-        "effects": effects(enums["BuiltinOperator"].values()),
-        "enums": enums,
-        "tables": dict(sorted(tables.items())),
-        "unions": dict(sorted(unions.items())),
+    return {"tables": dict(sorted(tables.items())), "unions": dict(sorted(unions.items()))}
+
+
+def model_schema(text: str) -> dict[str, Any]:
+    """The schema of models, with its enumerations and what the operators do."""
+    enums = {
+        name: members(re.findall(rf"^class {name}\(object\):\n(.*?)(?=^\S)", text, re.MULTILINE | re.DOTALL)[0]) for name in ENUMS
     }
+    return {"effects": effects(enums["BuiltinOperator"].values()), "enums": enums, **schema(text)}
 
 
 def effects(operators: Iterable[str]) -> dict[str, str]:
@@ -132,11 +134,14 @@ def main() -> None:
     """The command line."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--check", action="store_true", help="write nothing; exit 1 where the file differs")
-    made = json.dumps(schema(source()), indent=None, separators=(",", ":")).replace('],"', '],\n"').replace('},"', '},\n"') + "\n"
-    if options.parse_args().check:
-        sys.exit(int(not OUT.exists() or OUT.read_text(encoding="utf-8") != made))
-    OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(made, encoding="utf-8")
+    options.add_argument("--metadata", type=Path, help="write metadata_schema.json, from the generated Python of its schema")
+    args = options.parse_args()
+    data = model_schema(source()) if args.metadata is None else schema(args.metadata.read_text(encoding="utf-8"))
+    out = OUT if args.metadata is None else OUT.with_name("metadata_schema.json")
+    text = json.dumps(data, indent=None, separators=(",", ":")).replace('],"', '],\n"').replace('},"', '},\n"') + "\n"
+    if args.check:
+        sys.exit(int(not out.exists() or out.read_text(encoding="utf-8") != text))
+    out.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -62,8 +62,30 @@ class Request:
             owned.append(mine - known)
             known |= mine
         owned.append(self.needed - known)
-        nobody = {n.name for n in index.nodes if n.kind == "input" or (n.kind == "const" and n.group is None)}
+        nobody = {n.name for n in index.nodes if n.kind == "input" or (n.kind == "const" and n.group is None)} | self.relays
         return [mine - nobody for mine in owned]
+
+    @cached_property
+    def relays(self) -> set[str]:
+        """Nodes that pass inputs of the whole on, unless a cut names one: a section that reads one has its own."""
+        index = self.graph.index
+        nodes = index.name_to_node_map
+        named = makers(index, (t for c in self.cuts for t in c.tensors))
+        late = {n.name for n in index.nodes if any(nodes[b].stateful and nodes[b].op != "Assert" for b in closure(index, {n.name}))}
+        alike = {
+            n.name
+            for n in index.nodes
+            if n.role in ("same", "alias") and n.kind == "op" and n.group is None and len(n.inputs) == len(n.outputs)
+            if n.name not in named | late and not set(n.outputs) & {*index.captive, *index.defaults}
+        }
+        relays: set[str] = set()
+        while True:
+            inputs = {n.name for n in index.nodes if n.kind == "input"} | relays
+            everywhere = inputs | {n.name for n in index.nodes if n.is_shared_constant}
+            more = {n for n in alike if makers(index, nodes[n].inputs) <= everywhere and makers(index, nodes[n].inputs) & inputs}
+            if more <= relays:
+                return relays if self.cuts else set()
+            relays |= more
 
     @cached_property
     def loses_an_order(self) -> bool:
@@ -148,13 +170,14 @@ def check_structure(asked: Request, plan: Plan, repair: Repair) -> None:
         given |= set(section.outputs)
 
         again = held & earlier - {n for n in held if nodes[n].is_shared_constant}
+        relays = asked.relays
         law("replicated nodes are listed", tuple(n for n in section.nodes if n in again) == section.replicated, section)
-        mine = {n for n in held - again if not nodes[n].is_shared_constant}
+        mine = {n for n in held - again - relays if not nodes[n].is_shared_constant}
         moved = mine - owned[number[section.name]]
         law("the rule of the split", owned[number[section.name]] <= mine | before, (section, owned[number[section.name]] - mine))
         for name in moved:
-            free = repair in ("auto", "replicate") and not nodes[name].stateful and nodes[name].group is None
-            law("only free nodes move", free and name not in before, (section, name))
+            loose = repair in ("auto", "replicate") and not nodes[name].stateful and nodes[name].group is None
+            law("only free nodes move", loose and name not in before, (section, name))
             law("only to an earlier section", name in set().union(*owned[number[section.name] + 1 :]), (section, name))
             law("layers move to main only", nodes[name].role != "neural" or section.name == "main", (section, name))
             passed = {t for c in asked.cuts[number[section.name] :] for t in c.tensors}
@@ -169,7 +192,7 @@ def check_structure(asked: Request, plan: Plan, repair: Repair) -> None:
         earlier |= held
         for name in again:
             law("only free nodes are replicated", not nodes[name].stateful and nodes[name].group is None, (section, name))
-        law("repair", not again or repair in ("auto", "replicate"), (repair, again))
+        law("repair", not again - relays or repair in ("auto", "replicate"), (repair, again))
         law("repair", repair != "auto" or not {nodes[n].op for n in again} & set(COSTLY), (section, again))
     present = {number[s.name] for s in plan.sections}
     law("the rule of the split", not any(mine for n, mine in enumerate(owned) if n not in present), "a section is missing")

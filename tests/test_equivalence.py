@@ -15,9 +15,9 @@ from PIL import Image
 from graphsplit.errors import EquivalenceError, FeedError, FormatError, SectionRunError, TrustError
 from graphsplit.formats import GraphDefModel
 from graphsplit.graph.index import TensorSpec
-from graphsplit.inference.failures import OutOfTimeError, error_kind
 from graphsplit.inference.feeds import check_feeds, image_feeds, made_feeds, picture
 from graphsplit.inference.sessions import open_session
+from graphsplit.isolation.failures import OutOfTimeError, error_kind
 from graphsplit.parts.folder import save
 from graphsplit.parts.manifest import load_parts
 from graphsplit.parts.parts import Parts

@@ -75,7 +75,7 @@ def test_no_import_by_name_points_up():
         if module == "graphsplit.__init__":
             continue  # the entry points, above everything
         if target is None:  # an optional package from outside, or the runtime that a child process is to import
-            assert module in ("graphsplit.detection.extras", "graphsplit.inference.child"), (module, what)
+            assert module in ("graphsplit.detection.extras", "graphsplit.isolation.child"), (module, what)
         else:
             assert height[target[1]] <= height[folder], f"{module} imports {what}, which is above it"
     assert {"graphsplit.__init__", "graphsplit.cli.arguments", "graphsplit.detection.extras"} <= seen

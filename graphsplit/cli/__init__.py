@@ -30,6 +30,8 @@ def run(argv: Sequence[str] | None = None) -> int:
     if not args.verbose:
         # TensorFlow logs to stderr, where one line of ours is promised. Only this process, and only unless asked.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    else:
+        _log_to_stderr()
     if argv is None:
         own_stdout(args.verbose)
         ending.running = True
@@ -48,6 +50,16 @@ def run(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{error.filename or 'input/output'}: {error.strerror or error}")
     except KeyboardInterrupt:
         return 130
+
+
+def _log_to_stderr() -> None:
+    """Show what the package notes, such as why TensorFlow had to freeze a SavedModel."""
+    import logging
+
+    logger = logging.getLogger("graphsplit")
+    if not logger.handlers:
+        logger.addHandler(logging.StreamHandler())
+    logger.setLevel(logging.INFO)
 
 
 def _fail(message: str) -> int:

@@ -21,7 +21,7 @@ def prestart(args: argparse.Namespace, model: str | None = None, *, runs: bool =
     """
     from pathlib import Path
 
-    from graphsplit.inference.isolation import prestart as start
+    from graphsplit.isolation.shared import prestart as start
 
     kind = "graphdef"
     with suppress(FormatError, OSError):  # reported when it is loaded

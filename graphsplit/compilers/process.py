@@ -22,7 +22,7 @@ from threading import Thread
 from typing import IO
 
 from graphsplit.graph.text import bytes_text
-from graphsplit.inference.child_process import memory_limit
+from graphsplit.isolation.child_process import memory_limit
 
 __all__ = ["Ran", "environment", "found_program", "run_command"]
 

@@ -16,7 +16,7 @@ from graphsplit.detection.decoding import decode, name_classes
 from graphsplit.detection.extras import opencv, supervision
 from graphsplit.detection.frame import Frame
 from graphsplit.detection.images import ImageLike, as_image, picture_input
-from graphsplit.detection.labels import Labels, for_model
+from graphsplit.detection.labels import Labels, for_model, packed_labels
 from graphsplit.detection.models import class_count, detectable
 from graphsplit.detection.options import DetectorOptions, check_threshold, separate_options
 from graphsplit.detection.pictures import Picture, Report, Source, source_name
@@ -51,8 +51,8 @@ class Detector:
 
     Args:
         model: A model or anything else that `graphsplit.load` takes, its parts, or the path of the folder of a split.
-        labels: Class names: a file, "coco", a list, or a dict {class id as the model numbers them: name}. None: COCO's for a
-            model of 90 classes (or of 80 counted from 0), else ids.
+        labels: Class names: a file, "coco", a list, or a dict {class id as the model numbers them: name}. None: those
+            packed with a TFLite file, else COCO's for a model of 90 classes (or of 80 counted from 0), else ids.
         threshold: The lowest score of a detection, 0 … 1.
         devices: Section → device, overriding what the parts say.
         split: False: run the whole as one section.
@@ -101,6 +101,8 @@ class Detector:
         self.layout = target.layout
         self._input = picture_input(target.inputs, pixels=pixels, longest=self.layout.longest_side, quantised=target.quantised)
         self._labels = labels if labels is None or isinstance(labels, (str, PathLike, Mapping)) else list(labels)
+        if labels is None and (lines := next((p.model.labels for p in self.parts if p.model.labels), ())):
+            self._labels = packed_labels(lines, first=self.layout.first)
         # Provisional: the number of classes is known after the first image.
         self._names = for_model(self._labels, classes=None, first=self.layout.first)
         self._named = False

@@ -7,7 +7,7 @@ Label ids count from 1; the class ids of a model count from 1 (the API's frozen 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from os import PathLike
 from pathlib import Path
@@ -15,11 +15,12 @@ from pathlib import Path
 from graphsplit.detection.label_map import Entry, is_label_map, label_map
 from graphsplit.errors import FormatError
 
-__all__ = ["Labels", "coco", "for_model", "read_labels"]
+__all__ = ["Labels", "coco", "for_model", "packed_labels", "read_labels"]
 
 Names = Mapping[int, str]
 Labels = str | PathLike[str] | Names | Iterable[str]
 
+_UNUSED = "???"  # in label files of TFLite
 _DIGITS = 10  # of an id
 _LIMIT = 16 * 2**20  # bytes of a label file
 _COCO_IDS, _COCO_CLASSES = 90, 80  # the ids of COCO go to 90, ten of them unused
@@ -55,6 +56,20 @@ def for_model(labels: Labels | None, *, classes: int | None, first: int) -> dict
     if classes == len(names):
         return dict(enumerate((names[i] for i in sorted(names)), first))
     return names if first == 1 or 0 in names else {i - 1: name for i, name in names.items()}
+
+
+def packed_labels(lines: Sequence[str], *, first: int) -> dict[int, str]:
+    """Names of a label file that is packed with a model: a line for each class, some of them unused, perhaps the background first.
+
+    Args:
+        lines: Of the file.
+        first: The id of the model's first class: 1 or 0.
+
+    Returns:
+        Class id → name.
+    """
+    classes = lines[1:] if lines[:1] == (_UNUSED,) else lines
+    return {i: name for i, name in enumerate(classes, first) if name not in ("", _UNUSED)}
 
 
 def coco() -> dict[int, str]:

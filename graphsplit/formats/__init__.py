@@ -32,9 +32,9 @@ def as_graphdef(model: Model, what: str) -> GraphDefModel:
     return model
 
 
-def as_model(model: ModelLike, *, trust: bool = False) -> Model:
+def as_model(model: ModelLike, *, trust: bool = False, isolate: bool = True) -> Model:
     """The model itself, or what `load` makes of it. Raises what `load` raises."""
-    return model if is_model(model) else load(model, trust=trust)
+    return model if is_model(model) else load(model, trust=trust, isolate=isolate)
 
 
 def is_model(value: object) -> TypeGuard[Model]:
@@ -56,6 +56,7 @@ def load(
     trust: bool = False,
     signature: str | None = None,
     tags: str | Iterable[str] | None = None,
+    isolate: bool = True,
 ) -> Model:
     """Read a model: a frozen ``.pb`` or ``.pbtxt``, a SavedModel folder, a ``.keras`` or a ``.tflite`` file, or one in memory.
 
@@ -68,6 +69,7 @@ def load(
             "default", or the only one; of a ``.tflite`` file the one of the first subgraph.
         tags: Of the meta graph, of a SavedModel with several: names, or one string with commas between. None: "serve", or the
             only meta graph.
+        isolate: Have TensorFlow and Keras load in a child process, with a deadline and a bound on memory; False: in this one.
 
     Raises:
         FormatError: for a file that cannot be read as a model.
@@ -89,7 +91,7 @@ def load(
         raise FormatError(f"unknown format {kind!r}; there are {', '.join(FORMATS)}", path=where)
     try:
         check_readable(where)
-        return _load(where, kind, trust, signature, _tags(tags))
+        return _load(where, kind, trust, signature, _tags(tags), isolate)
     except OSError as error:
         if isinstance(error, GraphSplitError):  # a TrustError is a PermissionError
             raise
@@ -123,11 +125,11 @@ def _refuse_choice(what: str, signature: str | None, tags: object) -> None:
             raise OptionError(f"{option}=… is for {holders}, and this is {what}; leave it out", option=option)
 
 
-def _load(path: Path, kind: str, trust: bool, signature: str | None, tags: tuple[str, ...] | None) -> Model:
+def _load(path: Path, kind: str, trust: bool, signature: str | None, tags: tuple[str, ...] | None, isolate: bool) -> Model:
     if kind == "saved_model":
         from graphsplit.formats.saved_model import load_saved_model
 
-        return load_saved_model(path, trust=trust, signature=signature, tags=tags)
+        return load_saved_model(path, trust=trust, signature=signature, tags=tags, isolate=isolate)
     if kind == "tflite":
         from graphsplit.formats.tflite.model import load_tflite
 
@@ -137,7 +139,7 @@ def _load(path: Path, kind: str, trust: bool, signature: str | None, tags: tuple
     if kind == "keras":
         from graphsplit.formats.keras import load_keras
 
-        return load_keras(path)
+        return load_keras(path, isolate=isolate)
     from graphsplit.formats.graphdef.files import load_graphdef, load_pbtxt
 
     return load_pbtxt(path) if kind == "pbtxt" else load_graphdef(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -89,6 +89,15 @@ class Stored:
         """Names of the nodes that some outputs need; None for all."""
         index = self.index
         return None if outputs is None else index.ancestors(index.producer[t] for t in outputs if t in index.producer)
+
+    def left_out(self, sections: Sequence[tuple[Sequence[str], Sequence[str]]]) -> tuple[str, ...]:
+        """Sentences on what belongs to the file and no section keeps; each section by its inputs and outputs."""
+        return ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes that the model detects, in their order, where the file has them."""
+        return ()
 
     # bytes
 

@@ -10,16 +10,17 @@ from __future__ import annotations
 import os
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from graphsplit.errors import FormatError
 from graphsplit.formats.freeze import freeze_function, loading, on_one_line
 from graphsplit.formats.graphdef.model import GraphDefModel
+from graphsplit.formats.isolated import Frozen, answer, freeze_apart
 from graphsplit.formats.source import sum_source
 from graphsplit.graph.json_input import parse_json
 from graphsplit.graph.signature import Signature
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from keras import KerasTensor, Model
     from tensorflow import TensorSpec
 
-__all__ = ["freeze_keras", "load_keras"]
+    from graphsplit.isolation.messages import Answer, Array
+
+__all__ = ["freeze_keras", "freeze_task", "load_keras"]
 
 _EXPORT = "where its code is at hand, call model.export(FOLDER) and pass that folder"
 _CODE = {"Lambda", "__lambda__"}  # Python bytecode in the file
@@ -40,8 +43,12 @@ _MOST_RATIO = 200
 _FILE_NAMES = ("vocabulary", "idf_weights")  # a list of words, or the path of a file with them
 
 
-def load_keras(path: Path) -> GraphDefModel:
+def load_keras(path: Path, *, isolate: bool = True) -> GraphDefModel:
     """A Keras 3 model, called in inference mode and frozen; the batch size is free unless the model fixes it.
+
+    Args:
+        path: The file.
+        isolate: Load it in the child process; False: in this one.
 
     Raises:
         FormatError: The file is damaged, the model needs code that is not Keras' (Lambda and custom layers), or Keras runs on
@@ -49,12 +56,23 @@ def load_keras(path: Path) -> GraphDefModel:
     """
     source = sum_source(path)
     version = _check_config(path)
+    said = {"path": str(path), "version": version}
+    data, outputs, signature = freeze_apart(freeze_task, said, path) if isolate else _freeze_here(path, version)
+    source.check(source.sha256 or "")
+    return GraphDefModel([data], path=path, source=source, format="keras", output_names=outputs, signature=signature)
+
+
+def freeze_task(said: Any, arrays: Sequence[Array]) -> Answer:
+    """A task of the child process: a Keras model, frozen."""
+    return answer(*_freeze_here(Path(said["path"]), said["version"]))
+
+
+def _freeze_here(path: Path, version: str) -> Frozen:
+    """Load and freeze a model, which has been checked, in this process."""
     keras = _keras(path)
     then = f"load it in Python with Keras {version}, which saved it, call model.export(FOLDER) and pass that folder"
     with loading(path, "Keras cannot load this model", then):
-        data, outputs, signature = freeze_keras(_load(path, keras), path)
-    source.check(source.sha256 or "")
-    return GraphDefModel([data], path=path, source=source, format="keras", output_names=outputs, signature=signature)
+        return Frozen(*freeze_keras(_load(path, keras), path))
 
 
 def _keras(path: Path) -> ModuleType:
@@ -111,7 +129,8 @@ def freeze_keras(model: Model, path: Path | None = None) -> tuple[bytes, tuple[s
     signature = tf.nest.map_structure(spec, inputs)
     function = tf.function(lambda fed: model(fed, training=False), input_signature=[signature])
     concrete = function.get_concrete_function()
-    frozen, outputs, keys = freeze_function(concrete, list(getattr(model, "output_names", None) or ()))
+    names = [model.layers[-1].name] if isinstance(model, keras.Sequential) else getattr(model, "output_names", None)
+    frozen, outputs, keys = freeze_function(concrete, list(names or ()))
     if keys.inputs:
         return frozen, outputs, keys
     specs, tensors = tf.nest.flatten(signature), [t.name for t in concrete.inputs if t.op.type == "Placeholder"]

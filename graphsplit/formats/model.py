@@ -96,6 +96,15 @@ class Model(Protocol):
         """The model that computes some of its tensors and nothing else; the model itself if nothing is left out."""
         ...
 
+    def left_out(self, sections: Sequence[tuple[Sequence[str], Sequence[str]]]) -> tuple[str, ...]:
+        """Sentences on what belongs to the file and no section keeps; each section by its inputs and outputs."""
+        ...
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes that the model detects, in their order, where the file has them."""
+        ...
+
     def check_ends(self, outputs: Sequence[str] | None = None) -> None:
         """Refuse to compute outputs (default: all) that wait for ever. Raises FormatError."""
         ...

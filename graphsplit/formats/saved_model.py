@@ -1,26 +1,33 @@
 """SavedModel folders → frozen models.
 
-    load    scan the bytes (nothing is run) → refuse what reaches outside → TensorFlow loads it → freeze → prune
+    load    freeze by reading (nothing is run)
+            what that does not understand: refuse what reaches outside → TensorFlow loads it → freeze → prune
     scan    the graph as it is in the file, unfrozen, to look at before trusting it
 
-A SavedModel of TensorFlow 1 is a graph with a saver: it is imported into a separate graph and session, restored, frozen. One of
-TensorFlow 2 is objects that hold functions: it is loaded, and the function of the signature frozen. Loops are as TensorFlow's
-freezing leaves them.
+TensorFlow loads a SavedModel of TensorFlow 1 as a graph with a saver: it is imported into a separate graph and session, restored,
+frozen. One of TensorFlow 2 is objects that hold functions: it is loaded, and the function of the signature frozen.
 """
 
 from __future__ import annotations
 
+import logging
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
+from mmap import mmap
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING, Any
 
 from graphsplit.errors import FormatError, OptionError, TrustError
 from graphsplit.formats.freeze import loading, on_one_line
+from graphsplit.formats.freezing.freeze import read_frozen
 from graphsplit.formats.graphdef.model import GraphDefModel
 from graphsplit.formats.graphdef.wire import Buffer, GraphError, WireError
+from graphsplit.formats.graphdef.writer import Chunk
+from graphsplit.formats.isolated import Frozen, answer, freeze_apart
 from graphsplit.formats.meta_graph import MetaGraph, Outside, read_meta_graphs, signature_keys, signature_tensors
 from graphsplit.formats.saved_model_freezing import freeze_saved_model
 from graphsplit.formats.signature_inputs import fed_at, stated_specs
@@ -28,8 +35,12 @@ from graphsplit.formats.source import SourceFile, read_source
 from graphsplit.graph.index import GraphIndex
 from graphsplit.graph.signature import Choice, Signature, chosen, tags_text
 
-__all__ = ["load_saved_model", "scan"]
+if TYPE_CHECKING:
+    from graphsplit.isolation.messages import Answer, Array
 
+__all__ = ["freeze_task", "load_saved_model", "scan"]
+
+_LOG = logging.getLogger("graphsplit")
 _TAG = "serve"
 _SIGNATURES = ("serving_default", "default")  # the second is that of the modules of TensorFlow Hub
 _CHANGES = re.compile(r"Assign(Add|Sub)?(VariableOp)?|(Resource)?(Scatter|Apply|SparseApply)\w+")
@@ -37,40 +48,73 @@ _READ_BY_TENSORFLOW = ("variables", "assets", "debug", "fingerprint.pb")
 
 
 def load_saved_model(
-    path: Path, *, trust: bool = False, signature: str | None = None, tags: tuple[str, ...] | None = None
+    path: Path,
+    *,
+    trust: bool = False,
+    signature: str | None = None,
+    tags: tuple[str, ...] | None = None,
+    isolate: bool = True,
 ) -> GraphDefModel:
     """A signature of a SavedModel, frozen.
 
     Args:
         path: The folder.
-        trust: Load it even if it reaches files, the network or Python, or has files outside of its folder.
+        trust: Load it even if it has files outside of its folder, or if TensorFlow has to load it and it reaches files, the
+            network or Python.
         signature: As of `graphsplit.load`.
         tags: As of `graphsplit.load`.
+        isolate: Where TensorFlow has to load it, let it do so in the child process. A model that reaches outside itself, and is
+            trusted, is loaded here if TensorFlow has been imported here: its custom ops and Python functions may be registered in
+            this process only.
 
     Raises:
         FormatError: It is damaged, incomplete or has no signature, or one of several has to be chosen.
         OptionError: It has no such signature, or no meta graph of these tags.
-        TrustError: It reaches outside itself; raised before anything is run.
+        TrustError: TensorFlow has to load it, and it reaches outside itself; raised before anything is run.
     """
     state = _files(path)
     source, meta, tag_sets = _open(path, tags)
-    then = "save it again, or pass the frozen graph (frozen_inference_graph.pb)"
     with _damage(path):
         key = _signature_key(meta, path, signature)
-        meta.reader.library.check_calls()
         _check_constant(meta, key, path)
         if not trust:
-            _check_trust(meta.outside)
             _check_files(path, meta)
-        with loading(path, "TensorFlow cannot load this SavedModel", then):
-            data, outputs, keys = freeze_saved_model(path, meta, key)
+        data: Chunk | mmap
+        read, reason = read_frozen(path, meta, key)
+        if read is not None:
+            data, outputs, keys = read
+        else:
+            meta.reader.library.check_calls()
+            if not trust:
+                _check_trust(meta.outside)
+            _LOG.info("%s: frozen by TensorFlow, since %s", path, reason)
+            if isolate and not ("tensorflow" in sys.modules and meta.outside):
+                said = {"path": str(path), "key": key, "tags": None if tags is None else list(tags)}
+                data, outputs, keys = freeze_apart(freeze_task, said, path, patient=bool(meta.outside))
+            else:
+                data, outputs, keys = _freeze_here(path, meta, key)
         if _files(path) != state:
             raise FormatError("changed while it was loaded; try again when nothing writes to it", path=path)
-        frozen = GraphDefModel([data], path=path, source=source, format="saved_model", output_names=outputs, signature=keys)
         infos = {tensor: e.value for e in meta.all_signatures[key].inputs for tensor in signature_tensors([e])}
-        model = fed_at(frozen, stated_specs(infos))
+        whole = GraphDefModel([data], path=path, source=source, format="saved_model", output_names=outputs, signature=keys)
+        model = fed_at(whole, stated_specs(infos))
         model.choice = Choice(key, meta.tags, tuple(meta.signatures), tag_sets)
         return model
+
+
+def freeze_task(said: Any, arrays: Sequence[Array]) -> Answer:
+    """A task of the child process: a signature of a SavedModel, frozen."""
+    path = Path(said["path"])
+    tags = said["tags"]
+    _, meta, _ = _open(path, None if tags is None else tuple(tags))
+    return answer(*_freeze_here(path, meta, said["key"]))
+
+
+def _freeze_here(path: Path, meta: MetaGraph, key: str) -> Frozen:
+    """Load and freeze a signature in this process."""
+    then = "save it again, or pass the frozen graph (frozen_inference_graph.pb)"
+    with loading(path, "TensorFlow cannot load this SavedModel", then):
+        return Frozen(*freeze_saved_model(path, meta, key))
 
 
 def scan(path: Path, *, signature: str | None = None, tags: tuple[str, ...] | None = None) -> GraphDefModel:

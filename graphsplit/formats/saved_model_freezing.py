@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
     from tensorflow import Graph
     from tensorflow.compat.v1 import GraphDef
 
-__all__ = ["freeze_saved_model"]
+__all__ = ["change_text", "freeze_saved_model"]
 
 _VARIABLES = {"Variable", "VariableV2", "VarHandleOp"}
+_FUNCTIONAL = {"If", "StatelessIf", "While", "StatelessWhile", "Case", "StatelessCase"}
 _ASSIGNS = re.compile(r"Assign(Add|Sub)?VariableOp|ResourceScatter\w+|ResourceApply\w+")
 
 
@@ -36,18 +38,28 @@ def _freeze_objects(path: Path, meta: MetaGraph, key: str) -> tuple[bytes, tuple
     import tensorflow as tf
 
     _check_variables(path, meta, None)
-    loaded = tf.saved_model.load(str(path))  # kept while its function is used: it owns the variables
+    try:
+        loaded = tf.saved_model.load(str(path))  # kept while its function is used: it owns the variables
+    except Exception:
+        # Objects that TensorFlow cannot build again, such as optimizers of Keras 2 with their slots: its graph may need none.
+        with suppress(Exception):
+            return _freeze_graph(path, meta, meta.all_signatures[key])
+        raise
     try:
         return freeze_function(loaded.signatures[key])
     except Exception as error:
         changes = _changes_variables(meta, meta.all_signatures[key])
         if changes is None:
             raise
-        raise FormatError(
-            f"not frozen: {changes} changes a variable each time the model runs, so it has no value to freeze; if that is the "
-            "moving average of a batch normalisation, the model was traced for training: export it with training=False",
-            path=path,
-        ) from error
+        raise FormatError(change_text(changes), path=path) from error
+
+
+def change_text(changes: str) -> str:
+    """Why a model with a node that changes a variable is refused."""
+    return (
+        f"not frozen: {changes} changes a variable each time the model runs, so it has no value to freeze; if that is the "
+        "moving average of a batch normalisation, the model was traced for training: export it with training=False"
+    )
 
 
 def _changes_variables(meta: MetaGraph, signature: Message) -> str | None:
@@ -84,7 +96,28 @@ def _freeze_graph(path: Path, meta: MetaGraph, signature: Message) -> tuple[byte
             session.run(meta.init_ops[0], {a.tensor: str(path / "assets" / a.filename) for a in meta.assets})
         nodes = [t.partition(":")[0] for t in (*outputs, *inputs)]
         frozen = convert_variables_to_constants_from_session_graph(session, graph_def, nodes)
+    if meta.has_objects:  # its signature is one call
+        frozen = _inlined(frozen, (*outputs, *inputs))
     return tidy(frozen, outputs, inputs), outputs, Signature(signature_keys(signature.inputs), signature_keys(signature.outputs))
+
+
+def _inlined(graph_def: GraphDef, tensors: tuple[str, ...]) -> GraphDef:
+    """A frozen graph with the calls of its functions replaced by what they compute; loops and branches stay functional."""
+    import tensorflow as tf
+    from tensorflow.python.grappler import tf_optimizer
+
+    for nodes in (graph_def.node, *(f.node_def for f in graph_def.library.function)):
+        for node in nodes:
+            if node.op in _FUNCTIONAL:
+                node.attr["_lower_using_switch_merge"].b = False
+    with tf.Graph().as_default() as graph:
+        tf.graph_util.import_graph_def(graph_def, name="")
+        meta = tf.compat.v1.train.export_meta_graph(graph_def=graph_def, graph=graph)
+    meta.collection_def["train_op"].node_list.value.extend(tensors)
+    config = tf.compat.v1.ConfigProto()
+    config.graph_options.rewrite_options.min_graph_nodes = -1
+    config.graph_options.rewrite_options.optimizers.append("function")
+    return tf_optimizer.OptimizeGraph(config, meta)
 
 
 def _check_variables(path: Path, meta: MetaGraph, outputs: tuple[str, ...] | None) -> bool:

@@ -6,8 +6,7 @@ Names are the field's own: an edge goes from one output (a *port*) of a node to 
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -15,6 +14,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from graphsplit.errors import TensorNotFoundError
+from graphsplit.graph.lookup import close_names, enclosing_calls, ending_with, last_components, spellings
 from graphsplit.graph.text import count_text, list_text, shape_text, shortened
 from graphsplit.graph.traversal import reachable, walk
 
@@ -33,9 +33,13 @@ Shape = tuple[int | None, ...]
 
 #: "shape": reads nothing of a tensor but its shape. "arithmetic": cheap enough to be computed again in another section.
 #: "resize": scales pictures to a size, its last input. "decode": decodes pictures. "neural": a layer of a network.
+#: "same": each output equals the input of the same number; further inputs are constants. "alias": the same, under a name that
+#: a converter chose.
 #: "custom": an op that the file format does not define. "": anything else.
 #: Each format assigns the roles of its own ops, so that nothing above a format compares op names for it.
-Role = Literal["", "shape", "arithmetic", "resize", "decode", "neural", "custom"]
+Role = Literal["", "shape", "arithmetic", "same", "alias", "resize", "decode", "neural", "custom"]
+
+_SAME = frozenset({"same", "alias"})
 
 
 def itemsize(dtype: str | None) -> float | None:
@@ -121,6 +125,11 @@ class Node:
         """Whether it is a constant outside of every loop, so that each section may have its own copy."""
         return self.kind == "const" and self.group is None
 
+    @property
+    def is_cheap(self) -> bool:
+        """Whether it costs nearly nothing to compute it again in another section."""
+        return self.role in ("shape", "arithmetic") or self.role in _SAME
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Group:
@@ -149,12 +158,14 @@ class Function:
         ops: The ops of its body.
         calls: Names of the functions that these call.
         roles: The roles of the ops of its body.
+        nodes: The names of the nodes of its body.
     """
 
     name: str
     ops: tuple[str, ...]
     calls: tuple[str, ...]
     roles: frozenset[Role] = frozenset()
+    nodes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -222,6 +233,50 @@ class GraphIndex:
         return MappingProxyType({t: tuple(names) for t, names in found.items()})
 
     @cached_property
+    def relays(self) -> frozenset[str]:
+        """Nodes that pass inputs of the whole on, unchanged: each section that reads one may have its own copy, fed with the input.
+
+        A chain of Identity nodes over an input, for example. What runs after state, and a default that is computed, is not.
+        """
+        nodes, producer, found = self.name_to_node_map, self.producer, set[str]()
+
+        def is_everywhere(name: str) -> bool:
+            return nodes[name].kind == "input" or nodes[name].is_shared_constant or name in found
+
+        waiting = [n for n in self.nodes if n.kind == "input"]
+        while waiting:
+            for name in self.followers.get(waiting.pop().name, ()):
+                node = nodes[name]
+                if name not in found and self._passes_on(node) and all(is_everywhere(producer[t]) for t in node.inputs):
+                    found.add(name)
+                    waiting.append(node)
+        return frozenset(found)
+
+    def _passes_on(self, node: Node) -> bool:
+        return (
+            node.role in _SAME
+            and node.kind == "op"
+            and node.group is None
+            and not node.stateful
+            and 0 < len(node.outputs) <= len(node.inputs)
+            and all(self.name_to_node_map[self.producer[t]].is_shared_constant for t in node.inputs[len(node.outputs) :])
+            and not any(t in self.captive or t in self.defaults for t in node.outputs)
+            and self._after_state.isdisjoint(node.control_inputs)
+        )
+
+    @cached_property
+    def _after_state(self) -> Set[str]:
+        """Nodes that hold state, and all that run after them, directly or not."""
+        if not any(n.control_inputs for n in self.nodes if n.role in _SAME):
+            return frozenset()
+        return reachable((n.name for n in self.nodes if n.stateful and n.op != "Assert"), lambda n: self.followers.get(n, ()))
+
+    def equal_to(self, tensor: str) -> str | None:
+        """The tensor that a node passes on as this one, unchanged; None for a tensor that is computed."""
+        node = self.name_to_node_map[self.producer[tensor]]
+        return node.inputs[node.outputs.index(tensor)] if self._passes_on(node) else None
+
+    @cached_property
     def followers(self) -> Mapping[str, tuple[str, ...]]:
         """Node name → names of the nodes that read it or run after it, in file order; nodes without any are left out."""
         found: dict[str, list[str]] = {}
@@ -229,6 +284,11 @@ class GraphIndex:
             for before in edges:
                 found.setdefault(before, []).append(name)
         return MappingProxyType({name: tuple(after) for name, after in found.items()})
+
+    @cached_property
+    def last_components(self) -> Mapping[str, Sequence[str]]:
+        """Last component of a name, in lower case → tensors, for names that are nearly right."""
+        return MappingProxyType(last_components(self))
 
     def ancestors(
         self,
@@ -286,38 +346,37 @@ class GraphIndex:
 
         Raises TensorNotFoundError with the closest names.
         """
-        if name in self.producer:  # a TFLite name may begin or end with a blank
-            return name
+        if (tensor := self.exact(name)) is not None:
+            return tensor
         plain = name.strip().removeprefix("^")
-        if plain in self.producer:
-            return plain
-        node = self.name_to_node_map.get(plain)
-        if node is not None and node.outputs:
-            return node.outputs[0]
-        close = [c for c in self._close(plain) if c in self.producer or self.name_to_node_map[c].outputs]
-        raise TensorNotFoundError(name, close=close, known=self._ends())
+        close = [c for c in close_names(self, plain) if c in self.producer or self.name_to_node_map[c].outputs]
+        calls = enclosing_calls(self, plain)
+        inside = f"{calls[0]!r} calls a function there, and functions stay whole" if calls else ""
+        raise TensorNotFoundError(name, close=close, known=self._ends(), reason=inside)
+
+    def exact(self, name: str) -> str | None:
+        """The full name of a tensor, as of `tensor`; None for one that does not exist."""
+        for text in (name, name.strip(), name.strip().removeprefix("^")):  # a TFLite name may begin or end with a blank
+            if text in self.producer:
+                return text
+            node = self.name_to_node_map.get(text)
+            if node is not None and node.outputs:
+                return node.outputs[0]
+        return None
 
     def node(self, name: str) -> Node:
-        """The node of that name; ``node:port`` and ``^node`` are understood too. Raises TensorNotFoundError."""
-        plain = name.strip().removeprefix("^")
-        found = self.name_to_node_map.get(plain)
-        if found is None and plain in self.producer:
-            found = self.name_to_node_map[self.producer[plain]]
-        if found is None:
-            raise TensorNotFoundError(name, close=self._close(plain), kind="node", known=self._ends())
-        return found
+        """The node of that name; ``node:port``, ``^node`` and the last components are enough. Raises TensorNotFoundError."""
+        plain = name
+        for plain in spellings(name):
+            if plain in self.name_to_node_map or plain in self.producer:
+                return self.name_to_node_map[self.producer.get(plain, plain)]
+        ends = {self.producer[t] for t in ending_with(self, plain)}
+        if len(ends) != 1:
+            raise TensorNotFoundError(name, close=close_names(self, plain), kind="node", known=self._ends())
+        return self.name_to_node_map[ends.pop()]
 
     def _ends(self) -> str:
         """The inputs and outputs, for an error about a name that resembles none."""
         ends = (("input", self.inputs), ("output", self.outputs))
         texts = [f"{noun}{'s' if len(tensors) > 1 else ''} {list_text(tensors)}" for noun, tensors in ends if tensors]
         return f"the model has {' and '.join(texts)}" if texts else ""
-
-    def _close(self, name: str) -> tuple[str, ...]:
-        base, _, port = name.rpartition(":")
-        if port.isdigit() and base in self.name_to_node_map:
-            return self.name_to_node_map[base].outputs or (base,)
-        asked = base if port.isdigit() else name
-        # difflib is quadratic; constants are rarely meant and half the names.
-        names = [n.name for n in self.nodes if n.kind != "const"] or [n.name for n in self.nodes]
-        return tuple(difflib.get_close_matches(asked, names, n=3, cutoff=0.75))

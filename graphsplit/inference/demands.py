@@ -304,10 +304,10 @@ class _Reading:
         after = self.of(node.outputs[0], depth + 1)
         axis = self.constant(node, len(node.inputs) - 1) if node.op == "ConcatV2" else None
         if after.shape is not None and node.op != "Pack":
-            dims = list(after.shape if node.op == "AddN" else (None for _ in after.shape))
-            if axis is not None and -len(dims) <= axis[0] < len(dims):
-                dims[axis[0]] = self.share(node, place, after.shape[axis[0]], axis[0])
-            return Demand(tuple(dims))
+            sizes = list(after.shape if node.op == "AddN" else (None for _ in after.shape))
+            if axis is not None and -len(sizes) <= axis[0] < len(sizes):
+                sizes[axis[0]] = self.share(node, place, after.shape[axis[0]], axis[0])
+            return Demand(tuple(sizes))
         for i in range(len(node.inputs)):
             shape = self.shape(node, i) if i != place else None
             if shape is not None and node.op != "Concat" and i < len(node.inputs) - (node.op == "ConcatV2"):

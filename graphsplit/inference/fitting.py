@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from graphsplit.errors import FeedError, SectionRunError
-from graphsplit.inference.failures import ChildError, OutOfTimeError, error_kind
 from graphsplit.inference.runtime import Runnable
 from graphsplit.inference.shapes import refusal
 from graphsplit.inference.synthesis import Feeds, Synthesis
 from graphsplit.inference.trials import Trials
+from graphsplit.isolation.failures import ChildError, OutOfTimeError, error_kind
 
 __all__ = ["ADVICE", "fitting_feeds", "was_refused"]
 

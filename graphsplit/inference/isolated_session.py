@@ -7,8 +7,9 @@ from contextlib import suppress
 
 from graphsplit.errors import GraphSplitError
 from graphsplit.formats import Model
-from graphsplit.inference.failures import ChildError
-from graphsplit.inference.isolation import call
+from graphsplit.inference import tasks
+from graphsplit.isolation.failures import ChildError
+from graphsplit.isolation.shared import call
 from graphsplit.runtimes.arrays import Array, as_array
 
 __all__ = ["IsolatedSession"]
@@ -18,7 +19,7 @@ _CLOSE = 60.0
 
 
 class IsolatedSession:
-    """A model that is ready to run in the child process, see `graphsplit.inference.isolation`.
+    """A model that is ready to run in the child process, see `graphsplit.isolation.shared`.
 
     Args:
         model: The model, which has been checked.
@@ -35,7 +36,7 @@ class IsolatedSession:
     def __init__(self, model: Model, *, optimize: bool, timeout: float | None, threads: int | None) -> None:
         self._timeout, self._patient = timeout, bool(model.reaches_outside)
         value = {"format": model.section_format, "optimize": optimize, "threads": threads}
-        answer, self._child = call("open", value, [list(model.chunks)], deadline=_OPEN)
+        answer, self._child = call(tasks.open_session, value, [list(model.chunks)], deadline=_OPEN)
         self._number = answer.value
 
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
@@ -47,7 +48,7 @@ class IsolatedSession:
         """
         value = {"session": self._number, "feeds": list(feeds), "fetches": list(fetches)}
         arrays = [as_array(feed) for feed in feeds.values()]
-        answer, _ = call("run", value, arrays, deadline=self._timeout, patient=self._patient, child=self._child)
+        answer, _ = call(tasks.run_session, value, arrays, deadline=self._timeout, patient=self._patient, child=self._child)
         if len(answer.arrays) != len(fetches):
             raise ChildError(f"sent {len(answer.arrays)} arrays instead of {len(fetches)}")
         return list(answer.arrays)
@@ -60,4 +61,4 @@ class IsolatedSession:
     def close(self) -> None:
         """Release what the child holds; one that has ended holds nothing."""
         with suppress(ChildError, GraphSplitError):
-            call("close", self._number, deadline=_CLOSE, child=self._child)
+            call(tasks.close_session, self._number, deadline=_CLOSE, child=self._child)

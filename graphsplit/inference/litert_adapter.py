@@ -58,7 +58,7 @@ class LiteRTRuntime:
         """An interpreter of a TFLite model.
 
         Raises:
-            FormatError: LiteRT refuses the model or the delegate.
+            FormatError: LiteRT refuses the model or the delegate, or would not survive it.
             MissingExtraError: ai-edge-litert is not installed.
         """
         from graphsplit.formats.tflite.model import TFLiteModel
@@ -66,6 +66,7 @@ class LiteRTRuntime:
 
         if not isinstance(model, TFLiteModel):
             raise FormatError(f"LiteRT runs TFLite models, not {model.section_format}", path=model.path)
+        model.check_kernels()
         delegate = None if options.location is None else options.location.delegate
         return LiteRTSession(
             model.serialized(),

@@ -19,9 +19,10 @@ def encode_jpeg(image: Array) -> bytes:
     """A picture, uint8 [height, width, 3], as the content of a JPEG file."""
     if "tensorflow" in sys.modules:
         return encode_here(image)
-    from graphsplit.inference.isolation import call
+    from graphsplit.inference.tasks import encode_picture
+    from graphsplit.isolation.shared import call
 
-    answer, _ = call("encode", None, [image], deadline=_DEADLINE)
+    answer, _ = call(encode_picture, None, [image], deadline=_DEADLINE)
     return answer.arrays[0].tobytes()
 
 
@@ -37,11 +38,12 @@ def decode_image(content: bytes, size: Sequence[int | None]) -> Array:
     """
     if "tensorflow" in sys.modules:
         return decode_here(content, size)
-    from graphsplit.inference.failures import ChildError
-    from graphsplit.inference.isolation import call
+    from graphsplit.inference.tasks import decode_picture
+    from graphsplit.isolation.failures import ChildError
+    from graphsplit.isolation.shared import call
 
     try:
-        answer, _ = call("decode", list(size), [[content]], deadline=_DEADLINE)
+        answer, _ = call(decode_picture, list(size), [[content]], deadline=_DEADLINE)
     except ChildError as error:
         raise ValueError(f"decoding it {error}") from error
     return answer.arrays[0]

@@ -9,9 +9,9 @@ from typing import Any
 from graphsplit.errors import GraphSplitError, SectionRunError
 from graphsplit.formats import Model
 from graphsplit.inference.adapters import runtime_of
-from graphsplit.inference.failures import ChildError
 from graphsplit.inference.isolated_session import IsolatedSession
 from graphsplit.inference.runtime import Location, Runnable, Session, SessionSettings
+from graphsplit.isolation.failures import ChildError
 from graphsplit.runtimes.arrays import Array, error_text
 
 __all__ = ["NamedSession", "Session", "check_runnable", "open_named", "open_session", "run_error"]
@@ -59,7 +59,7 @@ def open_session(
         config: A ``tf.compat.v1.ConfigProto`` for TensorFlow to start from.
         location: Where it runs, from the `locate` of its runtime; None: wherever the runtime puts it.
         outputs: The tensors that will be computed (default: all that the model outputs); the rest of the model is not loaded.
-        isolate: Run it in a child process (see `graphsplit.inference.isolation`), without `config` and `location`. A model that
+        isolate: Run it in a child process (see `graphsplit.isolation.shared`), without `config` and `location`. A model that
             reaches outside itself, and is trusted, stays here if TensorFlow has been imported here: its custom ops and
             Python functions may be registered in this process only.
 

@@ -1,6 +1,6 @@
 """Shapes of border tensors: read from the file if it states them, else inferred on a skeleton of the graph.
 
-TensorFlow evaluates constants for that, so it does it in a child process, see `graphsplit.inference.isolation`.
+TensorFlow evaluates constants for that, so it does it in a child process, see `graphsplit.isolation.shared`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from graphsplit.formats import Model, as_graphdef
 from graphsplit.graph.index import Shape, TensorSpec
 from graphsplit.graph.text import shape_text
 from graphsplit.inference.adapters import runtime_of
-from graphsplit.inference.failures import ChildError
+from graphsplit.isolation.failures import ChildError
 
 __all__ = ["Shapes", "Sizes", "frame_bytes", "infer", "refusal", "stated_shapes"]
 
@@ -141,9 +141,10 @@ def _infer_here(skeleton: bytes, tensors: list[str]) -> dict[str, tuple[str, Sha
 
 
 def _infer_apart(skeleton: bytes, tensors: list[str], deadline: float) -> dict[str, tuple[str, Shape | None]]:
-    from graphsplit.inference.isolation import call  # imports NumPy, which --help does not need
+    from graphsplit.inference.tasks import infer as task
+    from graphsplit.isolation.shared import call  # imports NumPy, which --help does not need
 
-    answer, _ = call("infer", tensors, [[skeleton]], deadline=deadline)
+    answer, _ = call(task, tensors, [[skeleton]], deadline=deadline)
     if not isinstance(answer.value, dict) or not answer.value.keys() >= set(tensors):
         raise ChildError("sent what is not an answer")
     return {t: _spec(answer.value[t]) for t in tensors}

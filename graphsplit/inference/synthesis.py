@@ -14,11 +14,11 @@ from graphsplit.errors import FeedError
 from graphsplit.formats import Model
 from graphsplit.graph.index import Shape, TensorSpec, itemsize
 from graphsplit.graph.text import bytes_text, shape_text
-from graphsplit.inference.child_process import memory_limit
 from graphsplit.inference.contents import content, example, picture
 from graphsplit.inference.demands import Demand, by_name, demands, merged_shapes
 from graphsplit.inference.pictures import encode_jpeg
 from graphsplit.inference.shapes import stated_shapes
+from graphsplit.isolation.child_process import memory_limit
 from graphsplit.runtimes.arrays import Array
 
 __all__ = ["Feeds", "Guess", "Input", "Synthesis", "as_fed", "as_picture", "numpy_dtype", "picture", "strings"]

@@ -12,7 +12,7 @@ that nothing changes where nothing is gained.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Set
+from collections.abc import Callable, Container, Hashable, Iterator, Set
 from dataclasses import dataclass
 
 from graphsplit.graph.index import GraphIndex
@@ -42,11 +42,13 @@ class Choice:
 class Border:
     """A border, and what may change about it.
 
-    Inputs of the whole and constants are on both sides and cost nothing. All other nodes are before the border.
+    Nodes that are after it or owned by no section (inputs of the whole, what passes them on, constants) are on both sides and
+    cost nothing; all others are before it.
 
     Attributes:
         index: The graph.
         after: Nodes after the border.
+        owned: All nodes that a section owns.
         free: Those of them that may be computed before it. What they read is before the border or free as well.
         twice: Nodes that may be computed on both sides: free ones, and ones before the border.
         paid: Tensors that cross an earlier border, so that they may cross this one for nothing.
@@ -54,6 +56,7 @@ class Border:
 
     index: GraphIndex
     after: Set[str]
+    owned: Container[str]
     free: Set[str]
     twice: Set[str]
     paid: Set[str] = frozenset()
@@ -69,13 +72,12 @@ class Border:
             return Choice(frozenset(), frozenset(self.after))
         # Where nothing need cross, sizes do not matter: finding them out may take seconds.
         choice = self._cut(region, lambda _: 1)
-        if any(self._is_open(t, region) for t in crossing_tensors(self.index, choice.kept) if t not in self.paid):
+        if any(self._is_open(t, region) for t in crossing_tensors(self.index, choice.kept, self.owned) if t not in self.paid):
             choice = self._cut(region, nbytes)
         return choice
 
     def _is_before(self, name: str) -> bool:
-        node = self.index.name_to_node_map[name]
-        return node.kind != "input" and not node.is_shared_constant and name not in self.after
+        return name in self.owned and name not in self.after
 
     def _is_variable(self, name: str) -> bool:
         return name in self.free or (name in self.twice and self._is_before(name))
@@ -97,7 +99,7 @@ class Border:
             for tensor in nodes[name].outputs:
                 yield from (r for r in consumers.get(tensor, ()) if r in self.free)
 
-        crossing = [t for t in crossing_tensors(index, self.after) if t not in self.paid]
+        crossing = [t for t in crossing_tensors(index, self.after, self.owned) if t not in self.paid]
         start = [producer[t] for t in crossing if self._is_variable(producer[t])]
         return reachable([*start, *(n for t in crossing for n in consumers[t] if n in self.free)], neighbours)
 
@@ -118,7 +120,7 @@ class Border:
             tensors |= dict.fromkeys(t for t in (*nodes[name].inputs, *nodes[name].outputs) if t in index.consumers)
         for tensor in tensors.keys() - self.paid:
             source = self._only(index.producer[tensor], region)
-            sinks = {self._only(r, region) for r in index.consumers[tensor]} - {SOURCE, source}
+            sinks = {self._only(r, region) for r in index.consumers[tensor] if r in self.owned} - {SOURCE, source}
             if source == SINK or not sinks or (source == SOURCE and SINK in sinks):
                 continue
             # One vertex stands for the tensor, so that many readers cost no more than one.
@@ -139,23 +141,22 @@ class Border:
         """The variable that a node is not computed after the border."""
         if name in region:
             return name
-        node = self.index.name_to_node_map[name]
-        # Inputs of the whole and constants are everywhere.
-        return SINK if name in self.after or node.kind == "input" or node.is_shared_constant else SOURCE
+        return SOURCE if self._is_before(name) else SINK
 
 
-def crossing_tensors(index: GraphIndex, after: Set[str]) -> list[str]:
-    """Tensors that the nodes after a border read from before it, in the order of the file; inputs of the whole are left out.
+def crossing_tensors(index: GraphIndex, after: Set[str], owned: Container[str]) -> list[str]:
+    """Tensors that the nodes after a border read from before it, in the order of the file.
 
     Args:
         index: The graph.
         after: Names of those nodes.
+        owned: Names of all nodes that a section owns; others are on both sides.
     """
     nodes = index.name_to_node_map
     crossing: dict[str, None] = {}
     for name in sorted(after, key=index.node_seq.__getitem__):
         for tensor in nodes[name].inputs:
-            producer = nodes[index.producer[tensor]]
-            if producer.name not in after and producer.kind != "input" and not producer.is_shared_constant:
+            producer = index.producer[tensor]
+            if producer in owned and producer not in after:
                 crossing[tensor] = None
     return list(crossing)

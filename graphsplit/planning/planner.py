@@ -124,6 +124,7 @@ class _Planner:
         self.names = [c.section for c in cuts] + [last]
         self.cuts = tuple(cuts)
         self.notes: list[str] = []
+        self.relays = self._relays()
 
         self.owner: dict[str, int] = {}
         known: set[str] = set()
@@ -141,7 +142,14 @@ class _Planner:
 
     def _is_ownable(self, name: str) -> bool:
         node = self.nodes[name]
-        return node.kind != "input" and not node.is_shared_constant
+        return node.kind != "input" and not node.is_shared_constant and name not in self.relays
+
+    def _relays(self) -> Set[str]:
+        """Nodes that pass inputs on, so that each section has its own; not those that a cut names, and what reads these."""
+        index = self.index
+        named = (index.producer[t] for cut in self.cuts for t in cut.tensors)
+        crossing = reachable((n for n in named if n in index.relays), lambda n: index.followers.get(n, ()))
+        return index.relays - crossing if self.cuts else frozenset()
 
     def _nothing_left(self, number: int, cut: Cut) -> CutError:
         earlier = " and ".join(repr(n) for n in self.names[:number])
@@ -166,6 +174,7 @@ class _Planner:
     def plan(self) -> Plan:
         index = self.index
         self.repairer.repair_all()
+        self.repairer.use_own_names(set(self.wanted))
         self.notes += self.repairer.notes
         copied = self.repairer.copied
         reads, held = self._reads()
@@ -215,9 +224,16 @@ class _Planner:
 
     def _reads(self) -> tuple[list[Reads], list[set[str]]]:
         """For each section what it reads from outside, and the nodes that it holds."""
+        producer, relays = self.index.producer, self.relays
         held = [set(copied) for copied in self.repairer.copied]
         for name, owner in self.owner.items():
             held[owner].add(name)
+        held[-1] |= {producer[t] for t in self.wanted} & relays
+        for number, names in enumerate(held):
+            read = {producer[t] for n in names for t in self.nodes[n].inputs} & relays
+            names |= reachable(read, lambda n: (producer[t] for t in self.nodes[n].inputs if producer[t] in relays))
+            if earlier := set().union(*held[:number]):
+                self.repairer.copied[number] |= names & relays & earlier
         order = self.index.node_seq.__getitem__
         reads = [self.repairer.reads(i, [self.nodes[n] for n in sorted(names, key=order)]) for i, names in enumerate(held)]
         return reads, [names | self._constants(names) for names in held]

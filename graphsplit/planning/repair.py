@@ -45,7 +45,7 @@ class Repairer:
 
     Args:
         index: The graph.
-        owner: Node → number of the section that owns it; constants and inputs are owned by none. Nodes that move get
+        owner: Node → number of the section that owns it; constants, inputs and relays are owned by none. Nodes that move get
             another owner.
         cuts: Where sections end.
         sections: Names of all sections.
@@ -90,8 +90,36 @@ class Repairer:
                 self.owner.update(dict.fromkeys(moved - waiting, number))
                 self._moved |= moved
             self.copied[number] = again
-            self._crossing |= set(crossing_tensors(self.index, after))
+            self._crossing |= set(crossing_tensors(self.index, after, self.owner))
             waiting = {n for n in after if self.owner[n] <= number}
+
+    def use_own_names(self, kept: Set[str]) -> None:
+        """Copy nodes that pass a tensor on under a name that a converter chose to their readers, so that the model's own crosses.
+
+        With `repair` "border" and "error" only where that was named, so that it crosses anyway. Changes `copied`.
+
+        Args:
+            kept: Tensors that cross under their names, besides those that were named.
+        """
+        kept = self.named | kept
+        for number, copied in enumerate(self.copied):
+            held = {n for n, owner in self.owner.items() if owner == number} | copied
+            for tensor in dict.fromkeys(t for n in held for t in self.nodes[n].inputs):
+                copies, own = self._passed_on(tensor, kept)
+                if held.isdisjoint(copies) and (self.repair in ("auto", "replicate") or own in self.named):
+                    copied |= copies
+
+    def _passed_on(self, tensor: str, kept: Set[str]) -> tuple[set[str], str]:
+        """The nodes that pass a tensor on under names that a converter chose, and the tensor, of the model's own name."""
+        index, copies = self.index, set[str]()
+        while tensor not in kept:
+            node = self.nodes[index.producer[tensor]]
+            source = index.equal_to(tensor) if node.role == "alias" and len(node.outputs) == 1 else None
+            if source is None or source in index.captive or node.name not in self.owner or not self._is_loose(node):
+                break
+            copies.add(node.name)
+            tensor = source
+        return copies, tensor
 
     def _needed(self, names: Iterable[str], within: Set[str]) -> set[str]:
         """Those nodes, and of another set those that they read, directly or not."""
@@ -104,7 +132,7 @@ class Repairer:
         twice = {n for n in (*before, *free) if self._is_replicable(self.nodes[n])}
         if not free and not twice:
             return after, frozenset()
-        choice = Border(self.index, after, free, twice, self._crossing).smallest(self.nbytes)
+        choice = Border(self.index, after, self.owner, free, twice, self._crossing).smallest(self.nbytes)
         if choice.moved - choice.kept:
             self.notes.append(self._note(number, choice.moved, after, choice.kept))
         return set(choice.kept), choice.moved
@@ -135,7 +163,7 @@ class Repairer:
         )
 
     def _is_replicable(self, node: Node) -> bool:
-        cheap = self.repair == "replicate" or node.role in ("shape", "arithmetic")
+        cheap = self.repair == "replicate" or node.is_cheap
         named = [t for t in node.outputs if t in self.named]
         return cheap and self._is_loose(node) and (not named or (not self.firm and min(map(self.nbytes, named)) >= _LARGE))
 
@@ -153,7 +181,7 @@ class Repairer:
 
     def _note(self, number: int, moved: Set[str], after: Set[str], kept: Set[str]) -> str:
         """What moved before a border, and what that saves."""
-        once, then = crossing_tensors(self.index, after), crossing_tensors(self.index, kept)
+        once, then = (crossing_tensors(self.index, nodes, self.owner) for nodes in (after, kept))
         spared, instead = [t for t in once if t not in then], [t for t in then if t not in once]
         sizes = [sum(self.nbytes(t) for t in tensors) for tensors in (instead, spared)]
         names = sorted(moved - kept, key=self.index.node_seq.__getitem__)

@@ -213,10 +213,12 @@ class Search:
 
     def _is_derived(self, nodes: list[Node], known: Set[str]) -> bool:
         index, unit = self.units.index, self.units.of[nodes[0].name]
-        if not all(n.role == "arithmetic" and not n.stateful and n.group is None for n in nodes):
+        if not all(n.is_cheap and n.role != "shape" and not n.stateful and n.group is None for n in nodes):
             return False
         return self.units.previous[unit].keys() <= known and all(
-            index.name_to_node_map[index.producer[t]].kind != "input" for n in nodes for t in n.inputs
+            index.name_to_node_map[index.producer[t]].kind != "input" and index.producer[t] not in index.relays
+            for n in nodes
+            for t in n.inputs
         )
 
     @cached_property

@@ -11,7 +11,7 @@ __all__ = ["Units"]
 
 
 class Units:
-    """The nodes that some outputs need, without constants and inputs, each group as one unit.
+    """The nodes that some outputs need, without constants, inputs and what passes inputs on, each group as one unit.
 
     Args:
         index: The graph.
@@ -28,7 +28,7 @@ class Units:
     def __init__(self, index: GraphIndex, outputs: Iterable[str]) -> None:
         self.index = index
         self.outputs = tuple(dict.fromkeys(outputs))
-        needed = index.ancestors(index.producer[t] for t in self.outputs)
+        needed = index.ancestors(index.producer[t] for t in self.outputs) - index.relays
         self.nodes = [n for n in index.nodes if n.name in needed and n.kind != "input" and not n.is_shared_constant]
         self.of = {n.name: (n.name if n.group is None else f"group {n.group}") for n in self.nodes}
         self.members: dict[str, list[Node]] = {}
@@ -58,14 +58,31 @@ class Units:
             of: Only the tensors of these.
             whole: Also those that are outputs of the whole, whoever reads them.
         """
-        consumers, wanted = self.index.consumers, set(self.outputs) if whole else set()
-        return tuple(
-            t
+        wanted = set(self.outputs) if whole else set()
+        return tuple(dict.fromkeys(
+            t if t in wanted else self._own(t, units)
             for n in self.nodes
             if self.of[n.name] in (units if of is None else of)
             for t in n.outputs
-            if t in wanted or any(self.of.get(r, self.of[n.name]) not in units for r in consumers.get(t, ()))
-        )
+            if t in wanted or self._leaves(t, units)
+        ))  # fmt: skip
+
+    def _leaves(self, tensor: str, units: Set[str]) -> bool:
+        here = self.of[self.index.producer[tensor]]
+        return any(self.of.get(r, here) not in units for r in self.index.consumers.get(tensor, ()))
+
+    def _own(self, tensor: str, units: Set[str]) -> str:
+        """Of a tensor that leaves a set of units and those that it equals, the one with a name of the model's own.
+
+        The planner copies the nodes that pass it on to what reads them.
+        """
+        index, path = self.index, tensor
+        while (node := index.name_to_node_map[index.producer[path]]).role == "alias" and len(node.outputs) == 1:
+            source = index.equal_to(path)
+            if source is None or source in index.captive or self.of.get(index.producer[source]) not in units:
+                break
+            path = source
+        return path
 
     def place(self, unit: str) -> str:
         """The name of its first node, or for a loop the scope that holds it."""

@@ -208,10 +208,11 @@ def _plain(value: Array) -> Array:
 
 
 def _refusal(error: BaseException) -> str:
-    """Why LiteRT refuses a model, with the remedy where it lacks the kernels of custom or Flex ops."""
+    """Why LiteRT refuses a model, and the remedy."""
     lacks = "unresolved custom op" in str(error) or "Select TensorFlow op" in str(error)
-    remedy = "; pass a delegate that has these ops, or write the sections unproven (verify=False)"
-    return _first_line(error)[:120] + remedy if lacks else _first_line(error)
+    unproven = "write the sections unproven (verify=False)"
+    remedy = f"pass a delegate that has these ops, or {unproven}" if lacks else f"convert it for this version, or {unproven}"
+    return f"{_first_line(error)[: 120 if lacks else 300]}; {remedy}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from graphsplit.errors import OptionError, TensorNotFoundError
 from graphsplit.graph.index import GraphIndex
+from graphsplit.graph.lookup import ending_with, spellings, without_shapes
 from graphsplit.graph.signature import Choice
 
 #: What to say where `name_flags` finds no words.
@@ -19,6 +21,9 @@ Names = str | Iterable[str]
 
 def tensors_of(index: GraphIndex, names: Names) -> tuple[str, ...]:
     """Full names of tensors as users write them, each once.
+
+    What exists as it is written is meant. Else blanks, quotes, brackets, shapes and ``import/`` that were copied along are left
+    out, ``;`` and blanks divide a string like commas, and the last components of one tensor's name are enough.
 
     Args:
         index: The graph.
@@ -34,25 +39,60 @@ def tensors_of(index: GraphIndex, names: Names) -> tuple[str, ...]:
     for text in names if several else [names]:
         if not isinstance(text, str):
             raise OptionError(f"{text!r} is not the name of a tensor; names are strings", option="outputs")
-        found |= dict.fromkeys(map(index.tensor, _divided(index, text)))
+        found |= dict.fromkeys(_read(index, text))
     return tuple(found)
 
 
-def _divided(index: GraphIndex, text: str) -> Iterator[str]:
-    """The names in a string; since names may hold commas, each is the longest that exists."""
-    pieces = text.split(",")
-    start = 0
-    while start < len(pieces):
-        end = next((e for e in range(len(pieces), start + 1, -1) if _exists(index, ",".join(pieces[start:e]))), start + 1)
-        name = ",".join(pieces[start:end])
+_COMMA = re.compile(",")
+_OTHERS = (_COMMA, re.compile("[,;]"), re.compile(r"[,;\s]"))  # what else divides a string, the likeliest first
+_BRACKETS = {"[": "]", "(": ")", "{": "}"}
+
+
+def _read(index: GraphIndex, text: str) -> list[str]:
+    """The tensors in a string."""
+    pieces = list(_divided(index, text, _COMMA))
+    tensors = [index.exact(piece) for piece in pieces]
+    if None not in tensors:
+        return [t for t in tensors if t is not None]
+    if len(pieces) > 1 and (whole := _meant(index, text)) is not None:
+        return [whole]
+    tensors = [_meant(index, piece) for piece in pieces]
+    plain = without_shapes(text).strip()
+    if _BRACKETS.get(plain[:1]) == plain[-1:]:
+        plain = plain[1:-1]
+    for divider in _OTHERS:
+        if None not in tensors:
+            break
+        others = list(_divided(index, plain, divider))
+        meant = [_meant(index, piece) for piece in others]
+        if None not in meant or not any(tensors):
+            pieces, tensors = others, meant
+    # `tensor` raises the error for one that is not there.
+    return [index.tensor(piece) if tensor is None else tensor for piece, tensor in zip(pieces, tensors, strict=True)]
+
+
+def _divided(index: GraphIndex, text: str, divider: re.Pattern[str]) -> Iterator[str]:
+    """The names in a string; since names may hold what divides it, each is the longest that exists."""
+    ends = [m.start() for m in divider.finditer(text)] + [len(text)]
+    most = 1 + max((len(divider.findall(t)) for t in index.producer), default=0) if len(ends) > 1 else 1
+    begin, place = 0, 0
+    while place < len(ends):
+        several = range(min(len(ends), place + most) - 1, place, -1)
+        last = next((e for e in several if index.exact(text[begin : ends[e]]) is not None), place)
+        name = text[begin : ends[last]]
         if name.strip():
             yield name
-        start = end
+        begin, place = ends[last] + 1, last + 1
 
 
-def _exists(index: GraphIndex, name: str) -> bool:
-    plain = name.strip().removeprefix("^")
-    return name in index.producer or plain in index.producer or plain in index.name_to_node_map
+def _meant(index: GraphIndex, text: str) -> str | None:
+    """The tensor that is meant by a name; None if there is none, or several might be."""
+    plain = text
+    for plain in spellings(text):
+        if (tensor := index.exact(plain)) is not None:
+            return tensor
+    ends = ending_with(index, plain)
+    return ends[0] if len(ends) == 1 else None
 
 
 def written(index: GraphIndex, tensors: Sequence[str]) -> str | None:

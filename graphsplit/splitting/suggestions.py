@@ -116,7 +116,7 @@ def suggest(
         CutError: for a table and a target together.
     """
     check_count("limit", limit)
-    model = as_model(model, trust=trust)
+    model = as_model(model, trust=trust, isolate=isolate)
     index = model.index
     taken = read_affinity(affinity)
     if target is not None:

@@ -49,7 +49,7 @@ def plan(model: ModelLike, *, shapes: Shapes = True, trust: bool = False, isolat
         OptionError: for an option that does not exist.
         FormatError: for a file that cannot be read.
     """
-    model = _fed(as_model(model, trust=trust), cut)
+    model = _fed(as_model(model, trust=trust, isolate=isolate), cut)
     sizes = Sizes(model, shapes=shapes, isolate=isolate, outputs=_kept(model, cut))
     return _planned(model, read_request(plan, model, cut, sizes), sizes)
 
@@ -63,7 +63,11 @@ def _fed(model: Model, cut: PlanOptions) -> Model:
 def _kept(model: Model, cut: PlanOptions) -> tuple[str, ...]:
     """The outputs of the whole to keep; the rest is never looked at."""
     kept = cut.get("model_outputs")
-    return model.index.outputs if kept is None else tensors_of(model.index, kept)
+    if kept is None:
+        return model.index.outputs
+    if not isinstance(kept, (str, bytes)) and isinstance(kept, Iterable):
+        cut["model_outputs"] = kept = list(kept)  # an iterator is read once
+    return tensors_of(model.index, kept)
 
 
 def plan_whole(model: Model, *, outputs: Names | None = None) -> Plan:
@@ -91,10 +95,11 @@ def _planned(model: Model, request: CutRequest, sizes: Sizes) -> Plan:
         firm=request.firm,
     )
     training = training_note(model.index, planned.outputs)
+    left = model.original.left_out([(s.inputs, s.outputs) for s in planned.sections])
     return replace(
         planned,
         origin=request.origin,
-        notes=(*model.original.choice.notes, *filter(None, [training]), *request.notes, *planned.notes),
+        notes=(*model.original.choice.notes, *filter(None, [training]), *request.notes, *planned.notes, *left),
         devices=request.devices,
     )
 
@@ -150,7 +155,7 @@ def split(
         TensorNotFoundError: as of `plan`.
         OptionError: as of `plan`, and for `repair` together with a plan.
     """
-    model = as_model(model, trust=trust)
+    model = as_model(model, trust=trust, isolate=isolate)
     if isinstance(at, Plan):
         check_options(split, cut, PlanOptions)
         if named := named_options(cut):

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from os import PathLike
 from typing import Any, Protocol
 
@@ -18,12 +19,12 @@ from graphsplit.errors import FeedError, FormatError, SectionRunError
 from graphsplit.formats import Model, ModelLike, as_model
 from graphsplit.graph.options import check_count, check_number, hinted
 from graphsplit.graph.training import training_note
-from graphsplit.inference.failures import ChildError
 from graphsplit.inference.feeds import Feeds, check_feeds
 from graphsplit.inference.fitting import ADVICE, fitting_feeds, was_refused
 from graphsplit.inference.runtime import Runnable
 from graphsplit.inference.sessions import NamedSession, check_runnable, open_named
 from graphsplit.inference.synthesis import Synthesis, as_fed
+from graphsplit.isolation.failures import ChildError
 from graphsplit.parts.manifest import load_parts
 from graphsplit.parts.parts import Parts
 from graphsplit.runtimes.arrays import Array, dtype_name
@@ -35,6 +36,7 @@ __all__ = ["run_parts", "verify", "with_ties"]
 
 _UNSET = {"Empty", "FakeParam"}  # ops whose values are what happens to be in memory
 _RANDOM = re.compile(r"Random|Multinomial|TruncatedNormal|SampleDistortedBoundingBox")
+_STATEFUL = 3  # runs of a model that carries values from one to the next
 _FEW = 16  # elements of a fed value that a manifest holds
 _TIMEOUT = 300.0  # seconds one run may take; a loop that never ends is a legal graph
 _REMEDY = "feeds=… and shapes=… run on other feeds, verify=False leaves the proof out"
@@ -76,7 +78,7 @@ def verify(
         shapes: Input → shape that the file does not state, for synthetic feeds; None in it: unknown.
         optimize: Run both sides with Grappler, as deployed; differences by rounding are then not the fault of the cut.
         trust: Run models that reach files, the network or Python.
-        isolate: Run in a child process with a deadline and a bound on memory (see `graphsplit.inference.isolation`); False: in
+        isolate: Run in a child process with a deadline and a bound on memory (see `graphsplit.isolation.shared`); False: in
             this one.
 
     Raises:
@@ -89,7 +91,7 @@ def verify(
     check_count("runs", runs)
     check_number("rtol", rtol)
     check_number("atol", atol)
-    model = as_model(model, trust=trust)
+    model = as_model(model, trust=trust, isolate=isolate)
     parts = parts if isinstance(parts, Parts) else load_parts(parts)
     model = model.fed_with(parts.inputs)
     _check_belongs(model, parts)
@@ -98,6 +100,8 @@ def verify(
         check_runnable(part.model, trust)
     unused = [s.name for s in model.inputs if s.name not in parts.inputs]
     whole = model.pruned(parts.outputs)
+    if whole.section_format == "tflite" and any(n.stateful for n in whole.index.nodes):
+        runs = max(runs, _STATEFUL)
     gone = {s.name for s in model.inputs} - {s.name for s in whole.inputs}
     # What an earlier proof chose, and the manifest keeps.
     kept = {t: v for t, v in parts.feeds.items() if (feeds is None or isinstance(feeds, Mapping)) and t not in gone}
@@ -115,6 +119,8 @@ def verify(
         fixed, synthetic = {}, False
         checked = [check_feeds(model.inputs, feed, optional=unused) for feed in _several(feeds)]
         attempts = [[{t: v for t, v in feed.items() if t not in gone} for feed in checked]]
+    tried = iter(attempts)
+    attempts = chain([next(tried)], tried)  # what is too large to be fed is refused before anything is opened
     opening = partial(open_named, trust=trust, optimize=optimize, timeout=_TIMEOUT, isolate=isolate)
     try:
         return _compared(whole, parts, synthesis if synthetic else None, attempts, fixed, opening, rtol=rtol, atol=atol)

@@ -14,7 +14,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from graphsplit.inference import child
+from graphsplit.inference import tasks
+from graphsplit.isolation import child
 
 
 def _abort() -> None:
@@ -123,9 +124,9 @@ def _print(said: Any, arrays: Sequence[Any]) -> Any:
 
 
 def main(parent: int, memory: int, warm: Sequence[str]) -> None:
-    """As of `graphsplit.inference.child`, with faults."""
-    child.HANDLERS["infer"] = _guarded(child.HANDLERS["infer"])
-    child.HANDLERS["run"] = _guarded(child.HANDLERS["run"])
+    """As of `graphsplit.isolation.child`, with faults."""
+    tasks.infer = _guarded(tasks.infer)
+    tasks.run_session = _guarded(tasks.run_session)
     child.HANDLERS["fault"] = _fault
     child.HANDLERS["print"] = _print
     child.HANDLERS["echo"] = lambda said, arrays: (said, arrays)

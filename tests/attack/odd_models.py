@@ -35,7 +35,7 @@ def start(samples: Path, place: Path) -> Callable[[int], str]:
     """What tries a seed."""
     import graphsplit as gs
     from graphsplit.inference.feeds import made_feeds
-    from graphsplit.inference.isolation import prestart
+    from graphsplit.isolation.shared import prestart
 
     prestart("tensorflow")
     building = place / BUILDING

@@ -12,7 +12,7 @@ _FIRST = 100_000  # the test suite has the seeds below
 
 def start(samples: Path, place: Path) -> Callable[[int], str]:
     """What tries a seed."""
-    from graphsplit.inference.isolation import prestart
+    from graphsplit.isolation.shared import prestart
     from tests.test_surgery_tensorflow import check, example
 
     prestart("tensorflow")

@@ -21,12 +21,14 @@ import tensorflow as tf
 import graphsplit as gs
 from graphsplit.cli import run as run_cli
 from graphsplit.errors import FeedError, FormatError, SectionRunError
-from graphsplit.inference import child_process, isolation, shapes
-from graphsplit.inference.child_process import Child, processor_time
-from graphsplit.inference.failures import ChildError, OutOfMemoryError, OutOfTimeError, RuntimeFailure, error_kind
+from graphsplit.inference import shapes
 from graphsplit.inference.feeds import made_feeds
-from graphsplit.inference.messages import MessageError, receive, send
 from graphsplit.inference.sessions import open_session
+from graphsplit.isolation import child_process
+from graphsplit.isolation import shared as isolation
+from graphsplit.isolation.child_process import Child, processor_time
+from graphsplit.isolation.failures import ChildError, OutOfMemoryError, OutOfTimeError, RuntimeFailure, error_kind
+from graphsplit.isolation.messages import MessageError, receive, send
 from graphsplit.verification import equivalence
 from graphsplit.viewer.requests import CutEnds, PlanRequest, StudyRequest, VerifyRequest
 from graphsplit.viewer.session import open_model
@@ -222,7 +224,7 @@ def test_it_ends_with_its_parent_whatever_it_does(fault):
     program = script(
         """
         import sys, threading
-        from graphsplit.inference.child_process import Child
+        from graphsplit.isolation.child_process import Child
         child = Child(module="tests.attack.hazards")
         print(child.call("process", None).value, flush=True)
         if sys.argv[1]:
@@ -241,14 +243,14 @@ def test_it_ends_with_its_parent_whatever_it_does(fault):
 
 
 def test_it_ends_when_the_program_does():
-    pid = int(output('from graphsplit.inference import isolation; print(isolation.call("process", None)[0].value)'))
+    pid = int(output('from graphsplit.isolation import shared as isolation; print(isolation.call("process", None)[0].value)'))
     assert gone(pid)
 
 
 def test_a_thread_that_ends_leaves_the_child_to_the_others():
     text = """
         import threading, time
-        from graphsplit.inference import isolation
+        from graphsplit.isolation import shared as isolation
         asked = []
         thread = threading.Thread(target=lambda: asked.append(isolation.call("process", None)[0].value))
         thread.start(); thread.join(); time.sleep(1.5)
@@ -262,7 +264,7 @@ def test_a_thread_that_ends_leaves_the_child_to_the_others():
 def test_a_forked_process_has_a_child_of_its_own():
     text = """
         import os
-        from graphsplit.inference import isolation
+        from graphsplit.isolation import shared as isolation
         before = isolation.call("process", None)[0].value
         reader, writer = os.pipe()
         if (forked := os.fork()) == 0:
@@ -299,7 +301,7 @@ def test_many_proofs_import_tensorflow_once_and_not_here(tmp_path):
     text = """
         import sys
         import graphsplit as gs
-        from graphsplit.inference import isolation
+        from graphsplit.isolation import shared as isolation
         model = gs.load(sys.argv[1])
         asked = set()
         for number in range(100):
@@ -329,7 +331,9 @@ def test_inference_names_the_step_and_the_way_on(hazards, fault):
 def test_a_run_names_the_step_and_the_way_on(hazards, fault):
     whole = named(fault)
     parts = gs.split(whole, "border", shapes=False)
-    way = r"^the whole model (crashed|was killed|sent).*; feeds=… runs on other feeds, verify=False leaves the proof out$"
+    way = (
+        r"^the whole model (crashed|was killed|sent).*; feeds=… and shapes=… run on other feeds, verify=False leaves the proof out$"
+    )
     for _ in range(2):  # the second one gets a child of its own
         with pytest.raises(SectionRunError, match=way) as caught:
             gs.verify(whole, parts)
@@ -345,7 +349,9 @@ def test_a_hang_names_the_step_and_the_way_on(hazards, monkeypatch):
     with pytest.raises(FormatError, match=r"^inferring shapes did not end within 1\.503 seconds \(shapes=False"):
         gs.split(whole, "border")
     isolation.prestart("tensorflow")
-    with pytest.raises(SectionRunError, match=r"^the whole model did not end within 1\.5 seconds; feeds=… runs on other feeds"):
+    with pytest.raises(
+        SectionRunError, match=r"^the whole model did not end within 1\.5 seconds; feeds=… and shapes=… run on other feeds"
+    ):
         gs.verify(whole, gs.split(whole, "border", shapes=False))
 
 
@@ -590,7 +596,7 @@ def test_no_bytes_of_a_child_are_more_than_an_error():
 )
 def test_synthetic_feeds_are_bounded_before_they_are_computed(shape, dtype, size):
     whole = model(placeholder("x", shape, dtype), node("y", "Identity", "x", T=dtype))
-    with pytest.raises(FeedError, match=rf"^'x:0' \[.*\] needs .*{size}, too much for a synthetic feed; feeds=… runs"):
+    with pytest.raises(FeedError, match=rf"^'x:0' \[.*\] needs .*{size}, too much for a synthetic feed; feeds=… and shapes=…"):
         gs.verify(whole, gs.split(whole, "y", shapes=False))
 
 

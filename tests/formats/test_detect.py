@@ -5,9 +5,11 @@ The names of the files never say what they are: most specimens here are called `
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import pickle
+import shutil
 import stat
 import subprocess
 import sys
@@ -120,8 +122,10 @@ def test_the_graph_in_a_saved_model_is_a_graph(made: Path, tmp_path: Path, name:
     refused(written(tmp_path, meta.SerializeToString()), r"this is a MetaGraphDef \(\.meta\)")
 
 
-def test_a_checkpoint_folder(made: Path) -> None:
-    refused(made, rf"a folder with a checkpoint, which holds values but no graph; {FREEZE}")
+def test_a_checkpoint_folder(made: Path, tmp_path: Path) -> None:
+    for name in ("checkpoint", "model.ckpt.index", "model.ckpt.meta"):
+        shutil.copy(made / name, tmp_path)
+    refused(tmp_path, rf"a folder with a checkpoint, which holds values but no graph; {FREEZE}")
 
 
 # files of other kinds
@@ -161,8 +165,14 @@ def tarred(mode: str) -> bytes:
     return out.getvalue()
 
 
-UNPACK = r"unpack it and pass the frozen_inference_graph\.pb inside$"
-PICKLE = r"this is a Python pickle \(PyTorch\?\); export the model to TensorFlow first; pickles are never opened here$"
+UNPACK = (
+    r"unpack it and pass the model inside \(frozen_inference_graph\.pb, the folder with saved_model\.pb, \.tflite or \.keras\)$"
+)
+PICKLE = r"this is a Python pickle \(PyTorch\?\); export the model to TensorFlow or TFLite first; pickles are never opened here$"
+COMPILED = r"pass the model that it was compiled or converted from$"
+EXPORT = r"export the model to TensorFlow or TFLite from the framework that it was trained in$"
+KERAS = r"load it in Keras and save it as \.keras: keras\.models\.load_model\('model\.h5'\)\.save\('model\.keras'\)$"
+TFJS = rf"this is a TensorFlow\.js model; convert it back first \(tensorflowjs_converter\), or {FREEZE}"
 PICTURE = r"the model comes first, then pictures and videos$"
 
 FOREIGN: dict[str, tuple[bytes, str]] = {
@@ -173,7 +183,23 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     "tar.xz": (tarred("w:xz"), rf"this is an xz archive; {UNPACK}"),
     "7z": (b"7z\xbc\xaf\x27\x1c\0\4" + bytes(40), rf"this is a 7z archive; {UNPACK}"),
     "zstd": (b"\x28\xb5\x2f\xfd\x04\x00" + bytes(40), rf"this is a Zstandard archive; {UNPACK}"),
-    "zip": (zipped("ssd/frozen_inference_graph.pb"), r"this is a zip archive; unpack it and pass the model inside$"),
+    "rar": (b"Rar!\x1a\x07\x01\0" + bytes(40), rf"this is a RAR archive; {UNPACK}"),
+    "gz": (
+        gzip.compress(GRAPH),
+        r"this is a file compressed by gzip; unpack it \(gunzip -k \S+/model\.pb\) and pass",
+    ),
+    "tflite.gz": (gzip.compress(b"\x1c\0\0\0TFL3" + bytes(64)), r"this is a TFLite file compressed by gzip; unpack it \(gunzip -k"),
+    "damaged gz": (b"\x1f\x8b" + bytes(40), r"this is a file compressed by gzip; unpack it"),
+    "zip": (
+        zipped("ssd/pipeline.config", "ssd/frozen_inference_graph.pb"),
+        r"this is a zip archive; unpack it and pass the 'ssd/frozen_inference_graph\.pb' inside$",
+    ),
+    "zip of a saved model": (
+        zipped("a/b/saved_model.pb", "a/b/variables/variables.index", "a/other.tflite"),
+        r"this is a zip archive; unpack it and pass the 'a/b' inside$",
+    ),
+    "npz": (zipped("arr_0.npy", "w.npy"), r"this is a file of NumPy arrays \(\.npz\); the model comes first$"),
+    "dlc": (zipped("model", "model.params", "dlc.metadata"), rf"this is a DLC, compiled for a Qualcomm processor; {COMPILED}"),
     "empty zip": (zipped(), r"this is a zip archive; unpack it and pass the model inside$"),
     "damaged zip": (zipped("a", "b")[:-30], r"a damaged zip archive: "),
     "torch": (
@@ -188,8 +214,47 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     "caffe": (caffe(), r"this seems to be a Caffe model; convert it to TensorFlow first$"),
     "hdf5": (
         b"\x89HDF\r\n\x1a\n" + bytes(100),
-        r"this is an HDF5 file \(Keras weights or a legacy \.h5 model\); save the model as \.keras or as a SavedModel$",
+        r"this is an HDF5 file \(the weights of a Keras model, without the model\?\); build the model in Keras, ",
     ),
+    "keras h5": (
+        b"\x89HDF\r\n\x1a\n" + bytes(100) + b"model_config" + bytes(30),
+        rf"this is an HDF5 file, a Keras model of the legacy format; {KERAS}",
+    ),
+    "keras json": (
+        b'{"class_name": "Functional", "config": {"name": "model"}}',
+        rf"this is a Keras architecture, without weights; {KERAS}",
+    ),
+    "gguf": (b"GGUF\3\0\0\0" + bytes(40), rf"this is a GGUF model \(llama\.cpp\); {EXPORT}"),
+    "tensorrt": (b"ftrt\1\0\0\0" + bytes(40), rf"this is a TensorRT engine; {COMPILED}"),
+    "older tensorrt": (b"ptrt\1\0\0\0" + bytes(40), rf"this is a TensorRT engine; {COMPILED}"),
+    "hef": (b"\x01HEF\0\0\0\x02" + bytes(40), rf"this is a HEF, compiled for a Hailo accelerator; {COMPILED}"),
+    "rknn": (b"RKNN\0\0\0\0" + bytes(40), rf"this is an RKNN model, compiled for a Rockchip NPU; {COMPILED}"),
+    "ncnn": (b"7767517\n75 83\nInput  data 0 1 data\n", rf"this is an NCNN model; {COMPILED}"),
+    "ncnn, binary": (b"\xdd\x85\x76\x00" + bytes(40), rf"this is an NCNN model; {COMPILED}"),
+    "ort": (b"\x28\0\0\0ORTM" + bytes(40), r"this is an ONNX Runtime model; convert the \.onnx file"),
+    "executorch": (b"\x28\0\0\0ET12" + bytes(40), rf"this is an ExecuTorch program; {EXPORT}"),
+    "litertlm": (b"LITERTLM" + bytes(40), rf"this is a LiteRT-LM model; {COMPILED}"),
+    "darknet": (b"[net]\nbatch=1\n[convolutional]\n", rf"this is a Darknet configuration; {EXPORT}"),
+    "mxnet": (b'{"nodes": [], "arg_nodes": [0], "heads": []}', rf"this is an MXNet model; {EXPORT}"),
+    "annex": (
+        b"/annex/objects/SHA256E-s27--4d7a.pb\n",
+        r"this is a git-annex pointer, not the file itself; run `git annex get` on it$",
+    ),
+    "older lfs": (
+        b"version https://hawser.github.com/spec/v1\noid",
+        r"this is a Git LFS pointer, not the file itself; run `git lfs pull`$",
+    ),
+    "manifest": (
+        b'{\n "graphsplit": "0.1.0",\n "schema": 1,\n "sections": []}',
+        r"this is the manifest of a split, not a model; pass the model to cut it again; load_parts and ",
+    ),
+    "page after a comment": (b"<!-- saved from url -->\n<!DOCTYPE html>\n<html>", r"this is a web page; "),
+    "page as xml": (b'<?xml version="1.0"?>\n<!DOCTYPE html PUBLIC "x">\n<html>', r"this is a web page; "),
+    "error of a server": (
+        b'<?xml version="1.0"?><Error><Code>NoSuchKey</Code></Error>',
+        r"this is an error that a server answered; download the file again$",
+    ),
+    "other xml": (b'<?xml version="1.0"?>\n<annotation>', rf"this is an XML file; {FREEZE}"),
     "numpy": (b"\x93NUMPY\x01\0v\0{'descr': '<f4'}" + bytes(64), r"this is a NumPy array; the model comes first$"),
     "safetensors": (
         (30).to_bytes(8, "little") + b'{"w":{"dtype":"F32"}}         ' + bytes(16),
@@ -202,7 +267,7 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     "png": (b"\x89PNG\r\n\x1a\n" + bytes(30), rf"this is a picture; {PICTURE}"),
     "jpeg": (b"\xff\xd8\xff\xe0\0\x10JFIF" + bytes(30), rf"this is a picture; {PICTURE}"),
     "gif": (b"GIF89a" + bytes(30), rf"this is a picture; {PICTURE}"),
-    "webp": (b"RIFF\x24\0\0\0WEBPVP8 " + bytes(30), rf"this is a picture or video; {PICTURE}"),
+    "webp": (b"RIFF\x24\0\0\0WEBPVP8 " + bytes(30), rf"this is a picture, a video or a sound; {PICTURE}"),
     "mp4": (b"\0\0\0\x20ftypisom\0\0\2\0" + bytes(30), rf"this is a video; {PICTURE}"),
     "mkv": (b"\x1aE\xdf\xa3\x01\0\0\0\0\0\0" + bytes(30), rf"this is a video; {PICTURE}"),
     "lfs": (
@@ -211,9 +276,9 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     ),
     "page": (
         b"\n<!DOCTYPE html>\n<html><head><title>404</title>",
-        r"this is a web page; the download gave a page instead of the file$",
+        r"this is a web page; the download saved a page instead of the file$",
     ),
-    "page without doctype": (b"<html>Not Found</html>", r"this is a web page; the download gave a page instead of the file$"),
+    "page without doctype": (b"<html>Not Found</html>", r"this is a web page; the download saved a page instead of the file$"),
     "label map": (b"# COCO\nitem {\n  name: 'person'\n  id: 1\n}\n", r"this is a label map; pass it as labels=…$"),
     "pipeline.config": (
         b"model {\n  ssd {\n    num_classes: 90\n  }\n}\ntrain_config: {}\n",
@@ -229,10 +294,10 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     ),
     "tfjs": (
         b'{"format": "graph-model", "modelTopology": {"node": []}}',
-        r"this is a TensorFlow\.js model; convert it to a GraphDef first$",
+        TFJS,
     ),
     "json": (b'{"inputs": ["a"], "outputs": ["b"]}', r"this is a JSON file; a crop file is passed as crop_file=…$"),
-    "xml": (b'<?xml version="1.0"?>\n<net name="ssd" version="11">', rf"this is an XML file \(OpenVINO\?\); {FREEZE}"),
+    "xml": (b'<?xml version="1.0"?>\n<net name="ssd" version="11">', rf"this is an OpenVINO model \(IR\); {COMPILED}"),
     "text": (
         b"person\nbicycle\ncar\n",
         rf"this is a text file, but not a GraphDef in text form \(it would start with 'node {{'\); {FREEZE}",
@@ -252,6 +317,48 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
 def test_a_foreign_file_is_named(tmp_path: Path, name: str) -> None:
     content, says = FOREIGN[name]
     refused(written(tmp_path, content), says)
+
+
+NAMED = {
+    "net.mnn": rf"this seems to be an MNN model; {COMPILED}",
+    "net.pdmodel": rf"this seems to be a PaddlePaddle model; {EXPORT}",
+    "net.bin": rf"this seems to be the weights of an OpenVINO, NCNN or PyTorch model; {COMPILED}",
+    "net.engine": rf"this seems to be a TensorRT engine; {COMPILED}",
+    "yolo.weights": rf"this seems to be the weights of a Darknet model; {EXPORT}",
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_what_has_no_mark_is_told_by_its_name(tmp_path: Path, name: str) -> None:
+    refused(written(tmp_path, b"\x18\0\0\0\0\0\x12\0\xff" + bytes(range(200, 256)), name), NAMED[name])
+    assert detect_format(written(tmp_path, GRAPH, name)) == "graphdef"
+
+
+def test_names_of_classes_are_told(tmp_path: Path) -> None:
+    says = r"this is a list of lines \(names of classes\?\); the model comes first; names of classes are passed as labels=…$"
+    refused(written(tmp_path, b"person\nbicycle\ncar\n", "labels.txt"), says)
+    refused(written(tmp_path, b"person\n", "coco.names"), says)
+
+
+def opencv_text(*, layers: str = "") -> bytes:
+    """As OpenCV's scripts write it: weights are left out, layers of its own come last."""
+    conv = "".join(
+        f'node {{ name: "conv{i}" op: "Conv2D" input: "{"data" if not i else f"bias{i - 1}"}" input: "conv{i}/weights" }}\n'
+        f'node {{ name: "bias{i}" op: "BiasAdd" input: "conv{i}" input: "conv{i}/biases:0" }}\n'
+        for i in range(3)
+    )
+    return f'node {{ name: "data" op: "Placeholder" attr {{ key: "dtype" value {{ type: DT_FLOAT }} }} }}\n{conv}{layers}'.encode()
+
+
+def test_a_text_graph_of_opencvs_is_told(tmp_path: Path) -> None:
+    own = 'node { name: "out" op: "DetectionOutput" input: "bias2" }'
+    says = "a text graph of OpenCV's, not of TensorFlow's: it has no weights; split the .pb that it was made for$"
+    for content in (opencv_text(), opencv_text(layers=own)):
+        with pytest.raises(FormatError, match=says):
+            load(written(tmp_path, content, "graph.pbtxt"))
+    damaged = b'node { name: "a" op: "Placeholder" } node { name: "b" op: "Relu" input: "lost" }'
+    with pytest.raises(FormatError, match="reads 'lost', which is not in the graph"):
+        load(written(tmp_path, damaged, "graph.pbtxt")).index  # noqa: B018
 
 
 def test_tflite_is_recognised_whatever_the_file_is_called(tmp_path: Path) -> None:
@@ -291,13 +398,25 @@ def test_folders_say_what_is_in_them(tmp_path: Path) -> None:
         return tmp_path / name
 
     zoo = folder("zoo", "frozen_inference_graph.pb", "checkpoint", "saved_model/saved_model.pb")
-    refused(zoo, rf"a folder with a model in it; pass {zoo}/frozen_inference_graph\.pb$")
+    refused(zoo, rf"a folder with a model in it; pass {zoo}/frozen_inference_graph\.pb or {zoo}/saved_model$")
     export = folder("export", "checkpoint/ckpt-0.index", "saved_model/saved_model.pb", "pipeline.config")
     refused(export, rf"a folder with a model in it; pass {export}/saved_model$")
     refused(
         folder("split", "split.json", "x_main.pb"),
         r"this folder holds a split, not a model; pass the model to cut it again; load_parts and `graphsplit view` open a split$",
     )
+    centernet = folder("centernet", "saved_model/saved_model.pb", "model.tflite", "extra.pb")
+    refused(centernet, rf"a folder with a model in it; pass {centernet}/saved_model, or one of 2 others$")
+    only = folder("only", "detect.tflite", "labels.txt")
+    refused(only, rf"a folder with a model in it; pass {only}/detect\.tflite$")
+    refused(folder("lost", "variables/variables.index"), r"a SavedModel folder that has lost its saved_model\.pb; copy or download")
+    refused(folder("js", "model.json", "group1-shard1of1.bin"), r"a folder with a TensorFlow\.js model; convert it back first")
+    refused(folder("apple", "Manifest.json", "Data/model.mlmodel"), r"a Core ML package; convert it to TensorFlow first$")
+    refused(folder("torch", "model.safetensors", "config.json"), rf"a folder with a model of another framework; {EXPORT}")
+    prefix = folder("prefix", "model.ckpt-7.index", "model.ckpt-7.data-00000-of-00001") / "model.ckpt-7"
+    refused(prefix, rf"the prefix of a checkpoint, which holds values but no graph; {FREEZE}")
+    (tmp_path / "annexed.pb").symlink_to(".git/annex/objects/X1/q4/SHA256E-s27--4d7a.pb/SHA256E-s27--4d7a.pb")
+    refused(tmp_path / "annexed.pb", r"a git-annex pointer, not the file itself; run `git annex get` on it$")
     refused(folder("weights", "model.ckpt-7.index"), rf"a folder with a checkpoint, which holds values but no graph; {FREEZE}")
     refused(folder("bare"), r"a folder without saved_model\.pb; pass a SavedModel folder or a frozen \.pb file$")
     assert detect_format(folder("text", "saved_model.pbtxt")) == "saved_model"

@@ -179,3 +179,20 @@ def test_the_refusal_names_the_nodes() -> None:
         model.check_trust(False)
     assert caught.value.nodes == tuple(f"r{i}" for i in range(7))
     model.check_trust(True)
+
+
+def test_custom_ops_are_told_with_the_way_that_runs_nothing_first() -> None:
+    x = raw.placeholder("x", raw.FLOAT, -1)
+    whole = GraphDefModel([raw.graph(x, raw.node("c", "MyDetection", "x"), raw.identity("y", "c"))])
+    says = (
+        r"^the model has custom ops \(c \(MyDetection\)\), code from outside of this file; split\(\) runs nothing; "
+        r"trust=True runs them "
+        r"where their library is loaded \(tf\.load_op_library\)$"
+    )
+    with pytest.raises(TrustError, match=says):
+        whole.check_trust(trust=False)
+    both = GraphDefModel(
+        [raw.graph(raw.node("p", "Placeholder"), raw.node("r", "ReadFile", "p"), raw.node("c", "MyDetection", "r"))]
+    )
+    with pytest.raises(TrustError, match="the model reaches outside itself"):
+        both.check_trust(trust=False)

@@ -10,7 +10,7 @@ from graphsplit.formats.graphdef.control_flow import find_groups
 from graphsplit.formats.graphdef.library import CALLERS, Library
 from graphsplit.formats.graphdef.ops import op_table
 from graphsplit.formats.graphdef.reader import GraphDefReader
-from graphsplit.formats.graphdef.roles import ROLES
+from graphsplit.formats.graphdef.roles import ROLES, role_of
 from graphsplit.formats.graphdef.shared_state import sharing_nodes
 from graphsplit.formats.graphdef.specs import PLACEHOLDERS, WITH_DEFAULT, LazySpecs, output_dtypes
 from graphsplit.formats.graphdef.wire import GraphError, NodeRange
@@ -56,7 +56,7 @@ def index_graph(reader: GraphDefReader, outputs: tuple[str, ...] | None = None, 
         if node.name in calls and (node.op in CALLERS or info is None):
             stateful = not reader.library.stateful.isdisjoint(calls[node.name])
         kind = "const" if node.op == "Const" else "input" if node.op in PLACEHOLDERS else "op"
-        nodes.append(Node(node.name, node.op, inputs, ports, control_inputs, stateful, kind, role=ROLES.get(node.op, "")))
+        nodes.append(Node(node.name, node.op, inputs, ports, control_inputs, stateful, kind, role=role_of(node.op, node.name)))
     tensors = LazySpecs(reader, nodes, dtypes)
     if missing := set(edges.canonical.values()) - tensors.producer.keys():
         name, tensor = next((n.name, t) for n in nodes for t in n.inputs if t in missing)
@@ -213,5 +213,7 @@ def _unread(nodes: Sequence[Node], captive: Set[str]) -> tuple[str, ...]:
 
 
 def _function(library: Library, name: str) -> Function:
-    ops = {n.op for n in library.functions[name].nodes}
-    return Function(name, tuple(sorted(ops)), library.calls[name], frozenset(ROLES[op] for op in ops if op in ROLES))
+    body = library.functions[name].nodes
+    ops = {n.op for n in body}
+    roles = frozenset(ROLES[op] for op in ops if op in ROLES)
+    return Function(name, tuple(sorted(ops)), library.calls[name], roles, frozenset(n.name for n in body))

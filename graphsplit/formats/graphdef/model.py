@@ -156,6 +156,14 @@ class GraphDefModel(Stored):
         custom = [n for n in nodes if op_table().get(self.reader.by_name[n].op) is None]
         instead = kept_instead(self.index, asked, nodes) if custom else ""
         then = f"; keep the outputs that do not need it ({instead}), or" if instead else ";"
+        if all(op_table().get(self.reader.by_name[n].op) is None and n not in self.index.calls for n in nodes):
+            raise TrustError(
+                f"the model has custom ops ({shown}), code from outside of this file; split() runs nothing; "
+                + (f"keep the outputs that do not need it ({instead}), or " if instead else "")
+                + "trust=True runs them "
+                "where their library is loaded (tf.load_op_library)",
+                nodes=nodes,
+            )
         raise TrustError(
             f"the model reaches outside itself ({shown}): running it may read or write files, open connections or call "
             f"unknown code; trust=True runs it all the same{then} split() runs nothing",

@@ -12,8 +12,10 @@ from weakref import WeakValueDictionary
 from graphsplit.errors import FormatError, MissingExtraError, TrustError
 from graphsplit.formats.base import Stored
 from graphsplit.formats.source import SourceFile, read_source
+from graphsplit.formats.tflite.belongings import label_lines, left_out
 from graphsplit.formats.tflite.flatbuffer import FlatError, NewerError
 from graphsplit.formats.tflite.indexing import index_model
+from graphsplit.formats.tflite.kernels import overrun
 from graphsplit.formats.tflite.outside import outside_operators, unfrozen_operator
 from graphsplit.formats.tflite.reader import TFLiteReader
 from graphsplit.formats.tflite.signatures import first_signature, signature_names, with_first
@@ -101,6 +103,11 @@ class TFLiteModel(Stored):
         return self._guard(lambda: signature_of(self.reader))
 
     @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The lines of the label file that is packed behind the file for one of its outputs."""
+        return self._guard(lambda: label_lines(self.reader))
+
+    @cached_property
     def reaches_outside(self) -> tuple[str, ...]:
         """Names of the operators that are custom ops other than the runtime's own: unknown code."""
         return outside_operators(self.reader)
@@ -115,8 +122,8 @@ class TFLiteModel(Stored):
             return
         shown = ", ".join(f"{n} ({self.index.node(n).op})" for n in nodes[:5]) + (" …" if len(nodes) > 5 else "")
         raise TrustError(
-            f"the model runs custom ops ({shown}), code from outside of this file; trust=True runs it if the runtime "
-            "has such ops; split() runs nothing",
+            f"the model runs custom ops ({shown}), code from outside of this file; split() runs nothing; trust=True runs it if the "
+            "runtime has such ops",
             nodes=nodes,
         )
 
@@ -130,6 +137,16 @@ class TFLiteModel(Stored):
                 "preserves; convert the model without variables and tables",
                 path=self.path,
             )
+
+    def check_kernels(self) -> None:
+        """Refuse operators at which LiteRT would leave a tensor's memory, a crash or wrong values. Raises FormatError."""
+        reader = self.reader
+        for number in (0, *reader.reachable(c for o in reader.subgraphs[0].operators for c in o.calls)):
+            if found := overrun(reader.subgraphs[number]):
+                name = reader.operator_names[found[0]] if number == 0 else reader.function_name(number)
+                raise FormatError(
+                    f"LiteRT cannot run {name!r}: {found[1]}; write the sections unproven (verify=False)", path=self.path
+                )
 
     def check_ends(self, outputs: Sequence[str] | None = None) -> None:
         """Nothing: no TFLite operator waits for another."""
@@ -170,6 +187,20 @@ class TFLiteModel(Stored):
 
     # surgery
 
+    def left_out(self, sections: Sequence[tuple[Sequence[str], Sequence[str]]]) -> tuple[str, ...]:
+        """Metadata and packed files that no section keeps, see `graphsplit.formats.tflite.belongings`."""
+        if [(tuple(i), tuple(o)) for i, o in sections] == [(self.index.inputs, self.index.outputs)]:
+            return ()
+        return self._guard(lambda: left_out(self.reader, sections))
+
+    def _is_whole(self, asked: _Asked) -> bool:
+        """Whether a section is the file itself, under names that the file has."""
+        nodes, inputs, outputs = asked
+        index, reader = self.index, self.reader
+        ends = inputs == index.inputs and outputs == index.outputs
+        same = reader.names == reader.raw_names and len(reader.model.tables("signature_defs")) <= 1
+        return ends and same and {n.name for n in index.nodes if n.kind != "input"} <= {*nodes, *index.inputs}
+
     def section(
         self, nodes: Sequence[str], inputs: Sequence[TensorSpec], outputs: Sequence[str]
     ) -> tuple[TFLiteModel, Mapping[str, str]]:
@@ -177,6 +208,9 @@ class TFLiteModel(Stored):
         entering = tuple(spec.name for spec in inputs)
         asked = tuple(nodes), entering, tuple(outputs)
         section = self._sections.get(asked)
+        if section is None and self._is_whole(asked):
+            section = TFLiteModel(next(self.chunks))  # with all that lies behind the flatbuffer
+            self._sections[asked] = section
         if section is None:
             try:
                 section = TFLiteModel(self._guard(lambda: write_section(self.reader, set(nodes), entering, outputs)))

@@ -75,6 +75,6 @@ def unfrozen_operator(reader: TFLiteReader, needed: Collection[str] | None = Non
             if number == 0 and needed is not None and reader.operator_names[place] not in needed:
                 continue
             flex = _flex_info(operator)
-            if (flex is not None and "state" in flex.effects) or (not operator.custom and op_effect(operator.op) == "state"):
+            if flex is not None and "state" in flex.effects:
                 return (reader.operator_names[place] if number == 0 else reader.function_name(number)), operator.op
     return None

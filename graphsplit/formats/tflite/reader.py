@@ -14,18 +14,23 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
 from graphsplit.formats.tflite.flatbuffer import FlatError, Table, root, verify
+from graphsplit.formats.tflite.kernels import real_shapes
+from graphsplit.formats.tflite.packed import packed_files
 from graphsplit.formats.tflite.schema import IDENTIFIER, Field, fields, op_name
 from graphsplit.formats.tflite.validation import (
     ELSEWHERE,
     Operator,
     Subgraph,
     TFLiteError,
+    check_blocks,
     check_calls,
     check_options,
     check_order,
     check_size,
     in_range,
+    quantisation_tensors,
 )
+from graphsplit.graph.index import Shape
 from graphsplit.graph.traversal import reachable
 
 __all__ = ["TFLiteReader", "names_subgraph"]
@@ -44,9 +49,11 @@ class TFLiteReader:
             raise FlatError(f"bytes 4 to 8 are {bytes(data[4:8])!r}, not {IDENTIFIER!r}")
         self.data = data
         self.model = root(data, "Model")
-        verify(self.model)
-        if len(self.model.tables("external_buffers")):
-            raise TFLiteError("its weights are in other files, which this version does not read")
+        #: Where the flatbuffer ends; a file may have more behind it.
+        self.end = verify(self.model)
+        tensors = (t for g in self.model.tables("subgraphs") for t in g.tables("tensors"))
+        if len(self.model.tables("external_buffers")) or any(t.number("external_buffer") for t in tensors):
+            raise TFLiteError("its weights are in other files, which this version does not read; convert it into one file")
         self.buffers = tuple(self.model.tables("buffers"))
         self.codes = tuple(_code(c) for c in self.model.tables("operator_codes"))
         count = len(self.model.tables("subgraphs"))
@@ -67,6 +74,13 @@ class TFLiteReader:
         for number, tensor in enumerate(tensors):
             in_range(tensor.number("buffer"), max(1, len(self.buffers)), f"{where}: a tensor names buffer")
             check_size(tensor, len(self.content(tensor.number("buffer"))), f"{where}: tensor {number}")
+            for scales in quantisation_tensors(tensor):
+                in_range(scales, len(tensors), f"{where}: the quantisation of tensor {number} names tensor")
+                if not self.content(tensors[scales].number("buffer")):
+                    raise TFLiteError(
+                        f"{where}: the quantisation of tensor {number} is in tensor {scales}, which is not a constant"
+                    )
+            check_blocks(tensor, tensors, f"{where}: tensor {number}")
 
         def numbers(of: Table, name: str, *, optional: bool = False) -> tuple[int, ...]:
             found = of.numbers(name)
@@ -108,6 +122,35 @@ class TFLiteReader:
                 raise TFLiteError(f"buffer {buffer} ends at byte {offset + size:,}, the file has {len(self.data):,}")
             return self.data[offset : offset + size]
         return table.raw("data")
+
+    def place(self, buffer: int) -> int:
+        """Where in the file the bytes of a buffer begin."""
+        table = self.buffers[buffer]
+        offset: int = table.number("offset")
+        return (
+            offset
+            if offset > ELSEWHERE
+            else table.place("data") + int.from_bytes(self.data[table.place("data") :][:4], "little") + 4
+        )
+
+    @cached_property
+    def elsewhere(self) -> tuple[tuple[int, int], ...]:
+        """Ranges of bytes that buffers and options state to be theirs."""
+        found = [(b.number("offset"), b.number("size")) for b in self.buffers]
+        for graph in self.subgraphs:
+            for o in graph.operators:
+                found.append((o.table.number("large_custom_options_offset"), o.table.number("large_custom_options_size")))
+        return tuple((start, start + size) for start, size in found if start > ELSEWHERE)
+
+    @cached_property
+    def real_shapes(self) -> Mapping[int, Shape]:
+        """Tensor of the first subgraph → its shape in a run, where the file states one of another rank."""
+        return real_shapes(self.subgraphs[0])
+
+    @cached_property
+    def files(self) -> Mapping[str, bytes]:
+        """Files that are packed behind the flatbuffer, by name."""
+        return packed_files(self.data, self.end)
 
     def is_constant(self, tensor: Table) -> bool:
         """Whether the file holds the value of a tensor that no operator outputs."""

@@ -1,4 +1,7 @@
-"""TFLite's schema as data: the fields of each table, by slot. Written by scripts/make_tflite_schema.py from ai-edge-litert."""
+"""TFLite's schema, and that of its metadata, as data: the fields of each table, by slot.
+
+Written by scripts/make_tflite_schema.py from ai-edge-litert and mediapipe.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +37,11 @@ class Field:
 
 @cache
 def _schema() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((Path(__file__).parent / "schema.json").read_text(encoding="utf-8"))
-    return content
+    content, metadata = (
+        json.loads((Path(__file__).parent / f"{name}.json").read_text(encoding="utf-8")) for name in ("schema", "metadata_schema")
+    )
+    merged: dict[str, Any] = content | {key: content[key] | metadata[key] for key in ("tables", "unions")}
+    return merged
 
 
 @cache

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 
 from graphsplit.formats.tflite.flatbuffer import FlatError, Table
+from graphsplit.formats.tflite.metadata import METADATA, exchanged
 from graphsplit.formats.tflite.reader import TFLiteReader
 from graphsplit.formats.tflite.validation import TFLiteError
 
@@ -54,6 +55,10 @@ def with_first(reader: TFLiteReader, name: str) -> bytes:
         write(first, there - first)
         write(other, here - other)
         write(signatures[place].place("subgraph_index"), 0)
+        for entry in reader.model.tables("metadata"):
+            if entry.text("name") == METADATA and (content := reader.content(entry.number("buffer"))):
+                at = reader.place(entry.number("buffer"))
+                data[at : at + len(content)] = exchanged(content, graph)
     start = signatures.at + 4
     write(signatures.at, 1)
     write(start, signatures[place].at - start)

@@ -25,6 +25,8 @@ _NUMPY = {
 def tensor_spec(reader: TFLiteReader, tensor: int) -> TensorSpec:
     """Name, dtype and shape. The outputs of a custom op often have neither rank nor shape."""
     table = reader.subgraphs[0].tensors[tensor]
+    if tensor in reader.real_shapes:
+        return TensorSpec(reader.names[tensor], tensor_dtype(table.number("type")), reader.real_shapes[tensor])
     sizes = table.numbers("shape_signature") or table.numbers("shape")
     shape: Shape | None = tuple(s if s >= 0 else None for s in sizes)
     if not sizes and not table.number("has_rank") and not reader.is_constant(table):

@@ -13,16 +13,24 @@ from graphsplit.graph.index import itemsize, whole_bytes
 
 __all__ = [
     "ELSEWHERE",
+    "TENSOR_FIELDS",
     "Operator",
     "Subgraph",
     "TFLiteError",
+    "check_blocks",
     "check_calls",
     "check_options",
     "check_order",
     "check_size",
     "in_range",
+    "quantisation_tensors",
 ]
 
+#: Fields that hold the number of a tensor, beside those of operators, subgraphs and signatures.
+TENSOR_FIELDS = {
+    ("BlockwiseQuantization", "scales"), ("BlockwiseQuantization", "zero_points"), ("MultiAxisQuantization", "scales"),
+    ("MultiAxisQuantization", "zero_points"),
+}  # fmt: skip
 ELSEWHERE = 1  #: an offset above it states where in the file, after the flatbuffer, the bytes are
 _DEEPEST = 64  # subgraphs that call one another; native code recurses
 #: Ops that run subgraphs, and the options that state which; without these, native code assumes number 0.
@@ -100,6 +108,32 @@ def check_size(tensor: Table, held: int, where: str) -> None:
     needed = whole_bytes(prod(shape), size)
     if needed > held:
         raise TFLiteError(f"{where} is a constant of {needed:,} bytes, its buffer has {held:,}")
+
+
+def quantisation_tensors(tensor: Table) -> tuple[int, ...]:
+    """Numbers of the tensors that hold the scales and zero points of another one."""
+    quantisation = tensor.table("quantization")
+    details = None if quantisation is None else quantisation.table("details")
+    if details is None:
+        return ()
+    names = [f.name for f in fields(details.kind).values() if (details.kind, f.name) in TENSOR_FIELDS]
+    # Zero points that are left out are stated as −1, or as tensor 0 by older writers.
+    return tuple(n for name in names if (n := details.number(name)) >= 0 and (n or name == "scales"))
+
+
+def check_blocks(tensor: Table, tensors: Sequence[Table], where: str) -> None:
+    """Refuse block sizes that native code divides by unchecked, and scales that are too few. Raises TFLiteError."""
+    quantisation = tensor.table("quantization")
+    details = None if quantisation is None else quantisation.table("details")
+    if details is None or "block_size" not in fields(details.kind):
+        return
+    size, count = details.number("block_size"), prod(tensor.numbers("shape"))
+    if size <= 0 and not ("block_shape" in fields(details.kind) and details.numbers("block_shape")):
+        raise TFLiteError(f"{where} is quantised in blocks of {size}")
+    for scales in quantisation_tensors(tensor)[:1] if size > 0 else ():
+        held = prod(tensors[scales].numbers("shape"))
+        if held < count // size:
+            raise TFLiteError(f"{where} has {count // size:,} blocks and {held:,} scales")
 
 
 def check_calls(subgraphs: Sequence[Subgraph]) -> None:

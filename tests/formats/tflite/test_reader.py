@@ -10,7 +10,7 @@ from graphsplit.formats import load
 from graphsplit.formats.tflite.model import TFLiteModel
 from graphsplit.formats.tflite.reader import TFLiteReader
 from graphsplit.graph.index import GraphIndex
-from graphsplit.splitting.surgery import plan, split
+from graphsplit.splitting.surgery import plan
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 from tests.formats.tflite.builder import OPS, Built, chain, everything, looped, per_channel  # noqa: E402
@@ -275,24 +275,8 @@ def test_makers_and_readers_of_a_handle_stay_together_and_it_does_not_cross():
     assert plan(made(variables()), outputs="r")["main"].nodes[-1] == "r"
 
 
-@pytest.mark.parametrize("op", ["CALL_ONCE", "READ_VARIABLE", "VAR_HANDLE"])
-def test_a_model_with_variables_is_not_frozen_and_the_first_operator_is_named(op):
-    whole = made(variables())
-    with pytest.raises(FormatError, match=r"^not frozen: 'h' is a VAR_HANDLE, whose value lives in the interpreter from one run"):
-        whole.check_frozen()
-    with pytest.raises(FormatError, match="convert the model without variables and tables"):
-        split(whole, outputs="r")
-    built = looped()
-    graph = built.graph("init")
-    graph.table.tensors, graph.table.operators = built.model.subgraphs[2].tensors, built.model.subgraphs[2].operators
-    number = {"initSubgraphIndex": 1} if op == "CALL_ONCE" else {}
-    graph.op(op, [], [graph.tensor("z", [1])], **number)
-    with pytest.raises(FormatError, match=rf"^not frozen: 'body \(2\)' is a {op}"):
-        made(built).check_frozen()
-
-
-def test_a_model_without_variables_is_frozen():
-    for built in (chain(), looped(nested=True), everything(), svdf()):
+def test_a_model_is_frozen_with_its_variables_too():
+    for built in (chain(), looped(nested=True), everything(), svdf(), variables()):
         made(built).check_frozen()
 
 
@@ -399,7 +383,7 @@ def test_weights_in_other_files_are_refused():
     group, buffer = schema.ExternalBufferGroupT(), schema.ExternalBufferT()
     group.name = "weights.bin"
     built.model.externalBufferGroups, built.model.externalBuffers = [group], [buffer]
-    refused(built, "its weights are in other files, which this version does not read$")
+    refused(built, "its weights are in other files, which this version does not read; convert it into one file$")
 
 
 def test_a_subgraph_that_runs_itself_is_refused():

@@ -8,20 +8,27 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
-from graphsplit.runtimes.arrays import Array
-
-__all__ = ["Message", "MessageError", "Pieces", "Reading", "Writing", "receive", "send"]
+__all__ = ["Answer", "Array", "Message", "MessageError", "Pieces", "Reading", "Task", "Writing", "receive", "send"]
 
 _LENGTH = struct.Struct(">Q")
 _LARGEST_HEAD = 2**28  # bytes
 _JOINED = 2**20  # bytes up to which small pieces are written at once
 _AT_ONCE = 2**20  # bytes that are read at once; a pipe holds fewer
 _KINDS = "biufc"  # NumPy's own dtypes that may cross
+
+#: A NumPy array of any dtype and shape.
+Array = np.ndarray[Any, Any]
+
+#: What a task returns: what JSON holds, and arrays.
+Answer: TypeAlias = "tuple[object, Sequence[Array]]"
+
+#: A function of a module that the child can import; it takes what JSON held, and arrays.
+Task: TypeAlias = "Callable[[Any, Sequence[Array]], Answer]"
 
 #: Bytes in pieces, which arrive as one array of uint8.
 Pieces: TypeAlias = "Sequence[memoryview | bytes]"

@@ -1,7 +1,7 @@
-"""The process that runs models that nobody trusts; see `graphsplit.inference.isolation`, which starts it.
+"""The process that runs models that nobody trusts; see `graphsplit.isolation.shared`, which starts it.
 
-It reads requests from stdin and answers on stdout, one at a time, until there are no more. A handler takes what a request
-says and its arrays, and returns what JSON holds, and arrays.
+It reads requests from stdin and answers on stdout, one at a time, until there are no more. A request names the task, a
+function of a module that is imported when it is first asked for: this folder knows none of those above it.
 """
 
 from __future__ import annotations
@@ -12,83 +12,25 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from itertools import count
 from typing import Any
 
-import numpy as np
-
 from graphsplit.errors import GraphSplitError
-from graphsplit.inference.adapters import RUNTIMES
-from graphsplit.inference.messages import Message, receive, send
-from graphsplit.inference.pictures import decode_here, encode_here
-from graphsplit.inference.runtime import Session, SessionSettings
-from graphsplit.runtimes.arrays import Array
+from graphsplit.isolation.messages import Answer, Array, Message, Task, receive, send
 
 __all__ = ["HANDLERS", "main"]
 
-_Answer = tuple[object, Sequence[Array]]
-
-_sessions: dict[int, Session] = {}
-_numbers = count(1)
+_CAUSES = 3  # errors that are reported as the cause of another
 
 
-def _infer(value: Any, arrays: Sequence[Array]) -> _Answer:
-    """Dtypes and shapes of the tensors of a graph."""
-    from graphsplit.runtimes.tensorflow import infer_shapes
-
-    return infer_shapes(arrays[0].tobytes(), value), ()
-
-
-def _open(value: Any, arrays: Sequence[Array]) -> _Answer:
-    """A session of a model; its number."""
-    runtime = RUNTIMES[value["format"]]
-    settings = SessionSettings(optimize=value["optimize"], threads=value["threads"])
-    number = next(_numbers)
-    _sessions[number] = runtime.open(runtime.read(arrays[0].data), settings)
-    return number, ()
-
-
-def _run(value: Any, arrays: Sequence[Array]) -> _Answer:
-    """The values of some tensors in a session."""
-    results = _sessions[value["session"]].run(dict(zip(value["feeds"], arrays, strict=True)), value["fetches"])
-    return None, [np.asarray(result) for result in results]
-
-
-def _close(value: Any, arrays: Sequence[Array]) -> _Answer:
-    """Release a session."""
-    session = _sessions.pop(value, None)
-    if session is not None:
-        session.close()
-    return None, ()
-
-
-def _encode(value: Any, arrays: Sequence[Array]) -> _Answer:
-    """A picture as the content of a JPEG file."""
-    return None, [np.frombuffer(encode_here(arrays[0]), dtype=np.uint8)]
-
-
-def _decode(value: Any, arrays: Sequence[Array]) -> _Answer:
-    """The content of a picture file, scaled."""
-    return None, [decode_here(arrays[0].tobytes(), value)]
-
-
-def _process(value: Any, arrays: Sequence[Array]) -> _Answer:
+def _process(value: Any, arrays: Sequence[Array]) -> Answer:
     """Number of this process."""
     return os.getpid(), ()
 
 
-#: Name of a request → what answers it.
-HANDLERS: dict[str, Callable[[Any, Sequence[Array]], _Answer]] = {
-    "infer": _infer,
-    "open": _open,
-    "run": _run,
-    "close": _close,
-    "encode": _encode,
-    "decode": _decode,
-    "process": _process,
-}
+#: Tasks that have a name of their own.
+HANDLERS: dict[str, Task] = {"process": _process}
 
 
 def main(parent: int, memory: int, warm: Sequence[str]) -> None:
@@ -118,22 +60,30 @@ def main(parent: int, memory: int, warm: Sequence[str]) -> None:
     os._exit(0)  # without the teardown of runtimes
 
 
-def _answered(message: Message) -> _Answer:
+def _answered(message: Message) -> Answer:
     assert isinstance(message.value, list)
     request, said = message.value
     try:
-        answer, arrays = HANDLERS[request](said, message.arrays)
+        answer, arrays = _task(request)(said, message.arrays)
     except Exception as error:  # every runtime has its own kinds
         return {"error": _described(error)}, ()
     return {"value": answer}, arrays
 
 
-def _described(error: Exception) -> dict[str, object]:
-    """An error as JSON."""
+def _task(name: str) -> Task:
+    """The task of that name: of `HANDLERS`, else "module:function"."""
+    module, colon, function = name.partition(":")
+    task: Task = getattr(importlib.import_module(module), function) if colon else HANDLERS[name]
+    return task
+
+
+def _described(error: Exception, depth: int = 0) -> dict[str, object]:
+    """An error as JSON, with its cause."""
     node = getattr(getattr(error, "node_def", None), "name", "")
     attributes = vars(error) if isinstance(error, GraphSplitError) else {}
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in attributes.items() if isinstance(v, (str, tuple, type(None)))}
-    return {"kind": type(error).__name__, "text": str(error), "node": str(node), "attributes": plain}
+    cause = _described(error.__cause__, depth + 1) if isinstance(error.__cause__, Exception) and depth < _CAUSES else None
+    return {"kind": type(error).__name__, "text": str(error), "node": str(node), "attributes": plain, "cause": cause}
 
 
 def _limit(memory: int) -> None:

@@ -1,13 +1,13 @@
 """Models that nobody trusts run in a child process: whatever their native code does, this process gets an answer or an error.
 
-    this process                                  graphsplit.inference.child
-    call("run", …) ── JSON, arrays ──▶ stdin ──▶  handlers: infer · open · run · close
+    this process                                  graphsplit.isolation.child
+    call(task, …)  ── JSON, arrays ──▶ stdin ──▶  tasks: freeze · infer · open, run, close a session
                    ◀─ JSON, arrays ── stdout ◀──  TensorFlow, LiteRT
     attendant thread ◀── what it prints ────────  stdout and stderr of the model
     deadline passed: killed                       memory bounded; ends with this process
 
-- There is one child, shared by all that this process asks for, so TensorFlow is imported once. It begins with the first
-  request or with `prestart`, answers one request at a time, and is replaced when it has died.
+- There is one child, shared by all that this process asks for, to freeze, infer and prove, so TensorFlow is imported once. It
+  begins with the first request or with `prestart`, answers one request at a time, and is replaced when it has died.
 - Each request has a deadline; when that has passed, the child and all that it started are killed. Where the system limits
   memory (Linux: RLIMIT_DATA), the child has three quarters of the machine's.
 - Nothing that the child sends is unpickled: answers are JSON and arrays whose sizes are checked. What a model prints is
@@ -24,9 +24,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
-from graphsplit.inference.child_process import Child
-from graphsplit.inference.messages import Message, Pieces
-from graphsplit.runtimes.arrays import Array
+from graphsplit.isolation.child_process import Child
+from graphsplit.isolation.messages import Array, Message, Pieces, Task
 
 __all__ = ["call", "prestart", "stop"]
 
@@ -63,7 +62,7 @@ def prestart(*warm: str, echo: bool = False) -> None:
 
 
 def call(
-    request: str,
+    task: Task | str,
     said: object,
     arrays: Iterable[Array | Pieces] = (),
     *,
@@ -71,10 +70,10 @@ def call(
     patient: bool = False,
     child: Child | None = None,
 ) -> tuple[Message, Child]:
-    """Have a child answer a request; raises what `graphsplit.inference.child_process.Child.call` raises.
+    """Have a child answer a request; raises what `graphsplit.isolation.child_process.Child.call` raises.
 
     Args:
-        request: Name of a handler.
+        task: A function of a module, which the child imports; or the name of one of its handlers.
         said: What JSON holds.
         arrays: Arrays, or bytes in pieces.
         deadline: Seconds it may take; None: unlimited.
@@ -85,7 +84,8 @@ def call(
         The answer, and the child that gave it.
     """
     asked = _current() if child is None else child
-    return asked.call(request, said, arrays, deadline=deadline, patient=patient), asked
+    name = task if isinstance(task, str) else f"{task.__module__}:{task.__name__}"
+    return asked.call(name, said, arrays, deadline=deadline, patient=patient), asked
 
 
 def stop() -> None:

@@ -1,4 +1,4 @@
-"""One child process: started, asked, watched and ended. See `graphsplit.inference.isolation`."""
+"""One child process: started, asked, watched and ended. See `graphsplit.isolation.shared`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from contextlib import suppress
 from threading import Event, Lock, Thread
 from typing import IO, TypedDict
 
-from graphsplit.inference.failures import (
+from graphsplit.isolation.failures import (
     ChildError,
     OutOfMemoryError,
     OutOfTimeError,
@@ -23,8 +23,7 @@ from graphsplit.inference.failures import (
     reported_error,
     tells_of_memory,
 )
-from graphsplit.inference.messages import Message, MessageError, Pieces, receive, send
-from graphsplit.runtimes.arrays import Array
+from graphsplit.isolation.messages import Array, Message, MessageError, Pieces, receive, send
 
 __all__ = ["Child", "memory_limit", "processor_time"]
 
@@ -68,7 +67,7 @@ class Child:
         self,
         warm: Sequence[str] = (),
         *,
-        module: str = "graphsplit.inference.child",
+        module: str = "graphsplit.isolation.child",
         memory: int | None = None,
         echo: bool = False,
     ) -> None:
@@ -128,7 +127,7 @@ class Child:
         """Have the child answer a request, after those that other threads wait for.
 
         Args:
-            request: Name of a handler, see `graphsplit.inference.child`.
+            request: A handler of the child, or "module:function".
             said: What JSON holds.
             arrays: Arrays, or bytes in pieces.
             deadline: Seconds it may take; None: unlimited.
