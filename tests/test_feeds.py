@@ -31,6 +31,7 @@ def built(build: Build, *, v1: bool = True) -> GraphDefModel:
         else:
             tf1.enable_control_flow_v2()
         tf.identity(build(), name="out")
+    tf1.enable_control_flow_v2()  # as other tests expect it
     return GraphDefModel([graph.as_graph_def().SerializeToString()])
 
 
