@@ -406,6 +406,7 @@ def test_a_graph_that_gives_other_values_each_time_is_told_from_a_wrong_cut():
             lambda i, _: i < 2, lambda i, v: (i + 1, v + tf.random.uniform([2], name="dice")), [tf.constant(0), x]
         )
         tf.identity(tf.multiply(drawn, 2.0, name="border"), name="y")
+    tf.compat.v1.enable_control_flow_v2()  # as other tests expect it
     whole = GraphDefModel([g.as_graph_def().SerializeToString()])
     report = verify(whole, split(whole, outputs="border"))
     assert not report.equal
