@@ -49,6 +49,7 @@ class Guess:
 
 
 _NO_GUESS = Guess()
+_TRIED = 2**22  # elements of an input of a size that is only a guess
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +175,8 @@ class Synthesis:
         kinds += [(needed, 1)] if len(needed) < len(inputs) else []
         for each in inputs:
             self._check_size(each, sizes.get(each.name))
+            if {each.name, ""} & guesses.keys() and math.prod(self.shape(each, batch or 2, sizes.get(each.name))) > _TRIED:
+                raise FeedError([f"{each.name!r} is too large to be tried"])
         return [
             fixed | {i.name: self._made(i, n, sizes.get(i.name), seed=1000 * run + n) for i in fed}
             for run in range(max(1, runs))

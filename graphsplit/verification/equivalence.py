@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from graphsplit.errors import FeedError, FormatError, SectionRunError
 from graphsplit.formats import Model, ModelLike, as_model
+from graphsplit.graph.index import Node
 from graphsplit.graph.options import check_count, check_number, hinted
 from graphsplit.graph.training import training_note
 from graphsplit.inference.feeds import Feeds, check_feeds
@@ -234,6 +235,11 @@ def _chosen(model: Model, feed: Feeds, fixed: Feeds, synthesis: Synthesis | None
     return chosen
 
 
+def _is_unset(model: Model, node: Node) -> bool:
+    """Whether an output of a node is what happens to be in memory."""
+    return node.op in _UNSET or (node.op == "Svd" and "false" in model.attributes(node.name).get("compute_uv", ""))
+
+
 def _random_tensors(model: Model, parts: Parts) -> tuple[str, ...]:
     """Outputs of random ops that both sides can be fed: outside of loops, branches and functions, and in some section."""
     if model.section_format != "graphdef":
@@ -350,7 +356,7 @@ def _diagnose(
 
     differing = [t for t in parts.outputs if t in expected and not equal(t, values)]
     read = model.index.ancestors(model.index.producer[t] for t in differing)
-    unset = [n.name for n in model.index.nodes if n.op in _UNSET and n.name in read]
+    unset = [n.name for n in model.index.nodes if n.name in read and _is_unset(model, n)]
     if unset or not all(equal(t, repeated) for t in parts.outputs if t in expected):
         nodes = unset or [
             n.name for n in model.index.nodes if n.stateful and ("Random" in n.op or "Multinomial" in n.op or "Shuffle" in n.op)

@@ -47,7 +47,8 @@ def cluster():
     shutil.rmtree(folder, ignore_errors=True)
 
 
-slow = [pytest.mark.slow, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(240)]
+# Actors are found by name on the whole machine, so these tests run one after the other.
+slow = [pytest.mark.xdist_group("ray"), pytest.mark.slow, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(240)]
 
 
 class TestOnTwoCores:

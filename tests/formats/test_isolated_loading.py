@@ -105,6 +105,7 @@ def test_one_child_freezes_infers_and_proves(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_an_initialiser_that_never_ends_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolated, "_DEADLINE", 8.0)
+    monkeypatch.setattr(saved_model, "read_frozen", lambda *_: (None, "reading runs no initialiser"))
     path = saved_v1(tmp_path / "m", endless)
     with pytest.raises(FormatError, match=r"m: loading it did not end within 8 seconds; freeze it where") as caught:
         load(path)
@@ -112,7 +113,10 @@ def test_an_initialiser_that_never_ends_is_one_line(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.slow
-def test_an_initialiser_that_needs_too_much_memory_is_one_line(hazards: None, tmp_path: Path) -> None:
+def test_an_initialiser_that_needs_too_much_memory_is_one_line(
+    hazards: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saved_model, "read_frozen", lambda *_: (None, "reading runs no initialiser"))
     path = saved_v1(tmp_path / "m", gigabytes)
     with pytest.raises(FormatError, match=r"needed more than [\d.]+ GiB of memory|OOM when allocating") as caught:
         load(path)
