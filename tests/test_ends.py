@@ -436,6 +436,10 @@ def test_an_interrupt_at_any_moment_leaves_a_pipeline_that_can_be_closed_and_mos
                     pipe.run({"x": 1})
             except KeyboardInterrupt:
                 interrupted += 1
+            except RuntimeError as error:  # Python's own Condition, interrupted between taking its lock and releasing it
+                if str(error) != "release unlocked lock":
+                    raise
+                interrupted += 1
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 if pipe is not None:
