@@ -6,12 +6,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graphsplit.graph.index import TensorSpec
+from graphsplit.graph.text import shape_text
 from graphsplit.runtimes.arrays import Array
 
-__all__ = ["fed_array"]
+__all__ = ["fed_array", "shape_fault"]
 
 _QUANTISED = {"qint8", "quint8", "qint16", "quint16", "qint32"}  # TensorFlow's own, records of one field to NumPy
 _LONGEST = 120  # characters of another library's error
+
+
+def shape_fault(spec: TensorSpec, array: Array) -> str:
+    """What is wrong with the shape of an array for an input; empty if nothing is."""
+    shape = spec.shape
+    if shape is None or (array.ndim == len(shape) and all(d in (None, n) for d, n in zip(shape, array.shape, strict=True))):
+        return ""
+    return f"{spec.name!r} must have shape {shape_text(shape)}, not {shape_text(array.shape)}"
 
 
 def fed_array(value: object, *, copy: bool = False) -> Array:

@@ -14,7 +14,7 @@ from graphsplit.formats import Model
 from graphsplit.graph.index import TensorSpec
 from graphsplit.graph.text import shape_text
 from graphsplit.inference.contents import picture
-from graphsplit.inference.fed_arrays import fed_array
+from graphsplit.inference.fed_arrays import fed_array, shape_fault
 from graphsplit.inference.pictures import decode_image
 from graphsplit.inference.synthesis import Feeds, Input, Synthesis, as_picture, strings
 from graphsplit.runtimes.arrays import Array, dtype_name
@@ -156,10 +156,8 @@ def _value(spec: TensorSpec, value: object, copy: bool, wrong: list[str]) -> Arr
         wrong.append(f"{spec.name!r} must be {spec.dtype}, not {dtype}")
     elif dtype == carrier and array.size and not (least <= array.min() and array.max() <= most):
         wrong.append(f"{spec.name!r} is {spec.dtype}, from {least} to {most}, but holds {array.min()} to {array.max()}")
-    if spec.shape is not None and (
-        array.ndim != len(spec.shape) or any(d not in (None, n) for d, n in zip(spec.shape, array.shape, strict=True))
-    ):
-        wrong.append(f"{spec.name!r} must have shape {shape_text(spec.shape)}, not {shape_text(array.shape)}")
+    if fault := shape_fault(spec, array):
+        wrong.append(fault)
     elif spec.dtype is not None and array.shape[:1] == (0,) and (spec.shape is None or spec.shape[0] is None):
         wrong.append(f"{spec.name!r} has a batch of 0: shape {shape_text(array.shape)}; pass at least one frame")
     return array

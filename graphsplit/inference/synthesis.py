@@ -16,6 +16,7 @@ from graphsplit.graph.index import Shape, TensorSpec, itemsize
 from graphsplit.graph.text import bytes_text, shape_text
 from graphsplit.inference.contents import content, example, picture
 from graphsplit.inference.demands import Demand, by_name, demands, merged_shapes
+from graphsplit.inference.fed_arrays import shape_fault
 from graphsplit.inference.pictures import encode_jpeg
 from graphsplit.inference.shapes import stated_shapes
 from graphsplit.isolation.child_process import memory_limit
@@ -317,11 +318,8 @@ def as_fed(inputs: Sequence[TensorSpec], values: Mapping[str, object]) -> Feeds:
         except (ValueError, TypeError, OverflowError):
             wrong.append(f"{spec.name!r} is {spec.dtype}, which {str(value)[:60]!r} is not")
             continue
-        shape = spec.shape
-        if shape is not None and (
-            array.ndim != len(shape) or any(d not in (None, n) for d, n in zip(shape, array.shape, strict=True))
-        ):
-            wrong.append(f"{spec.name!r} must have shape {shape_text(shape)}, not {shape_text(array.shape)}")
+        if fault := shape_fault(spec, array):
+            wrong.append(fault)
         fed[spec.name] = array
     if wrong:
         raise FeedError(wrong)
